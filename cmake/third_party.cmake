@@ -1,0 +1,138 @@
+# Defines rasure::pthreadpool, rasure::cpuinfo, rasure::xnnpack (with RASURE_XNNPACK) and PkgConfig::PCRE2, and lists what the
+# library links in RASURE_DEPENDENCIES. XNNPACK and its two come from the first of these that there is:
+#
+#   1. RASURE_THIRD_PARTY_DIR, a prefix as scripts/setup.sh builds it; where setup.sh left one, that is the default;
+#   2. installed copies, when they are new enough;
+#   3. the pinned archives, downloaded from GitHub and built along with rasure. FETCHCONTENT_SOURCE_DIR_<NAME> (XNNPACK,
+#      PTHREADPOOL, CPUINFO, FXDIV) puts a local source in the place of one; setting any skips the default of 1, and 2.
+#
+# All come from the same place: two pthreadpools in one process are a fault that shows late.
+#
+# For install.cmake: RASURE_LINK_NAMES is how a linker calls the libraries; RASURE_BUNDLED_LIBS are those to install beside
+# librasure.a and RASURE_BUNDLED_LICENSES their licences, both empty with installed copies.
+
+set(RASURE_THIRD_PARTY_DIR "" CACHE PATH "Prefix with pthreadpool, cpuinfo and XNNPACK as static libraries")
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+
+set(RASURE_DEPENDENCIES rasure::pthreadpool rasure::cpuinfo PkgConfig::PCRE2 m)
+set(RASURE_LINK_NAMES pthreadpool cpuinfo)
+if(RASURE_XNNPACK)
+    list(PREPEND RASURE_DEPENDENCIES rasure::xnnpack)
+    list(PREPEND RASURE_LINK_NAMES XNNPACK microkernels-prod)
+endif()
+set(RASURE_BUNDLED_LIBS)
+set(RASURE_BUNDLED_LICENSES)
+
+# Sets lib_<link name> to the found library, and `installed` when all are there and new enough.
+function(rasure_find_installed)
+    find_path(RASURE_THIRD_PARTY_INCLUDE pthreadpool.h)
+    set(libs)
+    foreach(name IN LISTS RASURE_LINK_NAMES)
+        find_library(RASURE_LIB_${name} NAMES ${name} xnnpack-${name})
+        if(RASURE_LIB_${name})
+            list(APPEND libs ${RASURE_LIB_${name}})
+        elseif(NOT name STREQUAL "microkernels-prod") # a shared XNNPACK has them inside
+            return()
+        endif()
+    endforeach()
+    # These libraries state no version: the youngest functions that rasure calls stand for one.
+    set(probe "cpuinfo_has_x86_amx_int8() + !pthreadpool_create(1)")
+    set(headers "#include <cpuinfo.h>\n#include <pthreadpool.h>\n")
+    if(RASURE_XNNPACK)
+        string(APPEND headers "#include <xnnpack.h>\n")
+        string(APPEND probe " + !xnn_reshape_fully_connected_nc_qd8_f32_qc8w")
+    endif()
+    include(CheckCSourceCompiles)
+    set(CMAKE_REQUIRED_INCLUDES ${RASURE_THIRD_PARTY_INCLUDE})
+    set(CMAKE_REQUIRED_LIBRARIES ${libs} Threads::Threads m)
+    check_c_source_compiles("${headers}int main(void) { return ${probe}; }" RASURE_INSTALLED_NEW_ENOUGH)
+    if(RASURE_INSTALLED_NEW_ENOUGH)
+        set(installed ON PARENT_SCOPE)
+    endif()
+endfunction()
+
+set(prefix "${RASURE_THIRD_PARTY_DIR}")
+set(installed OFF)
+set(local "${FETCHCONTENT_SOURCE_DIR_XNNPACK}${FETCHCONTENT_SOURCE_DIR_PTHREADPOOL}${FETCHCONTENT_SOURCE_DIR_CPUINFO}")
+if(prefix STREQUAL "" AND local STREQUAL "")
+    set(cache $ENV{XDG_CACHE_HOME})
+    if(NOT cache)
+        set(cache $ENV{HOME}/.cache)
+    endif()
+    # What setup.sh builds is for the machine that it runs on.
+    if(EXISTS ${cache}/rasure/third_party AND NOT CMAKE_CROSSCOMPILING)
+        set(prefix ${cache}/rasure/third_party)
+    else()
+        rasure_find_installed()
+    endif()
+endif()
+
+set(third_party_include)
+if(prefix)
+    message(STATUS "XNNPACK and its libraries: ${prefix}")
+    set(third_party_include ${prefix}/include)
+    foreach(name IN LISTS RASURE_LINK_NAMES)
+        set(lib_${name} ${prefix}/lib/${CMAKE_STATIC_LIBRARY_PREFIX}${name}${CMAKE_STATIC_LIBRARY_SUFFIX})
+        if(NOT EXISTS ${lib_${name}})
+            message(FATAL_ERROR "${lib_${name}} is not there; scripts/setup.sh makes such a prefix.")
+        endif()
+        list(APPEND RASURE_BUNDLED_LIBS ${lib_${name}})
+    endforeach()
+    file(GLOB RASURE_BUNDLED_LICENSES ${prefix}/licenses/*)
+elseif(installed)
+    message(STATUS "XNNPACK and its libraries: installed, ${RASURE_LIB_pthreadpool}")
+    set(third_party_include ${RASURE_THIRD_PARTY_INCLUDE})
+    foreach(name IN LISTS RASURE_LINK_NAMES)
+        set(lib_${name} ${RASURE_LIB_${name}})
+    endforeach()
+else()
+    message(STATUS "XNNPACK and its libraries: built from source (scripts/setup.sh would do so once for all trees)")
+    enable_language(CXX) # XNNPACK has some
+    include(${CMAKE_CURRENT_LIST_DIR}/third_party_options.cmake)
+    include(FetchContent)
+    if(POLICY CMP0135)
+        cmake_policy(SET CMP0135 NEW)
+    endif()
+    set(names fxdiv pthreadpool cpuinfo)
+    if(RASURE_XNNPACK)
+        list(APPEND names xnnpack)
+    endif()
+    foreach(name IN LISTS names)
+        file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/third_party.txt pin REGEX "^${name} .*https:" LIMIT_COUNT 1)
+        string(REGEX REPLACE " +" ";" pin "${pin}")
+        list(GET pin 2 url)
+        list(GET pin 3 hash)
+        # The sub-directory that is not there keeps FetchContent from adding the project, and its install rules, itself.
+        FetchContent_Declare(${name} URL ${url} URL_HASH ${hash} SOURCE_SUBDIR added-below)
+        FetchContent_MakeAvailable(${name})
+        # Where the projects look for each other.
+        string(TOUPPER ${name} upper)
+        set(${upper}_SOURCE_DIR ${${name}_SOURCE_DIR})
+        list(APPEND third_party_include ${${name}_SOURCE_DIR}/include)
+        if(NOT name STREQUAL "fxdiv") # pthreadpool adds it
+            add_subdirectory(${${name}_SOURCE_DIR} ${${name}_BINARY_DIR} EXCLUDE_FROM_ALL)
+        endif()
+        configure_file(${${name}_SOURCE_DIR}/LICENSE ${PROJECT_BINARY_DIR}/licenses/${name} COPYONLY)
+        list(APPEND RASURE_BUNDLED_LICENSES ${PROJECT_BINARY_DIR}/licenses/${name})
+    endforeach()
+    foreach(name IN LISTS RASURE_LINK_NAMES)
+        set(lib_${name} ${name})
+        list(APPEND RASURE_BUNDLED_LIBS $<TARGET_FILE:${name}>)
+    endforeach()
+endif()
+
+# Imported, whatever they stand for: install(EXPORT) then leaves them to rasureConfig.cmake.
+function(rasure_third_party name)
+    add_library(rasure::${name} INTERFACE IMPORTED GLOBAL)
+    target_include_directories(rasure::${name} INTERFACE ${third_party_include})
+    target_link_libraries(rasure::${name} INTERFACE ${ARGN})
+endfunction()
+
+rasure_third_party(pthreadpool ${lib_pthreadpool} Threads::Threads)
+rasure_third_party(cpuinfo ${lib_cpuinfo} Threads::Threads)
+if(RASURE_XNNPACK)
+    rasure_third_party(xnnpack ${lib_XNNPACK} ${lib_microkernels-prod} rasure::pthreadpool rasure::cpuinfo m)
+endif()

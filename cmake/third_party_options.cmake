@@ -1,0 +1,27 @@
+# How XNNPACK, pthreadpool and cpuinfo are built, by scripts/setup.sh (cmake -C) and by cmake/third_party.cmake (include).
+
+set(CMAKE_POSITION_INDEPENDENT_CODE ON CACHE BOOL "Static libraries that shared ones may absorb")
+
+set(XNNPACK_LIBRARY_TYPE static CACHE STRING "")
+set(XNNPACK_BUILD_TESTS OFF CACHE BOOL "")
+set(XNNPACK_BUILD_BENCHMARKS OFF CACHE BOOL "")
+set(XNNPACK_BUILD_ALL_MICROKERNELS OFF CACHE BOOL "")
+# GCC drops stores in front of this commit's AMX tile loads: its 4-bit kernels then return garbage.
+set(XNNPACK_ENABLE_AVX512AMX OFF CACHE BOOL "")
+# One more source to pin, and rasure uses no operator that would call it.
+set(XNNPACK_ENABLE_KLEIDIAI OFF CACHE BOOL "")
+
+set(PTHREADPOOL_LIBRARY_TYPE static CACHE STRING "")
+set(PTHREADPOOL_BUILD_TESTS OFF CACHE BOOL "")
+set(PTHREADPOOL_BUILD_BENCHMARKS OFF CACHE BOOL "")
+set(PTHREADPOOL_ALLOW_DEPRECATED_API OFF CACHE BOOL "")
+
+set(CPUINFO_LIBRARY_TYPE static CACHE STRING "")
+set(CPUINFO_BUILD_TOOLS OFF CACHE BOOL "")
+set(CPUINFO_BUILD_UNIT_TESTS OFF CACHE BOOL "")
+set(CPUINFO_BUILD_MOCK_TESTS OFF CACHE BOOL "")
+set(CPUINFO_BUILD_BENCHMARKS OFF CACHE BOOL "")
+set(CPUINFO_BUILD_PKG_CONFIG OFF CACHE BOOL "")
+
+set(FXDIV_BUILD_TESTS OFF CACHE BOOL "")
+set(FXDIV_BUILD_BENCHMARKS OFF CACHE BOOL "")

@@ -1,0 +1,238 @@
+/*
+ * rasure bench: how fast this model reads, writes and erases here. Token ids come from a fixed pseudo-random
+ * sequence, so that two runs do the same work; every figure is a median over the repetitions, after a
+ * warm-up that counts for nothing.
+ */
+#define _DEFAULT_SOURCE /* getrusage */
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "engine.h"
+#include "json.h"
+#include "measure.h"
+#include "terminal.h"
+
+enum { N_METHODS = 4, MAX_REPEAT = 100, ERASE_CONTEXT = 512 };
+static const rs_erase_method methods[N_METHODS] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_SHIFT, RS_ERASE_REPAIR};
+
+typedef struct series {
+    double values[MAX_REPEAT];
+    size_t n;
+} series;
+
+typedef struct bench {
+    cli_engine engine;
+    cli_tokens tokens;
+    uint32_t prefill, decode, depth, repeat, span;
+    series prefill_ms, decode_ms, erase_ms[N_METHODS];
+    uint32_t recomputed[N_METHODS];
+    cli_progress progress;
+    uint64_t steps_done, steps;
+} bench;
+
+/* Ordinary tokens: those that stand for some text and end nothing. */
+static cli_exit make_tokens(bench *b, size_t count) {
+    uint64_t state = 0x9e3779b97f4a7c15U;
+    while (b->tokens.count < count) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        const int32_t id = (int32_t)((state >> 33) % b->engine.info.n_vocab);
+        size_t bytes;
+        rs_error error;
+        if (rs_detokenize(b->engine.model, &id, 1, false, NULL, 0, &bytes, &error) != RS_OK)
+            return cli_call_failed(&error);
+        if (bytes > 0 && !rs_token_is_end(b->engine.model, id)) cli_tokens_add(&b->tokens, &id, 1);
+    }
+    return CLI_OK;
+}
+
+static void step(bench *b) {
+    cli_progress_update(&b->progress, ++b->steps_done, b->steps);
+}
+
+/* An empty context that has read `depth` tokens. */
+static rs_status start_at(bench *b, uint32_t depth) {
+    rs_context_reset(b->engine.context);
+    return depth > 0 ? rs_decode(b->engine.context, b->tokens.ids, depth) : RS_OK;
+}
+
+/* Reads `count` tokens behind the first `depth`, all at once or one by one, and takes down how long it took. */
+static rs_status time_reading(bench *b, uint32_t count, bool one_by_one, series *ms) {
+    if (count == 0) return RS_OK;
+    const int32_t *ids = b->tokens.ids + b->depth;
+    rs_status status = start_at(b, b->depth);
+    const double started = cli_now_ms();
+    if (!one_by_one && status == RS_OK) status = rs_decode(b->engine.context, ids, count);
+    for (uint32_t i = 0; one_by_one && i < count && status == RS_OK; i++)
+        status = rs_decode(b->engine.context, &ids[i], 1);
+    ms->values[ms->n++] = cli_now_ms() - started;
+    step(b);
+    return status;
+}
+
+static uint32_t erase_context(const bench *b) {
+    return b->depth > 0 ? b->depth : ERASE_CONTEXT;
+}
+
+static rs_status time_erase(bench *b, size_t m) {
+    const int32_t begin = (int32_t)((erase_context(b) - b->span) / 2);
+    const rs_span span = {begin, begin + (int32_t)b->span};
+    rs_erase_params params = rs_erase_default_params();
+    rs_erase_report report = {0};
+    params.method = methods[m];
+    rs_status status = start_at(b, erase_context(b));
+    if (status == RS_OK) status = rs_erase(b->engine.context, &span, 1, &params, &report);
+    b->erase_ms[m].values[b->erase_ms[m].n++] = report.ms;
+    b->recomputed[m] = report.n_recomputed;
+    step(b);
+    return status;
+}
+
+static cli_exit measure(bench *b) {
+    rs_status status = start_at(b, b->prefill > 64 ? 64 : b->prefill); /* the warm-up */
+    for (uint32_t i = 0; i < 4 && status == RS_OK; i++) status = rs_decode(b->engine.context, b->tokens.ids, 1);
+    b->steps = (uint64_t)b->repeat * (uint64_t)((b->prefill > 0) + (b->decode > 0) + (b->span > 0 ? N_METHODS : 0));
+    cli_progress_begin(&b->progress, "measuring", "steps");
+    for (uint32_t r = 0; r < b->repeat && status == RS_OK; r++) {
+        status = time_reading(b, b->prefill, false, &b->prefill_ms);
+        if (status == RS_OK) status = time_reading(b, b->decode, true, &b->decode_ms);
+        for (size_t m = 0; m < N_METHODS && b->span > 0 && status == RS_OK; m++) status = time_erase(b, m);
+    }
+    cli_progress_end(&b->progress);
+    return status == RS_OK ? CLI_OK : cli_context_failed(&b->engine, status);
+}
+
+/* The highest amount of memory that this process had, the mapped weights included. */
+static uint64_t peak_rss(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+static double median(series *s) {
+    return cli_percentile(s->values, s->n, 0.5);
+}
+
+static double rate(uint32_t tokens, double ms) {
+    return (double)tokens * 1000.0 / ms;
+}
+
+static json_t *rate_range(uint32_t tokens, series *s) {
+    json_t *range = json_array();
+    if (s->n == 0) return range;
+    json_array_append_new(range, json_real(rate(tokens, cli_percentile(s->values, s->n, 1.0))));
+    json_array_append_new(range, json_real(rate(tokens, cli_percentile(s->values, s->n, 0.0))));
+    return range;
+}
+
+static void print_json(bench *b, const rs_context_info *context) {
+    const rs_model_info *info = &b->engine.info;
+    json_t *root = json_object(), *erase = json_object(), *recomputed = json_object();
+    for (size_t m = 0; m < N_METHODS && b->span > 0; m++) {
+        cli_json_set_real(erase, rs_erase_method_name(methods[m]), median(&b->erase_ms[m]));
+        cli_json_set_int(recomputed, rs_erase_method_name(methods[m]), b->recomputed[m]);
+    }
+    cli_json_set_text(root, "model", b->engine.setup->model);
+    cli_json_set_text(root, "isa", rs_isa_name(info->isa));
+    cli_json_set_text(root, "linear", cli_linear_name(info->linear));
+    cli_json_set_int(root, "threads", info->threads);
+    cli_json_set_int(root, "batch", context->n_batch);
+    cli_json_set_int(root, "prefill", b->prefill);
+    cli_json_set_int(root, "decode", b->decode);
+    cli_json_set_int(root, "depth", b->depth);
+    cli_json_set_int(root, "repeat", b->repeat);
+    cli_json_set_real(root, "prefill_tok_s", rate(b->prefill, median(&b->prefill_ms)));
+    json_object_set_new(root, "prefill_tok_s_range", rate_range(b->prefill, &b->prefill_ms));
+    cli_json_set_real(root, "decode_tok_s", rate(b->decode, median(&b->decode_ms)));
+    json_object_set_new(root, "decode_tok_s_range", rate_range(b->decode, &b->decode_ms));
+    cli_json_set_real(root, "load_ms", b->engine.load_ms);
+    cli_json_set_int(root, "peak_rss_bytes", peak_rss());
+    cli_json_set_int(root, "arena_bytes", context->arena_bytes);
+    cli_json_set_int(root, "erase_span", b->span);
+    cli_json_set_int(root, "erase_context", erase_context(b));
+    json_object_set_new(root, "erase_ms", erase);
+    json_object_set_new(root, "erase_recomputed", recomputed);
+    cli_json_print(stdout, root, 2);
+}
+
+static void print_rate(const char *what, uint32_t tokens, uint32_t depth, series *s) {
+    if (s->n == 0) return;
+    const double middle = median(s);
+    printf("%-10s %9.1f tok/s   (%.1f to %.1f)   %u tokens behind %u\n", what, rate(tokens, middle),
+           rate(tokens, cli_percentile(s->values, s->n, 1.0)), rate(tokens, cli_percentile(s->values, s->n, 0.0)),
+           tokens, depth);
+}
+
+static void print_table(bench *b, const rs_context_info *context) {
+    const rs_model_info *info = &b->engine.info;
+    printf("%s, %s, %s linear layers, %u thread%s, median of %u\n\n", b->engine.setup->model, rs_isa_name(info->isa),
+           cli_linear_name(info->linear), info->threads, info->threads == 1 ? "" : "s", b->repeat);
+    print_rate("prefill", b->prefill, b->depth, &b->prefill_ms);
+    print_rate("decode", b->decode, b->depth, &b->decode_ms);
+    for (size_t m = 0; m < N_METHODS && b->span > 0; m++)
+        printf("%-10s %9.2f ms      (%.2f to %.2f)   %u of %u tokens erased, %u recomputed\n",
+               rs_erase_method_name(methods[m]), median(&b->erase_ms[m]),
+               cli_percentile(b->erase_ms[m].values, b->erase_ms[m].n, 0.0),
+               cli_percentile(b->erase_ms[m].values, b->erase_ms[m].n, 1.0), b->span, erase_context(b),
+               b->recomputed[m]);
+    printf("\nload       %9.1f ms\nmemory     %9.1f MB at the peak, %.1f MB of it the context's arena\n",
+           b->engine.load_ms, (double)peak_rss() / 1e6, (double)context->arena_bytes / 1e6);
+}
+
+static uint32_t larger(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+static cli_exit run(const cli_command *command, int argc, char **argv) {
+    bench b = {.prefill = 512, .decode = 64, .repeat = 3, .span = 32};
+    bool json = false;
+    const cli_option options[] = {
+        {0, "prefill", "N", "tokens to read (default 512; 0: leave it out)", .u32 = &b.prefill, .max = 262144},
+        {0, "decode", "N", "tokens to write (default 64; 0: leave it out)", .u32 = &b.decode, .max = 262144},
+        {0, "depth", "N", "tokens already in the context (default 0)", .u32 = &b.depth, .max = 262144},
+        {0, "repeat", "N", "repetitions, 1 to 100 (default 3)", .u32 = &b.repeat, .min = 1, .max = MAX_REPEAT},
+        {0, "span", "N", "tokens to erase from the middle of the depth, or of 512 tokens without --depth\n"
+         "(default 32; 0: leave it out)", .u32 = &b.span, .max = 262144},
+        {0, "json", NULL, "one JSON object", .flag = &json},
+    };
+    cli_setup setup;
+    cli_exit code;
+    int first;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code)) return code;
+    if (first < argc) return cli_unexpected(command, argv[first]);
+    if (b.span >= erase_context(&b))
+        return cli_fail(CLI_USAGE, "bench: --span %u: the context has %u tokens only", b.span, erase_context(&b));
+    const uint32_t reading = b.depth + larger(b.prefill, b.decode), erasing = b.span > 0 ? erase_context(&b) : 0;
+    const uint32_t needed = larger(larger(reading, erasing), 68);
+    if (setup.ctx > 0 && setup.ctx < needed)
+        return cli_fail(CLI_USAGE, "bench: --ctx %u: this needs %u tokens", setup.ctx, needed);
+
+    code = cli_open_model(&b.engine, &setup);
+    if (code == CLI_OK) code = cli_open_context(&b.engine, needed);
+    if (code == CLI_OK) code = make_tokens(&b, needed);
+    if (code == CLI_OK) code = measure(&b);
+    if (code == CLI_OK) {
+        rs_context_info context;
+        rs_context_get_info(b.engine.context, &context);
+        (json ? print_json : print_table)(&b, &context);
+    }
+    cli_tokens_free(&b.tokens);
+    cli_close(&b.engine);
+    return code;
+}
+
+const cli_command cli_command_bench = {
+    "bench",
+    "how fast this model reads, writes and erases here",
+    "[options]",
+    "Measures prefill (reading --prefill tokens), decode (writing --decode tokens one by one), both behind\n"
+    "--depth tokens that are already in the context, and each way to erase --span tokens. Medians, after a\n"
+    "warm-up; in brackets the slowest and the fastest.",
+    run,
+};

@@ -1,0 +1,411 @@
+/*
+ * rasure chat: a conversation whose turns and sentences can be erased one by one. The history lives in the KV
+ * cache only. What the user sees as numbered spans is kept as indices into the cache's tokens, not as
+ * positions: indices move in the same way whatever the erase method does to positions, which are asked
+ * from the cache when they are shown or erased.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "engine.h"
+#include "terminal.h"
+
+/* A turn, or a sentence of one. */
+typedef struct span {
+    unsigned number; /* stays the same as long as the span lives */
+    bool is_turn;
+    rs_role role;
+    size_t begin, end; /* indices of tokens in the cache */
+} span;
+
+typedef struct chat {
+    cli_engine engine;
+    cli_answer answer;
+    const char *system;
+    cli_method method; /* of an /erase that names none */
+    cli_text lead;     /* to go in front of the user's first turn */
+    span *spans;
+    size_t n_spans, capacity;
+    unsigned last_number;
+    bool answer_open; /* the last answer's turn has not been closed in the cache */
+    bool done;
+    uint64_t n_read, n_written;
+    double read_ms, write_ms;
+    rs_erase_report erased; /* n_spans 0: none yet */
+} chat;
+
+/* Set by Ctrl-C while an answer is written: the one thing that a signal handler may touch. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* ------------------------------------------------------------------------------ the cache's tokens -- */
+
+typedef struct view {
+    int32_t *ids, *positions;
+    size_t count;
+} view;
+
+static cli_exit view_open(chat *c, view *v) {
+    rs_context_info info;
+    rs_context_get_info(c->engine.context, &info);
+    *v = (view){cli_allocate(info.n_tokens, sizeof *v->ids), cli_allocate(info.n_tokens, sizeof *v->ids), 0};
+    if (info.n_tokens == 0) return CLI_OK;
+    const rs_status status = rs_context_tokens(c->engine.context, 0, info.next_position, v->ids, v->positions,
+                                               info.n_tokens, &v->count);
+    return status == RS_OK ? CLI_OK : cli_context_failed(&c->engine, status);
+}
+
+static void view_close(view *v) {
+    free(v->ids);
+    free(v->positions);
+}
+
+static size_t cache_count(const chat *c) {
+    rs_context_info info;
+    rs_context_get_info(c->engine.context, &info);
+    return info.n_tokens;
+}
+
+/* ------------------------------------------------------------------------------------------- spans -- */
+
+static void add_span(chat *c, bool is_turn, rs_role role, size_t begin, size_t end) {
+    if (c->n_spans == c->capacity) {
+        c->capacity = c->capacity * 2 + 16;
+        c->spans = cli_reallocate(c->spans, c->capacity, sizeof *c->spans);
+    }
+    c->spans[c->n_spans++] = (span){++c->last_number, is_turn, role, begin, end};
+}
+
+/* Where the sentence that begins at `begin` ends: behind a full stop and the like before white space, behind
+ * a line end, or with the text. */
+static size_t sentence_end(const char *text, size_t bytes, size_t begin) {
+    for (size_t i = begin; i + 1 < bytes; i++) {
+        if (text[i] == '\n' && text[i + 1] != '\n') return i + 1;
+        if (strchr(".!?", text[i]) != NULL && strchr(" \t", text[i + 1]) != NULL) return i + 1;
+    }
+    return bytes;
+}
+
+/* Adds a turn that holds the tokens [begin, end) of the cache, and the sentences of its text, which is the
+ * tokens [text_begin, text_end). */
+static cli_exit add_turn(chat *c, rs_role role, size_t begin, size_t text_begin, size_t text_end, size_t end) {
+    view v;
+    cli_text text = {0};
+    cli_exit code = view_open(c, &v);
+    const size_t count = text_end - text_begin;
+    if (code == CLI_OK) code = cli_detokenize(&c->engine, v.ids + text_begin, count, true, &text);
+    add_span(c, true, role, begin, end);
+    for (size_t from = 0, first = 0; code == CLI_OK && from < text.bytes;) {
+        const size_t to = sentence_end(text.data, text.bytes, from);
+        size_t unused, last = count;
+        if (to < text.bytes)
+            code = cli_cover(&c->engine, v.ids + text_begin, count, from, to, &unused, &last);
+        if (code == CLI_OK && last > first) add_span(c, false, role, text_begin + first, text_begin + last);
+        first = last;
+        from = to;
+    }
+    cli_text_free(&text);
+    view_close(&v);
+    return code;
+}
+
+/* Takes the tokens [begin, end) out of the list. */
+static void remove_tokens(chat *c, size_t begin, size_t end) {
+    size_t kept = 0;
+    for (size_t i = 0; i < c->n_spans; i++) {
+        span s = c->spans[i];
+        size_t *const ends[2] = {&s.begin, &s.end};
+        for (int k = 0; k < 2; k++) *ends[k] = *ends[k] >= end ? *ends[k] - (end - begin) : *ends[k] > begin ? begin : *ends[k];
+        if (s.begin < s.end) c->spans[kept++] = s;
+    }
+    c->n_spans = kept;
+}
+
+/* The turn that the last answer is in, if it is still there. */
+static span *open_turn(chat *c) {
+    for (size_t i = c->n_spans; c->answer_open && i-- > 0;)
+        if (c->spans[i].is_turn) return c->spans[i].role == RS_ROLE_ASSISTANT ? &c->spans[i] : NULL;
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------ conversation -- */
+
+/* Reads the template's head and the system turn into an empty cache. */
+static cli_exit begin(chat *c) {
+    cli_tokens head = {0};
+    c->lead.bytes = 0;
+    c->n_spans = 0;
+    c->last_number = 0;
+    c->answer_open = false;
+    size_t text_begin, text_end;
+    cli_exit code = cli_add_opening(&c->engine, &head, c->system, &c->lead, &text_begin, &text_end);
+    if (code == CLI_OK) code = cli_read(&c->engine, head.ids, head.count);
+    if (code == CLI_OK && head.count > 0) code = add_turn(c, RS_ROLE_SYSTEM, 0, text_begin, text_end, head.count);
+    cli_tokens_free(&head);
+    return code;
+}
+
+/* Reads what the user said, in one call so that a full cache changes nothing, and answers. */
+static cli_exit say(chat *c, const char *text, size_t bytes) {
+    cli_tokens tokens = {0};
+    cli_exit code = CLI_OK;
+    span *const open = open_turn(c);
+    const size_t before = cache_count(c);
+    if (open != NULL) code = cli_add_part(&c->engine, &tokens, RS_CHAT_CLOSE, RS_ROLE_ASSISTANT);
+    const size_t closed = before + tokens.count;
+    if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_OPEN, RS_ROLE_USER);
+    const size_t text_begin = before + tokens.count;
+    cli_text_add(&c->lead, text, bytes);
+    if (code == CLI_OK) code = cli_add_text(&c->engine, &tokens, c->lead.data, c->lead.bytes, 0);
+    const size_t text_end = before + tokens.count;
+    if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_CLOSE, RS_ROLE_USER);
+    const size_t user_end = before + tokens.count;
+    if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_OPEN, RS_ROLE_ASSISTANT);
+
+    const double started = cli_now_ms();
+    if (code == CLI_OK) code = cli_read(&c->engine, tokens.ids, tokens.count);
+    c->lead.bytes -= code == CLI_OK ? c->lead.bytes : bytes;
+    if (code == CLI_OK) {
+        c->n_read += tokens.count;
+        c->read_ms += cli_now_ms() - started;
+        if (open != NULL) open->end = closed;
+        c->answer_open = false;
+        code = add_turn(c, RS_ROLE_USER, closed, text_begin, text_end, user_end);
+    }
+    rs_generate_report report = {0};
+    const size_t answer_begin = before + tokens.count;
+    cli_tokens_free(&tokens);
+    if (code != CLI_OK) return code;
+
+    struct sigaction stop = {.sa_handler = on_interrupt}, old;
+    interrupted = 0;
+    sigaction(SIGINT, &stop, &old);
+    code = cli_answer_stream(&c->engine, &c->answer, &interrupted, &report);
+    sigaction(SIGINT, &old, NULL);
+    puts(interrupted ? " [stopped]" : "");
+    c->n_written += report.n_tokens;
+    c->write_ms += report.ms;
+    const size_t end = cache_count(c);
+    const cli_exit listed = add_turn(c, RS_ROLE_ASSISTANT, user_end, answer_begin, end, end);
+    c->answer_open = true;
+    if (report.reason == RS_STOP_FULL) cli_fail(CLI_FAILED, "the context is full; /erase something, or /reset");
+    return code != CLI_OK ? code : listed;
+}
+
+/* ---------------------------------------------------------------------------------------- commands -- */
+
+static void show_help(void) {
+    puts("/context                  numbered spans: turns and their sentences, with positions and tokens\n"
+         "/erase N[,M...] [METHOD]  erase these spans\n"
+         "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
+         "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%\n"
+         "/undo                     take the last erase back\n"
+         "/stats                    tokens, times, memory\n"
+         "/save FILE, /load FILE    keep the conversation\n"
+         "/reset                    forget everything\n"
+         "/quit                     or the end of the input");
+}
+
+static cli_exit show_context(chat *c) {
+    static const char *const roles[] = {"system", "user", "assistant"};
+    view v;
+    cli_exit code = view_open(c, &v);
+    const char *bold = cli_style_of(stdout, CLI_BOLD), *plain = cli_style_of(stdout, CLI_PLAIN);
+    for (size_t i = 0; i < c->n_spans && code == CLI_OK; i++) {
+        const span *s = &c->spans[i];
+        cli_text text = {0};
+        code = cli_detokenize(&c->engine, v.ids + s->begin, s->end - s->begin, false, &text);
+        printf("%s%4u  %5d-%-5d %5zu tokens  ", s->is_turn ? bold : "", s->number, (int)v.positions[s->begin],
+               (int)v.positions[s->end - 1] + 1, s->end - s->begin);
+        if (s->is_turn) {
+            printf("%s%s\n", roles[s->role], plain);
+        } else {
+            fputs("  ", stdout);
+            cli_print_excerpt(stdout, text.data, text.bytes, 64);
+            putchar('\n');
+        }
+        cli_text_free(&text);
+    }
+    view_close(&v);
+    return code;
+}
+
+/* Marks the tokens of "BEGIN-END" (positions) or "N,M" (spans) and counts them. */
+static cli_exit mark(const chat *c, const view *v, const char *text, size_t bytes, bool *marked) {
+    char what[256] = "";
+    if (bytes < sizeof what) memcpy(what, text, bytes);
+    char *dash = strchr(what, '-');
+    if (dash != NULL) {
+        *dash = '\0';
+        uint64_t from, to;
+        if (!cli_parse_u64(what, &from) || !cli_parse_u64(dash + 1, &to) || from >= to || v->count == 0 ||
+            to > (uint64_t)v->positions[v->count - 1] + 1)
+            return cli_fail(CLI_USAGE, "/erase: \"%.*s\" are no positions of this context; see /context", (int)bytes,
+                            text);
+        for (size_t i = 0; i < v->count; i++)
+            marked[i] = (uint64_t)v->positions[i] >= from && (uint64_t)v->positions[i] < to;
+        return CLI_OK;
+    }
+    char *rest = what;
+    do {
+        char *number = rest, *comma = strchr(rest, ',');
+        rest = comma != NULL ? comma + 1 : NULL;
+        if (comma != NULL) *comma = '\0';
+        uint64_t wanted;
+        const span *found = NULL;
+        if (cli_parse_u64(number, &wanted))
+            for (size_t i = 0; i < c->n_spans; i++)
+                if (c->spans[i].number == wanted) found = &c->spans[i];
+        if (found == NULL) return cli_fail(CLI_USAGE, "/erase: there is no span \"%s\"; see /context", number);
+        for (size_t i = found->begin; i < found->end; i++) marked[i] = true;
+    } while (rest != NULL);
+    return CLI_OK;
+}
+
+static cli_exit erase(chat *c, const char *arguments) {
+    const size_t what = strcspn(arguments, " ");
+    const char *name = arguments + what + strspn(arguments + what, " ");
+    cli_method method = c->method;
+    if (what == 0) return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
+    if (*name != '\0' && !cli_parse_method(name, strlen(name), &method)) return cli_bad_method(name, strlen(name));
+
+    view v;
+    cli_exit code = view_open(c, &v);
+    bool *marked = cli_allocate(v.count + 1, sizeof *marked);
+    rs_span *spans = cli_allocate(v.count + 1, sizeof *spans);
+    size_t n = 0;
+    memset(marked, 0, (v.count + 1) * sizeof *marked);
+    if (code == CLI_OK) code = mark(c, &v, arguments, what, marked);
+    for (size_t i = 0; i < v.count; i++) {
+        if (!marked[i]) continue;
+        if (i == 0 || !marked[i - 1]) spans[n++].begin = v.positions[i];
+        spans[n - 1].end = v.positions[i] + 1;
+    }
+    if (code == CLI_OK && n == 0) code = cli_fail(CLI_USAGE, "/erase: no tokens are left there");
+    if (code == CLI_OK) {
+        const rs_status status = rs_erase(c->engine.context, spans, n, &method.params, &c->erased);
+        if (status != RS_OK) code = cli_context_failed(&c->engine, status);
+    }
+    if (code == CLI_OK) {
+        for (size_t i = v.count; i-- > 0;)
+            if (marked[i]) remove_tokens(c, i, i + 1);
+        if (open_turn(c) == NULL) c->answer_open = false;
+        cli_print_erase(stdout, &c->erased);
+    }
+    free(spans);
+    free(marked);
+    view_close(&v);
+    return code;
+}
+
+static void show_stats(const chat *c) {
+    rs_context_info info;
+    rs_context_get_info(c->engine.context, &info);
+    printf("context  %u of %u tokens, next position %d\n", info.n_tokens, info.n_ctx, (int)info.next_position);
+    printf("memory   %.1f MB in all, %.1f of %.1f MB of KV pages in use\n", (double)info.arena_bytes / 1e6,
+           (double)info.kv_bytes / 1e6, (double)info.kv_capacity / 1e6);
+    printf("read     %llu tokens in %.0f ms\n", (unsigned long long)c->n_read, c->read_ms);
+    printf("wrote    %llu tokens in %.0f ms\n", (unsigned long long)c->n_written, c->write_ms);
+    if (c->erased.n_spans > 0) cli_print_erase(stdout, &c->erased);
+}
+
+/* One line that begins with '/'. What is wrong with a command is said, and the conversation goes on. */
+static cli_exit command_line(chat *c, const char *line) {
+    const size_t length = strcspn(line, " ");
+    const char *arguments = line + length + strspn(line + length, " ");
+    char name[16] = "";
+    if (length < sizeof name) memcpy(name, line, length);
+
+    if (strcmp(name, "/help") == 0) show_help();
+    else if (strcmp(name, "/context") == 0) return show_context(c);
+    else if (strcmp(name, "/erase") == 0) return erase(c, arguments);
+    else if (strcmp(name, "/undo") == 0) cli_fail(CLI_FAILED, "/undo is not available yet");
+    else if (strcmp(name, "/stats") == 0) show_stats(c);
+    else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0)
+        cli_fail(CLI_FAILED, "%s comes with sessions, which this version does not have yet", name);
+    else if (strcmp(name, "/reset") == 0) {
+        rs_context_reset(c->engine.context);
+        return begin(c);
+    } else if (strcmp(name, "/quit") == 0) c->done = true;
+    else return cli_fail(CLI_USAGE, "\"%.*s\" is no command; /help lists them", (int)(length < 40 ? length : 40), line);
+    return CLI_OK;
+}
+
+/* Goes on after what failed, unless the context is beyond use. Where no person can react to a failure, the
+ * worst one becomes the exit code. */
+static cli_exit converse(chat *c) {
+    const bool person = isatty(STDIN_FILENO), prompt = person && isatty(STDOUT_FILENO);
+    cli_exit worst = CLI_OK;
+    char *line = NULL;
+    size_t capacity = 0;
+    rs_context_info info = {0};
+    while (!c->done && !info.poisoned) {
+        if (prompt) printf("%s>%s ", cli_style_of(stdout, CLI_CYAN), cli_style_of(stdout, CLI_PLAIN));
+        fflush(stdout);
+        const ssize_t got = getline(&line, &capacity, stdin);
+        if (got < 0) break;
+        size_t bytes = (size_t)got;
+        while (bytes > 0 && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r')) line[--bytes] = '\0';
+        if (bytes == 0) continue;
+        const cli_exit code = line[0] == '/' ? command_line(c, line) : say(c, line, bytes);
+        if (code > worst && !person) worst = code;
+        rs_context_get_info(c->engine.context, &info);
+    }
+    free(line);
+    if (prompt && !c->done) putchar('\n');
+    return info.poisoned ? CLI_FAILED : worst;
+}
+
+static cli_exit run(const cli_command *command, int argc, char **argv) {
+    enum { N_OWN = 2 };
+    chat c = {0};
+    const char *method = "exact";
+    const cli_option own[N_OWN] = {
+        {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
+         .string = &c.system},
+        {0, "method", "METHOD", "how /erase erases when it names no method (default exact)", .string = &method},
+    };
+    cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
+    memcpy(options, own, sizeof own);
+    cli_answer_options(&c.answer, options + N_OWN);
+
+    cli_setup setup;
+    cli_exit code;
+    int first;
+    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code)) return code;
+    if (first < argc) return cli_unexpected(command, argv[first]);
+    if (!cli_parse_method(method, strlen(method), &c.method)) return cli_bad_method(method, strlen(method));
+    code = cli_answer_check(&c.answer);
+
+    if (code == CLI_OK) code = cli_open_model(&c.engine, &setup);
+    if (code == CLI_OK) code = cli_open_context(&c.engine, rs_context_default_params().n_ctx);
+    if (code == CLI_OK) code = begin(&c);
+    if (code == CLI_OK && isatty(STDIN_FILENO))
+        fprintf(stderr, "%s; /help lists the commands\n", c.engine.info.name);
+    if (code == CLI_OK) code = converse(&c);
+    free(c.spans);
+    cli_text_free(&c.lead);
+    cli_close(&c.engine);
+    return code;
+}
+
+const cli_command cli_command_chat = {
+    "chat",
+    "a conversation in which anything can be erased",
+    "[options]",
+    "Reads lines from stdin and answers each; works at a terminal and in a pipe. The conversation lives in the\n"
+    "KV cache alone. /context lists what is in it, /erase takes parts of it back, /help lists the rest.\n"
+    "Ctrl-C stops an answer.",
+    run,
+};

@@ -1,0 +1,380 @@
+/*
+ * rasure eval: what each erase method does to the answers of prepared cases. Every method gets the same fresh
+ * context; the exact erase is the reference that the others are held against, in the text of the answer and
+ * in the next-token distributions along it.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+#include "eval_cases.h"
+#include "json.h"
+#include "measure.h"
+#include "terminal.h"
+
+/* One method and what is known of it so far. */
+typedef struct column {
+    cli_method method;
+    bool none; /* nothing is erased */
+    size_t n, matched, n_with_answers, leaked, n_with_leaks, agreed;
+    double kl_sum;
+    double *erase_ms, *answer_ms; /* n of each */
+} column;
+
+/* What one method did in one case. */
+typedef struct outcome {
+    cli_text text;     /* of the answer */
+    cli_tokens tokens; /* the same, without the token that ended it */
+    bool ended;        /* by the model itself */
+    double kl, erase_ms, answer_ms;
+    rs_erase_report erased;
+} outcome;
+
+/* The exact run of the current case: logits at every position from which it chose a token. */
+typedef struct reference {
+    outcome run;
+    float *logits; /* [positions][n_vocab], room for max_tokens + 1 rows */
+    size_t positions;
+} reference;
+
+typedef struct eval {
+    cli_engine engine;
+    cli_cases cases;
+    column *columns;
+    size_t n_columns;
+    uint32_t max_tokens;
+    reference exact;
+    FILE *per_case; /* NULL: not wanted */
+} eval;
+
+static void outcome_clear(outcome *o) {
+    cli_text_free(&o->text);
+    cli_tokens_free(&o->tokens);
+    *o = (outcome){0};
+}
+
+/* ------------------------------------------------------------------------------------------ one run -- */
+
+/* Chooses the most likely token again and again, until the model ends or max_tokens is reached. */
+static rs_status answer(eval *e, outcome *o) {
+    rs_context *context = e->engine.context;
+    const rs_sampler_params greedy = rs_sampler_default_params();
+    rs_sampler sampler;
+    rs_status status = rs_sampler_init(&sampler, &greedy, NULL);
+    while (status == RS_OK && o->tokens.count < e->max_tokens) {
+        int32_t token;
+        status = rs_sample(context, &sampler, &token);
+        if (status != RS_OK) break;
+        o->ended = rs_token_is_end(e->engine.model, token);
+        if (o->ended) break;
+        cli_tokens_add(&o->tokens, &token, 1);
+        if (o->tokens.count < e->max_tokens) status = rs_decode(context, &token, 1);
+    }
+    return status;
+}
+
+/* Takes down the logits along the exact answer (of the exact run), or compares them (of the others). */
+typedef struct along {
+    reference *exact;
+    bool is_exact;
+    size_t position;
+    double kl_sum;
+} along;
+
+static bool at_position(void *user, int32_t position, const float *logits, size_t n_vocab) {
+    along *a = user;
+    (void)position;
+    float *row = a->exact->logits + a->position * n_vocab;
+    if (a->is_exact) memcpy(row, logits, n_vocab * sizeof *row);
+    else a->kl_sum += cli_kl(row, logits, n_vocab);
+    a->position++;
+    return true;
+}
+
+/* Reads the case's context, erases, asks, answers, and then reads the exact answer in place of its own. */
+static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_exact, outcome *o) {
+    rs_context *context = e->engine.context;
+    outcome_clear(o);
+    rs_context_reset(context);
+    rs_status status = rs_decode(context, c->context.ids, c->context.count);
+    if (status == RS_OK && !col->none) status = rs_erase(context, &c->span, 1, &col->method.params, &o->erased);
+    o->erase_ms = o->erased.ms;
+
+    const double started = cli_now_ms();
+    if (status == RS_OK) status = rs_decode(context, c->question.ids, c->question.count);
+    if (status != RS_OK) return cli_context_failed(&e->engine, status);
+    const double asked = cli_now_ms();
+
+    along a = {.exact = &e->exact, .is_exact = is_exact};
+    rs_context_info info;
+    size_t n_vocab;
+    const float *logits = rs_logits(context, &n_vocab);
+    at_position(&a, 0, logits, n_vocab);
+    rs_context_get_info(context, &info);
+
+    const double answering = cli_now_ms();
+    status = answer(e, o);
+    o->answer_ms = asked - started + cli_now_ms() - answering;
+    if (is_exact) e->exact.positions = o->tokens.count + (o->ended ? 1 : 0);
+
+    const int32_t *exact_ids = is_exact ? o->tokens.ids : e->exact.run.tokens.ids;
+    if (status == RS_OK) status = rs_truncate(context, info.next_position);
+    if (status == RS_OK && e->exact.positions > 1)
+        status = rs_decode_each(context, exact_ids, e->exact.positions - 1, at_position, &a);
+    if (status != RS_OK) return cli_context_failed(&e->engine, status);
+    o->kl = a.kl_sum / (double)e->exact.positions;
+    return cli_detokenize(&e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
+}
+
+/* ------------------------------------------------------------------------------------------ scoring -- */
+
+static bool any(const json_t *list, const cli_text *answer, bool (*holds)(const cli_text *, const cli_text *)) {
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(list) && !found; i++) {
+        const json_t *item = json_array_get(list, i);
+        cli_text wanted = {0};
+        cli_normalise(&wanted, json_string_value(item), json_string_length(item));
+        found = holds(answer, &wanted);
+        cli_text_free(&wanted);
+    }
+    return found;
+}
+
+static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
+    const cli_text *exact = &e->exact.run.text;
+    cli_text normal = {0};
+    cli_normalise(&normal, o->text.data, o->text.bytes);
+    const bool matched = any(c->answers, &normal, cli_answer_begins);
+    const bool leaked = any(c->leaks, &normal, cli_answer_contains);
+    const bool agreed = o->text.bytes == exact->bytes &&
+                        (exact->bytes == 0 || memcmp(o->text.data, exact->data, exact->bytes) == 0);
+    cli_text_free(&normal);
+
+    col->erase_ms[col->n] = o->erase_ms;
+    col->answer_ms[col->n] = o->answer_ms;
+    col->n++;
+    col->n_with_answers += json_array_size(c->answers) > 0;
+    col->n_with_leaks += json_array_size(c->leaks) > 0;
+    col->matched += matched;
+    col->leaked += leaked;
+    col->agreed += agreed;
+    col->kl_sum += o->kl;
+    if (e->per_case == NULL) return;
+
+    json_t *row = json_object();
+    json_object_set(row, "id", json_object_get(c->json, "id"));
+    cli_json_set_text(row, "method", col->method.name);
+    json_object_set_new(row, "answer", cli_json_string(o->text.data, o->text.bytes));
+    json_object_set_new(row, "exact_match", json_array_size(c->answers) > 0 ? json_boolean(matched) : json_null());
+    json_object_set_new(row, "leak", json_array_size(c->leaks) > 0 ? json_boolean(leaked) : json_null());
+    cli_json_set_real(row, "kl_to_exact", o->kl);
+    json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
+    cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erase_ms);
+    cli_json_set_real(row, "answer_ms", o->answer_ms);
+    cli_json_set_int(row, "n_context", c->context.count);
+    cli_json_set_int(row, "n_erased", o->erased.n_erased);
+    cli_json_set_int(row, "n_recomputed", o->erased.n_recomputed);
+    cli_json_print(e->per_case, row, 0);
+}
+
+static cli_exit run_all(eval *e) {
+    cli_progress progress;
+    cli_progress_begin(&progress, "evaluating", "runs");
+    size_t done = 0;
+    const size_t total = e->cases.count * e->n_columns;
+    const column exact = {.method.params = rs_erase_default_params()};
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; i < e->cases.count && code == CLI_OK; i++) {
+        const cli_case *c = &e->cases.items[i];
+        code = run_case(e, c, &exact, true, &e->exact.run);
+        for (size_t k = 0; k < e->n_columns && code == CLI_OK; k++) {
+            column *col = &e->columns[k];
+            outcome o = {0};
+            const bool is_exact = !col->none && col->method.params.method == RS_ERASE_EXACT;
+            if (!is_exact) code = run_case(e, c, col, false, &o);
+            if (code == CLI_OK) score(e, c, col, is_exact ? &e->exact.run : &o);
+            outcome_clear(&o);
+            cli_progress_update(&progress, ++done, total);
+        }
+    }
+    cli_progress_end(&progress);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------- reporting -- */
+
+static double share(size_t part, size_t whole) {
+    return whole > 0 ? (double)part / (double)whole : NAN;
+}
+
+static void print_json(column *col) {
+    json_t *row = json_object();
+    cli_json_set_text(row, "method", col->method.name);
+    cli_json_set_int(row, "n", col->n);
+    cli_json_set_real(row, "exact_match", share(col->matched, col->n_with_answers));
+    cli_json_set_real(row, "leak_rate", share(col->leaked, col->n_with_leaks));
+    cli_json_set_real(row, "kl_to_exact", col->kl_sum / (double)col->n);
+    cli_json_set_real(row, "agree_with_exact", share(col->agreed, col->n));
+    cli_json_set_real(row, "erase_ms_p50", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5));
+    cli_json_set_real(row, "erase_ms_p95", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95));
+    cli_json_set_real(row, "answer_ms_p50", cli_percentile(col->answer_ms, col->n, 0.5));
+    cli_json_print(stdout, row, 0);
+}
+
+static void print_cell(double value, int width, int digits) {
+    if (isnan(value)) printf("%*s", width, "-");
+    else printf("%*.*f", width, digits, value);
+}
+
+static void print_row(column *col) {
+    printf("%-14s %5zu", col->method.name, col->n);
+    print_cell(share(col->matched, col->n_with_answers), 8, 2);
+    print_cell(share(col->leaked, col->n_with_leaks), 8, 2);
+    print_cell(col->kl_sum / (double)col->n, 13, 4);
+    print_cell(share(col->agreed, col->n), 8, 2);
+    print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5), 11, 2);
+    print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95), 9, 2);
+    print_cell(cli_percentile(col->answer_ms, col->n, 0.5), 12, 1);
+    putchar('\n');
+}
+
+static void report(eval *e, bool json) {
+    if (!json)
+        printf("%s%-14s %5s %7s %7s %12s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD), "method", "n", "match",
+               "leak", "KL to exact", "agree", "erase p50", "p95 ms", "answer p50", cli_style_of(stdout, CLI_PLAIN));
+    for (size_t k = 0; k < e->n_columns; k++) (json ? print_json : print_row)(&e->columns[k]);
+}
+
+/* --------------------------------------------------------------------------------------- preparation -- */
+
+static cli_exit parse_methods(eval *e, const char *list) {
+    for (const char *rest = list; rest != NULL;) {
+        const char *comma = strchr(rest, ',');
+        const size_t bytes = comma != NULL ? (size_t)(comma - rest) : strlen(rest);
+        column col = {.none = bytes == 4 && memcmp(rest, "none", 4) == 0};
+        if (col.none) memcpy(col.method.name, "none", 5);
+        else if (!cli_parse_method(rest, bytes, &col.method)) return cli_bad_method(rest, bytes);
+        e->columns = cli_reallocate(e->columns, e->n_columns + 1, sizeof *e->columns);
+        e->columns[e->n_columns++] = col;
+        rest = comma != NULL ? comma + 1 : NULL;
+    }
+    return CLI_OK;
+}
+
+/* Finds out on a single token whether every method can be had, before the long work begins. */
+static cli_exit try_methods(eval *e) {
+    rs_status status = RS_OK;
+    for (size_t k = 0; k < e->n_columns && status == RS_OK; k++) {
+        if (e->columns[k].none) continue;
+        rs_context_reset(e->engine.context);
+        status = rs_decode(e->engine.context, e->cases.items[0].context.ids, 1);
+        if (status == RS_OK)
+            status = rs_erase(e->engine.context, &(rs_span){0, 1}, 1, &e->columns[k].method.params, NULL);
+    }
+    return status == RS_OK ? CLI_OK : cli_context_failed(&e->engine, status);
+}
+
+static cli_exit open_context(eval *e, const char *path) {
+    const cli_setup *setup = e->engine.setup;
+    for (size_t i = 0; i < e->cases.count; i++) {
+        const cli_case *c = &e->cases.items[i];
+        const size_t needed = c->context.count + c->question.count + e->max_tokens;
+        if (needed > (setup->ctx > 0 ? setup->ctx : 1048576U))
+            return cli_fail(CLI_USAGE, "%s:%zu: the case needs a context of %zu tokens; --ctx allows %u", path, c->line,
+                            needed, setup->ctx > 0 ? setup->ctx : 1048576U);
+    }
+    return cli_open_context(&e->engine, (uint32_t)(e->cases.longest + e->max_tokens));
+}
+
+static cli_exit evaluate(eval *e, const char *path, bool json) {
+    cli_exit code = open_context(e, path);
+    if (code == CLI_OK) code = try_methods(e);
+    if (code != CLI_OK) return code;
+    e->exact.logits = cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
+    for (size_t k = 0; k < e->n_columns; k++) {
+        e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
+        e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
+    }
+    code = run_all(e);
+    if (code == CLI_OK) report(e, json);
+    return code;
+}
+
+/* Runs with the file of single outcomes under a name of its own, which it loses only when it is whole. */
+static cli_exit evaluate_into(eval *e, const char *path, bool json, const char *per_case) {
+    cli_text partial = {0};
+    cli_text_add(&partial, per_case, strlen(per_case));
+    cli_text_add(&partial, ".partial", 8);
+    e->per_case = fopen(partial.data, "wb");
+    cli_exit code = e->per_case != NULL ? CLI_OK : cli_fail(CLI_USAGE, "%s: %s", partial.data, strerror(errno));
+    if (code == CLI_OK) {
+        code = evaluate(e, path, json);
+        const bool written = ferror(e->per_case) == 0, closed = fclose(e->per_case) == 0;
+        if (code == CLI_OK && (!written || !closed || rename(partial.data, per_case) != 0))
+            code = cli_fail(CLI_FAILED, "%s: %s", per_case, strerror(errno));
+        if (code != CLI_OK) remove(partial.data);
+    }
+    cli_text_free(&partial);
+    return code;
+}
+
+static cli_exit run(const cli_command *command, int argc, char **argv) {
+    eval e = {.max_tokens = 16};
+    const char *methods = "none,exact,drop,shift,repair:15%", *per_case = NULL, *eraser = NULL;
+    uint32_t limit = 0;
+    bool json = false;
+    const cli_option options[] = {
+        {0, "methods", "LIST", "with commas: none exact drop shift repair:15% repair:16 steer bridge learned\n"
+         "(default none,exact,drop,shift,repair:15%)", .string = &methods},
+        {0, "eraser", "PATH", "an adapter for learned, steer and bridge", .string = &eraser},
+        {0, "limit", "N", "only the first N cases (default: all)", .u32 = &limit, .min = 1, .max = 1e9},
+        {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &e.max_tokens, .min = 1, .max = 256},
+        {0, "per-case", "PATH", "write one JSON object a case and method to this file", .string = &per_case},
+        {0, "json", NULL, "one JSON object a method instead of the table", .flag = &json},
+    };
+    cli_setup setup;
+    cli_exit code;
+    int first;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code)) return code;
+    if (first == argc) return cli_fail(CLI_USAGE, "eval: which file? see \"rasure eval --help\"");
+    if (first + 1 < argc) return cli_unexpected(command, argv[first + 1]);
+    if (eraser != NULL) return cli_fail(CLI_FAILED, "eval: --eraser: this version loads no adapters yet");
+
+    const char *path = argv[first];
+    code = parse_methods(&e, methods);
+    if (code == CLI_OK) code = cli_open_model(&e.engine, &setup);
+    if (code == CLI_OK) code = cli_cases_load(&e.cases, &e.engine, path, limit);
+    if (code == CLI_OK) code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
+
+    for (size_t k = 0; k < e.n_columns; k++) {
+        free(e.columns[k].erase_ms);
+        free(e.columns[k].answer_ms);
+    }
+    free(e.columns);
+    free(e.exact.logits);
+    outcome_clear(&e.exact.run);
+    cli_cases_free(&e.cases);
+    cli_close(&e.engine);
+    return code;
+}
+
+const cli_command cli_command_eval = {
+    "eval",
+    "what each erase method does to the answers of prepared cases",
+    "[options] FILE.jsonl",
+    "Every line of the file is a case:\n"
+    "  {\"id\", \"prefix\", \"span\", \"suffix\", \"question\", \"cue\", \"answers\": [...], \"leaks\": [...]}\n"
+    "For each method the model reads prefix, span and suffix, the span is erased, and the question is answered\n"
+    "greedily. The pieces are tokenized one by one; the prefix begins with the rendered head of the chat\n"
+    "template, the question ends where the answer begins; \"cue\" (optional) is the beginning of the answer.\n\n"
+    "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or articles)\n"
+    "  leak         share of answers that contain one of \"leaks\"\n"
+    "  KL to exact  mean KL(exact || method) in nats of the next-token distributions along the exact answer\n"
+    "  agree        share of answers that are the same text as after an exact erase\n"
+    "  answer p50   milliseconds for reading the question and writing the answer\n\n"
+    "An exact erase is always run too, as the reference.",
+    run,
+};

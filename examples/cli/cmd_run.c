@@ -1,0 +1,158 @@
+/* rasure run: one prompt, one answer, and if asked a part of the prompt erased in between. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "engine.h"
+#include "terminal.h"
+
+typedef struct job {
+    bool raw, special, stats;
+    const char *prompt, *file, *system, *erase_text, *method_name;
+    cli_method method;
+    cli_answer answer;
+    cli_text text;     /* the prompt */
+    cli_tokens body;   /* tokens up to the end of the prompt's text */
+    cli_tokens tail;   /* what the template puts behind it */
+    size_t text_begin; /* where in `body` the text's own tokens begin */
+} job;
+
+/* Turns the prompt into tokens: as it is, or as the user's turn of a chat. */
+static cli_exit build(const cli_engine *engine, job *j) {
+    const uint32_t special = j->special ? RS_TOKENIZE_SPECIAL : 0U;
+    if (j->raw) {
+        const cli_exit code = cli_add_text(engine, &j->body, "", 0, RS_TOKENIZE_BOS);
+        j->text_begin = j->body.count;
+        return code == CLI_OK ? cli_add_text(engine, &j->body, j->text.data, j->text.bytes, special) : code;
+    }
+    cli_text lead = {0};
+    size_t system_begin, system_end;
+    cli_exit code = cli_add_opening(engine, &j->body, j->system, &lead, &system_begin, &system_end);
+    if (code == CLI_OK) code = cli_add_part(engine, &j->body, RS_CHAT_OPEN, RS_ROLE_USER);
+    if (code == CLI_OK && lead.bytes > 0) code = cli_add_text(engine, &j->body, lead.data, lead.bytes, 0);
+    j->text_begin = j->body.count;
+    if (code == CLI_OK) code = cli_add_text(engine, &j->body, j->text.data, j->text.bytes, special);
+    if (code == CLI_OK) code = cli_add_part(engine, &j->tail, RS_CHAT_CLOSE, RS_ROLE_USER);
+    if (code == CLI_OK) code = cli_add_part(engine, &j->tail, RS_CHAT_OPEN, RS_ROLE_ASSISTANT);
+    cli_text_free(&lead);
+    return code;
+}
+
+/* Positions of the tokens that hold the first occurrence of the text to erase. The cache is fresh, so that
+ * a token's index is its position. */
+static cli_exit find_span(const cli_engine *engine, const job *j, rs_span *span) {
+    const size_t bytes = strlen(j->erase_text);
+    const char *found = cli_find(j->text.data, j->text.bytes, j->erase_text, bytes);
+    if (found == NULL) return cli_fail(CLI_USAGE, "--erase-text: the prompt has no \"%.60s\"", j->erase_text);
+
+    const size_t begin = (size_t)(found - j->text.data);
+    size_t first = 0, last = 0;
+    const cli_exit code = cli_cover(engine, j->body.ids + j->text_begin, j->body.count - j->text_begin, begin,
+                                    begin + bytes, &first, &last);
+    *span = (rs_span){(int32_t)(j->text_begin + first), (int32_t)(j->text_begin + last)};
+    return code;
+}
+
+static cli_exit answer(cli_engine *engine, job *j) {
+    rs_span span = {0};
+    if (j->erase_text != NULL) {
+        const cli_exit code = find_span(engine, j, &span);
+        if (code != CLI_OK) return code;
+    }
+    const double started = cli_now_ms();
+    cli_exit code = CLI_OK;
+    rs_erase_report erased = {0};
+    if (j->erase_text == NULL) {
+        cli_tokens_add(&j->body, j->tail.ids, j->tail.count);
+        code = cli_read(engine, j->body.ids, j->body.count);
+    } else {
+        code = cli_read(engine, j->body.ids, j->body.count);
+        if (code != CLI_OK) return code;
+        const rs_status status = rs_erase(engine->context, &span, 1, &j->method.params, &erased);
+        if (status != RS_OK) return cli_context_failed(engine, status);
+        code = j->tail.count > 0 ? cli_read(engine, j->tail.ids, j->tail.count) : cli_reread_last(engine);
+    }
+    const double read_ms = cli_now_ms() - started - erased.ms;
+    rs_generate_report report = {0};
+    if (code == CLI_OK) code = cli_answer_stream(engine, &j->answer, NULL, &report);
+    if (code != CLI_OK) return code;
+    putchar('\n');
+    fflush(stdout);
+    if (j->stats) {
+        cli_print_rate("read", j->body.count + (j->erase_text != NULL ? j->tail.count : 0), read_ms);
+        if (j->erase_text != NULL) cli_print_erase(stderr, &erased);
+        cli_print_rate("wrote", report.n_tokens, report.ms);
+    }
+    return CLI_OK;
+}
+
+static cli_exit read_prompt(job *j) {
+    if (j->prompt != NULL) {
+        cli_text_add(&j->text, j->prompt, strlen(j->prompt));
+    } else {
+        if (j->file == NULL && isatty(STDIN_FILENO)) fputs("reading the prompt; Ctrl-D ends it\n", stderr);
+        const cli_exit code = cli_text_read(&j->text, j->file);
+        if (code != CLI_OK) return code;
+    }
+    return j->text.bytes > 0 ? CLI_OK : cli_fail(CLI_USAGE, "run: the prompt is empty");
+}
+
+static cli_exit run(const cli_command *command, int argc, char **argv) {
+    enum { N_OWN = 8 };
+    job j = {0};
+    const cli_option own[N_OWN] = {
+        {'p', "prompt", "TEXT", "the prompt", .string = &j.prompt},
+        {'f', "file", "PATH", "the prompt from a file (else from stdin)", .string = &j.file},
+        {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
+         .string = &j.system},
+        {0, "raw", NULL, "continue the prompt as it is, without a chat template", .flag = &j.raw},
+        {0, "special", NULL, "\"<|im_end|>\" in the prompt becomes that token", .flag = &j.special},
+        {0, "erase-text", "TEXT", "before answering, erase the tokens of the first such text in the prompt",
+         .string = &j.erase_text},
+        {0, "method", "METHOD", "how: exact (default), drop, shift, repair, repair:16, repair:15%, ...",
+         .string = &j.method_name},
+        {0, "stats", NULL, "tokens, times and rates on stderr", .flag = &j.stats},
+    };
+    cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
+    memcpy(options, own, sizeof own);
+    cli_answer_options(&j.answer, options + N_OWN);
+
+    cli_setup setup;
+    cli_exit code;
+    int first;
+    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code)) return code;
+    if (first < argc) return cli_unexpected(command, argv[first]);
+    if (j.prompt != NULL && j.file != NULL) return cli_fail(CLI_USAGE, "run: --prompt and --file: one of them");
+    if (j.raw && j.system != NULL) return cli_fail(CLI_USAGE, "run: --system needs the chat template that --raw leaves out");
+    if (j.method_name != NULL && j.erase_text == NULL) return cli_fail(CLI_USAGE, "run: --method without --erase-text");
+    if (j.erase_text != NULL && *j.erase_text == '\0') return cli_fail(CLI_USAGE, "run: --erase-text is empty");
+    const char *method = j.method_name != NULL ? j.method_name : "exact";
+    if (!cli_parse_method(method, strlen(method), &j.method)) return cli_bad_method(method, strlen(method));
+    code = cli_answer_check(&j.answer);
+    if (code == CLI_OK) code = read_prompt(&j);
+
+    cli_engine engine = {0};
+    if (code == CLI_OK) code = cli_open_model(&engine, &setup);
+    if (code == CLI_OK) code = build(&engine, &j);
+    if (code == CLI_OK) code = cli_open_context(&engine, rs_context_default_params().n_ctx);
+    if (code == CLI_OK) code = answer(&engine, &j);
+    cli_text_free(&j.text);
+    cli_tokens_free(&j.body);
+    cli_tokens_free(&j.tail);
+    cli_close(&engine);
+    return code;
+}
+
+const cli_command cli_command_run = {
+    "run",
+    "answer one prompt",
+    "[options]",
+    "Answers the prompt (-p, -f or stdin) and streams the answer to stdout. The prompt is the user's turn of\n"
+    "the model's chat template unless --raw is given. With --erase-text the prompt is read as a whole, a part\n"
+    "of it is taken back out of the KV cache, and the answer comes from what is left:\n\n"
+    "  rasure run -p 'Ann lives in Rome. Ann lives in Oslo. Where does Ann live?' \\\n"
+    "      --erase-text ' Ann lives in Oslo.' --method drop --stats",
+    run,
+};

@@ -1,0 +1,29 @@
+/* The cases of `rasure eval`: one JSON object a line, all checked before the first is run. */
+#ifndef RASURE_EXAMPLES_EVAL_CASES_H
+#define RASURE_EXAMPLES_EVAL_CASES_H
+
+#include <jansson.h>
+
+#include "engine.h"
+
+typedef struct cli_case {
+    json_t *json; /* owns the strings */
+    size_t line;  /* in the file, from 1 */
+    const json_t *id, *answers, *leaks; /* a string or number; arrays of strings */
+    cli_tokens context;                 /* prefix, span, suffix */
+    rs_span span;                       /* of the erased piece in `context` */
+    cli_tokens question;                /* and the cue behind it */
+} cli_case;
+
+typedef struct cli_cases {
+    cli_case *items;
+    size_t count;
+    size_t longest; /* tokens of context and question, at most */
+} cli_cases;
+
+/* Reads at most `limit` cases (0: all) and tokenizes their pieces one by one. What is wrong in the file is
+ * said as "FILE:LINE: sentence", exit code 2. To be freed in any case. */
+cli_exit cli_cases_load(cli_cases *cases, const cli_engine *engine, const char *path, size_t limit);
+void cli_cases_free(cli_cases *cases);
+
+#endif

@@ -1,0 +1,98 @@
+/* Measures: answers against what was expected, distributions, percentiles. */
+#include "measure.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Length of the punctuation at `text`, 0 for none. */
+static size_t punctuation(const char *text, size_t bytes) {
+    if ((unsigned char)text[0] < 0x80) return ispunct((unsigned char)text[0]) ? 1 : 0;
+    const bool general = bytes >= 3 && memcmp(text, "\xe2\x80", 2) == 0;
+    const bool general_too = bytes >= 3 && memcmp(text, "\xe2\x81", 2) == 0 && (unsigned char)text[2] < 0xb0;
+    return general || general_too ? 3 : 0;
+}
+
+static bool is_article(const char *word, size_t bytes) {
+    return (bytes == 1 && *word == 'a') || (bytes == 2 && memcmp(word, "an", 2) == 0) ||
+           (bytes == 3 && memcmp(word, "the", 3) == 0);
+}
+
+void cli_normalise(cli_text *out, const char *text, size_t bytes) {
+    const size_t start = out->bytes;
+    size_t word = out->bytes; /* where the current word begins in `out` */
+    cli_text_reserve(out, bytes + 1);
+    for (size_t i = 0; i <= bytes; i++) {
+        const char c = i < bytes ? text[i] : ' ';
+        const size_t skipped = i < bytes ? punctuation(text + i, bytes - i) : 0;
+        if (skipped > 0) {
+            i += skipped - 1;
+        } else if (isspace((unsigned char)c)) {
+            if (is_article(out->data + word, out->bytes - word)) out->bytes = word;
+            if (out->bytes > word) cli_text_add(out, " ", 1);
+            word = out->bytes;
+        } else {
+            const char lower = (char)tolower((unsigned char)c);
+            cli_text_add(out, &lower, 1);
+        }
+    }
+    if (out->bytes > start) out->bytes--; /* the space behind the last word */
+    out->data[out->bytes] = '\0';
+}
+
+static bool is_word(char c) {
+    return isalnum((unsigned char)c) != 0;
+}
+
+/* Whether `wanted` is at `at` in `answer`, and not in the middle of a word. */
+static bool is_at(const cli_text *answer, const cli_text *wanted, size_t at) {
+    const size_t end = at + wanted->bytes;
+    if (wanted->bytes == 0 || end > answer->bytes || memcmp(answer->data + at, wanted->data, wanted->bytes) != 0)
+        return false;
+    const bool begins_inside = at > 0 && is_word(answer->data[at - 1]) && is_word(wanted->data[0]);
+    const bool ends_inside = end < answer->bytes && is_word(answer->data[end]) && is_word(answer->data[end - 1]);
+    return !begins_inside && !ends_inside;
+}
+
+bool cli_answer_begins(const cli_text *answer, const cli_text *wanted) {
+    return is_at(answer, wanted, 0);
+}
+
+bool cli_answer_contains(const cli_text *answer, const cli_text *wanted) {
+    for (size_t at = 0; at < answer->bytes; at++)
+        if (is_at(answer, wanted, at)) return true;
+    return false;
+}
+
+/* The logarithm of the sum of exp(logits). */
+static double log_sum(const float *logits, size_t n) {
+    double most = -INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++) most = logits[i] > most ? logits[i] : most;
+    for (size_t i = 0; i < n; i++) sum += exp(logits[i] - most);
+    return most + log(sum);
+}
+
+double cli_kl(const float *p_logits, const float *q_logits, size_t n) {
+    const double p_sum = log_sum(p_logits, n), q_sum = log_sum(q_logits, n);
+    double kl = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double p_log = p_logits[i] - p_sum, q_log = q_logits[i] - q_sum;
+        kl += exp(p_log) * (p_log - q_log);
+    }
+    return kl;
+}
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double cli_percentile(double *values, size_t n, double share) {
+    if (n == 0) return NAN;
+    qsort(values, n, sizeof *values, ascending);
+    const double at = share * (double)(n - 1);
+    const size_t below = (size_t)at;
+    const size_t above = below + 1 < n ? below + 1 : below;
+    return values[below] + (at - (double)below) * (values[above] - values[below]);
+}

@@ -1,0 +1,210 @@
+/* Option tables: parsing by getopt_long, strict numbers, help texts, erase methods by name. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "terminal.h"
+#include "text.h"
+
+enum { MAX_OPTIONS = 48, N_COMMON = 6 };
+
+static void print_option(const cli_option *option) {
+    char names[64];
+    const char letter[] = {'-', option->letter, ',', ' ', '\0'};
+    const int width = snprintf(names, sizeof names, "  %s--%s %s", option->letter != 0 ? letter : "    ",
+                               option->name, option->value != NULL ? option->value : "");
+    printf("%-30s", names);
+    if (width >= 30) printf("\n%-30s", "");
+    for (const char *p = option->help; *p != '\0'; p++)
+        if (*p == '\n') printf("\n%-30s", "");
+        else putchar(*p);
+    putchar('\n');
+}
+
+static void print_help(const cli_command *command, const cli_option *options, size_t n_options,
+                       const cli_option *common) {
+    printf("usage: rasure %s %s\n\n%s\n\n", command->name, command->usage, command->about);
+    if (n_options > 0) puts("options:");
+    for (size_t i = 0; i < n_options; i++) print_option(&options[i]);
+    printf("%smodel and machine:\n", n_options > 0 ? "\n" : "");
+    for (size_t i = 0; i < N_COMMON; i++) print_option(&common[i]);
+    puts("  -h, --help                  this text");
+}
+
+/* Puts the text of an option's argument into its target. */
+static cli_exit take(const cli_command *command, const cli_option *option, const char *text) {
+    uint64_t whole;
+    double real;
+    if (option->flag != NULL) {
+        *option->flag = true;
+    } else if (option->string != NULL) {
+        *option->string = text;
+    } else if (option->list != NULL) {
+        const size_t most = sizeof option->list->items / sizeof option->list->items[0];
+        if (option->list->count == most)
+            return cli_fail(CLI_USAGE, "%s: --%s: at most %zu of them", command->name, option->name, most);
+        option->list->items[option->list->count++] = text;
+    } else if (option->u64 != NULL) {
+        if (!cli_parse_u64(text, option->u64))
+            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a whole number from 0 to 2^64 - 1", command->name,
+                            option->name, text);
+    } else if (option->u32 != NULL) {
+        if (!cli_parse_u64(text, &whole) || (double)whole < option->min || (double)whole > option->max)
+            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a whole number from %.0f to %.0f", command->name,
+                            option->name, text, option->min, option->max);
+        *option->u32 = (uint32_t)whole;
+    } else {
+        if (!cli_parse_real(text, &real) || real < option->min || real > option->max)
+            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a number from %g to %g", command->name, option->name,
+                            text, option->min, option->max);
+        *option->real = (float)real;
+    }
+    return CLI_OK;
+}
+
+/* Where scripts/setup.sh puts the default model. */
+static void default_model(char *path, size_t capacity) {
+    static const char file[] = "rasure/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache != NULL && *cache != '\0') snprintf(path, capacity, "%s/%s", cache, file);
+    else snprintf(path, capacity, "%s/.cache/%s", home != NULL ? home : "", file);
+}
+
+static const char *environment(const char *name) {
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+static cli_exit bad_isa(const cli_command *command, const char *name) {
+    char known[128] = "";
+    size_t used = 0;
+    for (int i = RS_ISA_AUTO; i <= RS_ISA_I8MM; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, " %s", rs_isa_name((rs_isa)i));
+    return cli_fail(CLI_USAGE, "%s: --isa \"%s\": not one of%s", command->name, name, known);
+}
+
+static uint32_t default_threads(void) {
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online < 1 ? 1 : online > 8 ? 8 : (uint32_t)online;
+}
+
+bool cli_parse(const cli_command *command, const cli_option *options, size_t n_options, cli_setup *setup,
+               int argc, char **argv, int *first, cli_exit *code) {
+    const char *linear = "auto", *isa = environment("RASURE_ISA");
+    default_model(setup->default_model, sizeof setup->default_model);
+    setup->model = environment("RASURE_MODEL");
+    setup->threads = default_threads();
+    setup->batch = rs_context_default_params().n_batch;
+    setup->ctx = 0;
+    const cli_option common[N_COMMON] = {
+        {'m', "model", "PATH", "GGUF file (else $RASURE_MODEL, else the default model)", .string = &setup->model},
+        {'t', "threads", "N", "threads, 1 to 256 (default: the processors, at most 8)",
+         .u32 = &setup->threads, .min = 1, .max = 256},
+        {0, "linear", "BACKEND", "auto, native or xnnpack: multiplies batches of rows (default auto)",
+         .string = &linear},
+        {0, "isa", "NAME", "highest instruction set to use (else $RASURE_ISA, else the best there is):\n"
+         "auto ref avx2 avx512vnni amx neon dotprod i8mm", .string = &isa},
+        {0, "ctx", "N", "tokens that the KV cache can hold, 16 to 1048576", .u32 = &setup->ctx, .min = 16,
+         .max = 1048576},
+        {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
+         .max = 4096},
+    };
+    const cli_option *all[MAX_OPTIONS];
+    struct option longs[MAX_OPTIONS + 2] = {{0}};
+    char shorts[2 * MAX_OPTIONS + 4] = ":h";
+    size_t n = 0, n_shorts = 2;
+    for (size_t i = 0; i < n_options + N_COMMON; i++, n++) {
+        all[n] = i < n_options ? &options[i] : &common[i - n_options];
+        const bool wants_value = all[n]->flag == NULL;
+        longs[n] = (struct option){all[n]->name, wants_value ? required_argument : no_argument, NULL, 256 + (int)n};
+        if (all[n]->letter == 0) continue;
+        shorts[n_shorts++] = all[n]->letter;
+        if (wants_value) shorts[n_shorts++] = ':';
+    }
+    longs[n] = (struct option){"help", no_argument, NULL, 'h'};
+
+    *code = CLI_USAGE;
+    opterr = 0;
+    optind = 1;
+    for (int found; (found = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+        if (found == 'h') {
+            print_help(command, options, n_options, common);
+            *code = CLI_OK;
+            return false;
+        }
+        if (found == '?' || found == ':') {
+            cli_fail(CLI_USAGE, "%s: %s: %s; see \"rasure %s --help\"", command->name, argv[optind - 1],
+                     found == ':' ? "a value is missing" : "no such option", command->name);
+            return false;
+        }
+        size_t i = (size_t)(found - 256);
+        if (found < 256)
+            for (i = 0; all[i]->letter != found;) i++;
+        if (take(command, all[i], optarg) != CLI_OK) return false;
+    }
+    *first = optind;
+
+    setup->model_is_default = setup->model == NULL;
+    if (setup->model_is_default) setup->model = setup->default_model;
+    setup->linear = strcmp(linear, "native") == 0 ? RS_LINEAR_NATIVE
+                    : strcmp(linear, "xnnpack") == 0 ? RS_LINEAR_XNNPACK : RS_LINEAR_AUTO;
+    if (setup->linear == RS_LINEAR_AUTO && strcmp(linear, "auto") != 0) {
+        cli_fail(CLI_USAGE, "%s: --linear \"%s\": not one of auto native xnnpack", command->name, linear);
+        return false;
+    }
+    setup->isa = RS_ISA_AUTO;
+    if (isa != NULL && rs_isa_from_name(isa, &setup->isa) != RS_OK) {
+        bad_isa(command, isa);
+        return false;
+    }
+    *code = CLI_OK;
+    return true;
+}
+
+cli_exit cli_unexpected(const cli_command *command, const char *argument) {
+    return cli_fail(CLI_USAGE, "%s: unexpected argument \"%s\"; see \"rasure %s --help\"", command->name, argument,
+                    command->name);
+}
+
+bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
+    *method = (cli_method){.params = rs_erase_default_params()};
+    if (bytes == 0 || bytes >= sizeof method->name) return false;
+    memcpy(method->name, text, bytes);
+
+    char name[sizeof method->name], *argument;
+    memcpy(name, method->name, sizeof name);
+    argument = strchr(name, ':');
+    if (argument != NULL) *argument++ = '\0';
+    int found = RS_ERASE_EXACT;
+    while (found <= RS_ERASE_LEARNED && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0) found++;
+    if (found > RS_ERASE_LEARNED) return false;
+    method->params.method = (rs_erase_method)found;
+    if (argument == NULL) return true;
+
+    if (method->params.method != RS_ERASE_REPAIR) return false;
+    const size_t length = strlen(argument);
+    uint64_t tokens;
+    double percent;
+    if (length > 0 && argument[length - 1] == '%') {
+        argument[length - 1] = '\0';
+        if (!cli_parse_real(argument, &percent) || percent <= 0.0 || percent > 100.0) return false;
+        method->params.repair_fraction = (float)(percent / 100.0);
+        return method->params.repair_fraction > 0.0F;
+    }
+    if (!cli_parse_u64(argument, &tokens) || tokens == 0 || tokens > 1048576) return false;
+    method->params.repair_tokens = (uint32_t)tokens;
+    return true;
+}
+
+cli_exit cli_bad_method(const char *text, size_t bytes) {
+    return cli_fail(CLI_USAGE,
+                    "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
+                    "repair:PERCENT%% (repair:15%%), steer, bridge, learned",
+                    (int)(bytes < 64 ? bytes : 64), text);
+}

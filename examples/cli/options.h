@@ -1,0 +1,66 @@
+/* Command-line options from one table, which is also their help text. */
+#ifndef RASURE_EXAMPLES_OPTIONS_H
+#define RASURE_EXAMPLES_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cli.h"
+#include "rasure/rasure.h"
+
+/* Values of an option that may be given more than once. */
+typedef struct cli_list {
+    const char *items[16];
+    size_t count;
+} cli_list;
+
+/* One option. Exactly one of the targets is not NULL; it holds the default before parsing. */
+typedef struct cli_option {
+    char letter; /* 0: none */
+    const char *name;
+    const char *value; /* what the help calls its argument; NULL for a flag */
+    const char *help;  /* lines after the first are indented to match */
+    bool *flag;
+    const char **string;
+    cli_list *list;
+    uint32_t *u32;
+    uint64_t *u64;
+    float *real;
+    double min, max; /* the numbers that u32 and real accept, inclusive */
+} cli_option;
+
+/* What every command that opens a model accepts. */
+typedef struct cli_setup {
+    const char *model; /* a path; never NULL after parsing */
+    bool model_is_default; /* neither -m nor RASURE_MODEL named it */
+    char default_model[1024];
+    uint32_t threads;
+    rs_linear linear;
+    rs_isa isa;
+    uint32_t ctx;   /* 0: not given */
+    uint32_t batch;
+} cli_setup;
+
+/*
+ * Parses the command's own options and the common ones. True: go on, with the arguments that are no options
+ * in argv[*first] to argv[argc - 1]. False: the command ends with *code, because --help was asked for or
+ * because something was wrong, which has been said.
+ */
+bool cli_parse(const cli_command *command, const cli_option *options, size_t n_options, cli_setup *setup,
+               int argc, char **argv, int *first, cli_exit *code);
+
+/* Says that the command takes no arguments such as `argument`. */
+cli_exit cli_unexpected(const cli_command *command, const char *argument);
+
+/* An erase method as it is named on the command line: exact, drop, shift, repair:16, repair:15%, ... */
+typedef struct cli_method {
+    char name[24];
+    rs_erase_params params;
+} cli_method;
+
+/* False: it is none; say so with cli_bad_method. */
+bool cli_parse_method(const char *text, size_t bytes, cli_method *method);
+cli_exit cli_bad_method(const char *text, size_t bytes);
+
+#endif

@@ -1,0 +1,441 @@
+/*
+ * rasure: a small quantised LLM runtime whose KV cache can forget.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * ---------------------------------------------------------------------------------------------------
+ * Manual
+ * ---------------------------------------------------------------------------------------------------
+ *
+ * rasure runs a GGUF language model on CPUs and keeps its KV cache in memory that the application owns.
+ * Any span of what the model has read can be taken back out of that cache, by one of several methods,
+ * each with a named guarantee (see rs_erase_method).
+ *
+ *     rs_model *model;                                  one model, immutable, shared by any number of
+ *     rs_model_load("model.gguf", NULL, &model, &err);  contexts and threads
+ *
+ *     rs_context_size(model, NULL, &bytes, &err);       the bytes are known before the first token
+ *     void *memory = aligned_alloc(64, bytes);
+ *     rs_context_init(memory, bytes, model, NULL, &ctx, &err);
+ *
+ *     rs_tokenize(model, text, strlen(text), 0, tokens, capacity, &count, &err);
+ *     rs_decode(ctx, tokens, count);                    prefill: reads the tokens into the KV cache
+ *     rs_generate(ctx, NULL, &report);                  decode: writes an answer
+ *     rs_erase(ctx, &(rs_span){12, 40}, 1, NULL, NULL); takes positions 12 to 39 back
+ *     rs_generate(ctx, NULL, &report);                  answers without them
+ *
+ *     rs_context_wipe(ctx);  free(memory);  rs_model_free(model);
+ *
+ * Status and messages. Every call that can fail returns an rs_status. Calls on a context leave a sentence
+ * that names what was wrong in the context (rs_context_message); calls without a context write it to the
+ * rs_error that the caller passes (NULL: no message wanted). Nothing in the library prints, exits or
+ * aborts.
+ *
+ * Failure. A failed call leaves the context as it was. The one exception is named where it occurs: the
+ * context is then *poisoned* and every call but rs_context_reset, rs_context_wipe and the plain queries
+ * returns RS_POISONED.
+ *
+ * Memory. rs_model_load allocates; rs_tokenize, rs_detokenize and rs_chat_tokens may use temporary memory.
+ * A context lives wholly in the caller's block: no call on a context allocates. A context MUST NOT be
+ * moved or copied. Its memory MUST stay mapped and untouched by others until the last call on it.
+ *
+ * Threads. A model may be used by any number of threads at once. A context MUST be used by one thread at a
+ * time. The thread pool that a model carries is shared; concurrent calls take turns in it.
+ *
+ * Positions and spans. Every token in the cache has a position, counted from 0. A span is half-open,
+ * [begin, end), in positions. Spans are checked, and refused rather than clamped. Methods that keep
+ * positions leave a hole; later tokens keep theirs.
+ *
+ * What erasing promises. Whatever the method, the erased tokens' ids and their own keys and values are
+ * overwritten in the context's memory. Keys and values of *later* tokens were computed while the span was
+ * visible and still carry what they absorbed from it: only RS_ERASE_EXACT recomputes all of them. Text
+ * that the application received before an erase is the application's to forget.
+ */
+#ifndef RASURE_RASURE_H
+#define RASURE_RASURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RS_API __attribute__((visibility("default")))
+#else
+#define RS_API
+#endif
+
+/* ------------------------------------------------------------------------------------------ status -- */
+
+/* Stable values: new ones are added at the end. */
+typedef enum rs_status {
+    RS_OK = 0,
+    RS_INVALID_ARGUMENT = 1, /* a NULL, or a value outside its documented range */
+    RS_OUT_OF_RANGE = 2,     /* a token id, position or span that is not there */
+    RS_UNSUPPORTED = 3,      /* a model, format or method that this build or context cannot do */
+    RS_NO_MEMORY = 4,        /* the system gave none, or the caller's block is too small */
+    RS_NO_SPACE = 5,         /* the KV cache, or the caller's output buffer, is full */
+    RS_IO = 6,               /* the system refused to open, map, read or write a file */
+    RS_BAD_FILE = 7,         /* a file that is damaged or not of its format */
+    RS_MISMATCH = 8,         /* an adapter or state that belongs to another model */
+    RS_STOPPED = 9,          /* a callback asked to stop */
+    RS_POISONED = 10,        /* an earlier failure; only reset and wipe are left */
+} rs_status;
+
+/* The name of a status ("RS_OUT_OF_RANGE"); "RS_?" for a value that is none. Never NULL. */
+RS_API const char *rs_status_name(rs_status status);
+
+/* One sentence for a person, without a line end. Written only by a call that failed. */
+typedef struct rs_error {
+    rs_status status;
+    char message[256];
+} rs_error;
+
+/* "0.1.0" */
+RS_API const char *rs_version(void);
+
+/* ------------------------------------------------------------------------------------------- model -- */
+
+typedef struct rs_model rs_model;
+typedef struct rs_context rs_context;
+struct pthreadpool; /* of pthreadpool.h */
+
+/* Which code multiplies a batch of rows by a weight matrix. One row (decode) is always native. */
+typedef enum rs_linear {
+    RS_LINEAR_AUTO = 0,    /* the fastest back end within the accuracy bound (docs/architecture.md) */
+    RS_LINEAR_NATIVE = 1,  /* own kernels: weights as in the file, int8 activations in blocks of 32 */
+    RS_LINEAR_XNNPACK = 2, /* XNNPACK qd8_f32_qc8w: packed once at load (1 byte a weight more), faster to
+                              less accurate activations (one int8 scale a row) */
+} rs_linear;
+
+/* Instruction set levels, lowest first within an architecture. A level is used only if the CPU has it. */
+typedef enum rs_isa {
+    RS_ISA_AUTO = 0, /* the best that the CPU has */
+    RS_ISA_REF = 1,  /* portable C */
+    RS_ISA_AVX2 = 2,
+    RS_ISA_AVX512VNNI = 3,
+    RS_ISA_AMX = 4,
+    RS_ISA_NEON = 5,
+    RS_ISA_DOTPROD = 6,
+    RS_ISA_I8MM = 7,
+} rs_isa;
+
+/* "auto", "ref", "avx2", ...; "?" for a value that is none. */
+RS_API const char *rs_isa_name(rs_isa isa);
+/* RS_INVALID_ARGUMENT for a name that is none. */
+RS_API rs_status rs_isa_from_name(const char *name, rs_isa *isa);
+
+typedef struct rs_model_params {
+    uint32_t threads; /* 1 to 256: size of the pool that the model creates; always explicit */
+    rs_linear linear;
+    rs_isa isa;               /* highest level to use; one that the CPU lacks is RS_UNSUPPORTED */
+    struct pthreadpool *pool; /* a pool to use instead; not owned, outlives the model; NULL: create one */
+} rs_model_params;
+
+/* One thread, RS_LINEAR_AUTO, RS_ISA_AUTO, own pool. */
+RS_API rs_model_params rs_model_default_params(void);
+
+/*
+ * Maps the GGUF file (v2 or v3, little endian) at `path` and makes it ready: metadata, tokenizer, weights.
+ * Weights stay in the mapping. params NULL: the defaults. On success *model is the caller's, to be given
+ * to rs_model_free; on failure it is NULL.
+ * RS_IO, RS_BAD_FILE, RS_UNSUPPORTED (architecture, tensor type, rope scaling, tokenizer: named),
+ * RS_NO_MEMORY, RS_INVALID_ARGUMENT.
+ */
+RS_API rs_status rs_model_load(const char *path, const rs_model_params *params, rs_model **model,
+                               rs_error *error);
+
+/* The same for a file that is already in memory; `data` is not owned and MUST outlive the model. */
+RS_API rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_model_params *params,
+                                      rs_model **model, rs_error *error);
+
+/* MUST NOT be called while a context of this model is in use. NULL is fine. */
+RS_API void rs_model_free(rs_model *model);
+
+typedef enum rs_chat_format {
+    RS_CHAT_NONE = 0, /* no template in the file */
+    RS_CHAT_CHATML = 1,
+    RS_CHAT_LLAMA3 = 2,
+    RS_CHAT_GEMMA = 3,
+    RS_CHAT_UNKNOWN = 4, /* a template that is not one of the above: never guessed */
+} rs_chat_format;
+
+/* Strings live as long as the model. */
+typedef struct rs_model_info {
+    const char *name;         /* general.name, or "" */
+    const char *architecture; /* "llama", "qwen2", "qwen3", "gemma3" */
+    uint32_t n_layers;
+    uint32_t n_embd;  /* model dimension */
+    uint32_t n_ff;    /* feed-forward dimension */
+    uint32_t n_heads; /* query heads */
+    uint32_t n_kv_heads;
+    uint32_t head_dim;
+    uint32_t n_vocab;
+    uint32_t n_ctx_train;    /* context length the model was trained for */
+    uint32_t sliding_window; /* tokens that a sliding layer sees; 0: none */
+    uint64_t n_params;
+    uint64_t file_bytes;
+    uint64_t packed_bytes; /* weights held beside the file (XNNPACK); 0 for native */
+    rs_chat_format chat_format;
+    const char *chat_format_name; /* "chatml", "llama3", "gemma", "none", "unknown" */
+    const char *default_system;   /* system text that the file's template puts first by itself, or "" */
+    int32_t bos, eos;             /* token ids, -1: none */
+    rs_linear linear;             /* what RS_LINEAR_AUTO became */
+    rs_isa isa;                   /* what RS_ISA_AUTO became */
+    uint32_t threads;
+} rs_model_info;
+
+RS_API rs_status rs_model_get_info(const rs_model *model, rs_model_info *info);
+
+/* ---------------------------------------------------------------------------------------- tokenizer -- */
+
+enum {
+    RS_TOKENIZE_SPECIAL = 1, /* "<|im_end|>" in the text becomes that token; without it, plain text */
+    RS_TOKENIZE_BOS = 2,     /* the model's BOS first, if its file asks for one */
+};
+
+/*
+ * Text (any bytes; need not be valid UTF-8, may hold zeros) to token ids. *count is always the number that
+ * the text needs; with tokens NULL and capacity 0 only that is computed. RS_NO_SPACE: capacity too small,
+ * nothing written. Detokenizing gives back the same bytes (SPM vocabularies without a leading-space rule
+ * included), unless RS_TOKENIZE_BOS added some.
+ */
+RS_API rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uint32_t flags,
+                             int32_t *tokens, size_t capacity, size_t *count, rs_error *error);
+
+/*
+ * Token ids to bytes; no terminating zero. Control tokens give nothing unless `special`. *bytes is always
+ * the number needed; RS_NO_SPACE as above. RS_OUT_OF_RANGE for an id that is none.
+ */
+RS_API rs_status rs_detokenize(const rs_model *model, const int32_t *tokens, size_t count, bool special,
+                               char *text, size_t capacity, size_t *bytes, rs_error *error);
+
+/* Whether generation ends at this token (EOS, end of turn). */
+RS_API bool rs_token_is_end(const rs_model *model, int32_t token);
+
+typedef enum rs_role { RS_ROLE_SYSTEM = 0, RS_ROLE_USER = 1, RS_ROLE_ASSISTANT = 2 } rs_role;
+typedef enum rs_chat_part {
+    RS_CHAT_BEGIN = 0, /* once, before the first turn (BOS where the model wants one); role ignored */
+    RS_CHAT_OPEN = 1,  /* before a turn's text; for the assistant: the generation prompt */
+    RS_CHAT_CLOSE = 2, /* after a turn's text */
+} rs_chat_part;
+
+/*
+ * The template's own tokens around a turn, so that the text between them is tokenized as plain text and
+ * can never forge a marker:  BEGIN, then per turn OPEN, rs_tokenize(text), CLOSE.
+ * RS_UNSUPPORTED, naming the known formats, when the file's template is not one of them, and for
+ * RS_ROLE_SYSTEM with a format that has no such role (gemma: put the text first in the user's turn).
+ */
+RS_API rs_status rs_chat_tokens(const rs_model *model, rs_chat_part part, rs_role role, int32_t *tokens,
+                                size_t capacity, size_t *count, rs_error *error);
+
+/* ------------------------------------------------------------------------------------------ context -- */
+
+typedef struct rs_context_params {
+    uint32_t n_ctx;   /* tokens that the KV cache can hold, 16 to 1,048,576 */
+    uint32_t n_batch; /* tokens of a prefill chunk, 1 to 4,096: larger is faster and takes more scratch */
+} rs_context_params;
+
+/* n_ctx 2,048, n_batch 128. */
+RS_API rs_context_params rs_context_default_params(void);
+
+/* Bytes that rs_context_init needs for these parameters, to the byte; a multiple of 64. */
+RS_API rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
+                                 rs_error *error);
+
+/*
+ * Makes a context in `memory`, which MUST be aligned to 64 and hold at least rs_context_size bytes. The
+ * whole block is overwritten. *context points into it. params NULL: the defaults.
+ */
+RS_API rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model,
+                                 const rs_context_params *params, rs_context **context, rs_error *error);
+
+/* Forgets everything and zeroes cache and scratch; the context is as new, and no longer poisoned. */
+RS_API void rs_context_reset(rs_context *context);
+
+/* Zeroes the context's whole memory for good. Afterwards only the block itself may be freed or reused. */
+RS_API void rs_context_wipe(rs_context *context);
+
+/* The sentence of the last call that failed on this context; "" if none did. */
+RS_API const char *rs_context_message(const rs_context *context);
+
+/* What the context's bytes are for; the items add up to rs_context_size. */
+typedef struct rs_memory_item {
+    const char *name;
+    size_t bytes;
+} rs_memory_item;
+
+/* Writes up to `capacity` items; *count is always the number there are. */
+RS_API rs_status rs_context_memory(const rs_context *context, rs_memory_item *items, size_t capacity,
+                                   size_t *count);
+
+typedef struct rs_context_info {
+    uint32_t n_ctx, n_batch;
+    uint32_t n_tokens;     /* tokens in the cache */
+    int32_t next_position; /* position that the next token gets: n_tokens plus the holes */
+    size_t arena_bytes;    /* all of the context */
+    size_t kv_bytes;       /* bytes of KV pages that hold tokens now */
+    size_t kv_capacity;    /* bytes of all KV pages */
+    bool poisoned;
+} rs_context_info;
+
+RS_API rs_status rs_context_get_info(const rs_context *context, rs_context_info *info);
+
+/* Tokens in the cache with begin <= position < end, in order. Either array may be NULL. */
+RS_API rs_status rs_context_tokens(rs_context *context, int32_t begin, int32_t end, int32_t *tokens,
+                                   int32_t *positions, size_t capacity, size_t *count);
+
+/* Called after each chunk of a call that takes several, with tokens done and in total. Return false to stop:
+ * rs_decode is then undone and returns RS_STOPPED; rs_erase cannot be stopped and ignores it. */
+typedef bool (*rs_progress_fn)(void *user, uint32_t done, uint32_t total);
+RS_API void rs_context_set_progress(rs_context *context, rs_progress_fn progress, void *user);
+
+/* ---------------------------------------------------------------------------------- prefill, decode -- */
+
+/*
+ * Appends `count` tokens to the cache (prefill in chunks of n_batch; decode for one) and computes the
+ * logits of the last. With native linear layers the result does not depend on how tokens are split over calls
+ * and chunks, to the bit. RS_OUT_OF_RANGE: a token id outside the vocabulary. RS_NO_SPACE: the cache has no
+ * room for all of them. A call that fails later (a callback stopped it, the weights hold no numbers) takes
+ * its tokens out again and leaves no logits.
+ */
+RS_API rs_status rs_decode(rs_context *context, const int32_t *tokens, size_t count);
+
+/* As rs_decode, and calls `each` with the logits [n_vocab] after every token; return false to stop. */
+typedef bool (*rs_logits_fn)(void *user, int32_t position, const float *logits, size_t n_vocab);
+RS_API rs_status rs_decode_each(rs_context *context, const int32_t *tokens, size_t count, rs_logits_fn each,
+                                void *user);
+
+/* The logits [n_vocab] of the last decoded token, valid until the next call on the context. NULL before
+ * the first rs_decode and after rs_erase: then decode at least one token first. */
+RS_API const float *rs_logits(const rs_context *context, size_t *n_vocab);
+
+/* Removes all tokens at positions >= `position` (0 to next_position). Exact, and free. */
+RS_API rs_status rs_truncate(rs_context *context, int32_t position);
+
+/* ---------------------------------------------------------------------------------------- sampling -- */
+
+typedef struct rs_sampler_params {
+    float temperature;          /* 0: greedy; up to 100 */
+    uint32_t top_k;             /* keep the k most likely; 0: all */
+    float top_p;                /* keep the smallest set with this probability, (0, 1]; 1: all */
+    float min_p;                /* drop tokens below this share of the most likely, [0, 1); 0: none */
+    float repetition_penalty;   /* > 0; 1: none. Logits of tokens seen: divided if positive, else multiplied
+                                   (CTRL, arXiv 1909.05858, section 4.1) */
+    uint32_t repetition_window; /* how many of the last tokens count; 0: all */
+    uint64_t seed;              /* same seed, same text */
+} rs_sampler_params;
+
+/* Greedy. */
+RS_API rs_sampler_params rs_sampler_default_params(void);
+
+/* A sampler's state; the caller's, small, copyable. Fill by rs_sampler_init. */
+typedef struct rs_sampler {
+    rs_sampler_params params;
+    uint64_t state[4];
+} rs_sampler;
+
+RS_API rs_status rs_sampler_init(rs_sampler *sampler, const rs_sampler_params *params, rs_error *error);
+
+/* Draws a token from the context's logits. Order: penalty, top-k, temperature, top-p, min-p. */
+RS_API rs_status rs_sample(rs_context *context, rs_sampler *sampler, int32_t *token);
+
+typedef enum rs_stop_reason {
+    RS_STOP_END = 0,    /* the model ended its turn */
+    RS_STOP_TOKEN = 1,  /* one of stop_tokens */
+    RS_STOP_STRING = 2, /* one of stop_strings; it is not part of the text */
+    RS_STOP_MAX = 3,    /* max_tokens */
+    RS_STOP_CALLBACK = 4,
+    RS_STOP_FULL = 5, /* the KV cache is full */
+} rs_stop_reason;
+
+/* Receives whole UTF-8 characters only (a broken tail is given at the very end, as it is). Return false to
+ * stop. */
+typedef bool (*rs_text_fn)(void *user, const char *text, size_t bytes);
+
+typedef struct rs_generate_params {
+    rs_sampler_params sampler;
+    uint32_t max_tokens; /* 0: until the cache is full */
+    const char *const *stop_strings;
+    size_t n_stop_strings; /* at most 16, each 1 to 128 bytes */
+    const int32_t *stop_tokens;
+    size_t n_stop_tokens;
+    rs_text_fn on_text;
+    void *user;
+} rs_generate_params;
+
+/* Greedy, until the model ends or the cache is full, no stop strings, no callback. */
+RS_API rs_generate_params rs_generate_default_params(void);
+
+typedef struct rs_generate_report {
+    uint32_t n_tokens; /* tokens that were generated and are now in the cache */
+    rs_stop_reason reason;
+    double ms;
+} rs_generate_report;
+
+/*
+ * Samples and decodes from the current logits (decode something first) until one of the reasons. The token
+ * that ends it (end of turn, stop token) is not added to the cache; every other generated token is,
+ * those of a stop string included. When a step fails, the tokens before it stay.
+ */
+RS_API rs_status rs_generate(rs_context *context, const rs_generate_params *params,
+                             rs_generate_report *report);
+
+/* ----------------------------------------------------------------------------------------- erasing -- */
+
+typedef struct rs_span {
+    int32_t begin, end; /* positions, half-open */
+} rs_span;
+
+/* What is promised about the *suffix*, the tokens after the span. The span itself is always gone. */
+typedef enum rs_erase_method {
+    RS_ERASE_EXACT = 0,  /* suffix recomputed at closed-up positions: as a context that never held the span */
+    RS_ERASE_DROP = 1,   /* nothing recomputed, positions kept: the suffix still carries what it absorbed */
+    RS_ERASE_SHIFT = 2,  /* as DROP, and suffix keys re-rotated to close the gap: what other runtimes do */
+    RS_ERASE_REPAIR = 3, /* as DROP, and the first k tokens after each hole re-encoded without the span */
+    RS_ERASE_STEER = 4,  /* KVEraser (arXiv 2606.17034): the span's rows rewritten by a trained adapter, from
+                            the span's own tokens: compensates, is not deletion. RS_UNSUPPORTED without one */
+    RS_ERASE_BRIDGE = 5, /* as REPAIR through a trained adapter. RS_UNSUPPORTED without one */
+    RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the loaded adapter is */
+} rs_erase_method;
+
+RS_API const char *rs_erase_method_name(rs_erase_method method);
+
+typedef struct rs_erase_params {
+    rs_erase_method method;
+    uint32_t repair_tokens; /* REPAIR: k; used if not 0 */
+    float repair_fraction;  /* REPAIR: else k = this share of the suffix, rounded up; (0, 1] */
+} rs_erase_params;
+
+/* RS_ERASE_EXACT; repair_fraction 0.15. */
+RS_API rs_erase_params rs_erase_default_params(void);
+
+typedef struct rs_erase_report {
+    rs_erase_method method;
+    uint32_t n_spans;
+    uint32_t n_erased;     /* tokens removed */
+    uint32_t n_recomputed; /* suffix tokens run through the model again */
+    uint32_t n_rotated;    /* suffix tokens whose keys were re-rotated */
+    int32_t next_position; /* afterwards */
+    double ms;
+} rs_erase_report;
+
+/*
+ * Erases the spans: 1 to 1,024 of them, ascending, not overlapping (adjoining is fine), each with
+ * 0 <= begin < end <= next_position and at least one token in it. All or nothing: every span is checked
+ * before the first byte is written. Erasing needs no free room in the cache. Afterwards rs_logits is NULL.
+ * EXACT takes positions from the first span's begin on, and so closes any older hole behind it too; what
+ * tokens *before* the first span absorbed from spans that were dropped earlier stays. REPAIR's k counts from
+ * each hole. params NULL: the defaults; report may be NULL.
+ * A failure inside EXACT or REPAIR after the checks (XNNPACK's, none else) poisons the context.
+ */
+RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
+                          const rs_erase_params *params, rs_erase_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,45 @@
+/* The portable kernels, each under the name of its entry in rs_kernels (kernels/kernels.h has the contracts). */
+#ifndef RASURE_KERNELS_REF_REF_H
+#define RASURE_KERNELS_REF_REF_H
+
+#include "kernels/kernels.h"
+
+void rs_ref_dequantize_f32(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_f16(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_bf16(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q4_0(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q4_1(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q5_0(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q5_1(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q8_0(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q4_k(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q5_k(const void *blocks, float *out, size_t n);
+void rs_ref_dequantize_q6_k(const void *blocks, float *out, size_t n);
+
+void rs_ref_unpack_q4_0(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q4_1(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q5_0(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q5_1(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q8_0(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n);
+
+void rs_ref_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
+void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out, size_t out_stride);
+void rs_ref_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
+
+void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
+void rs_ref_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
+void rs_ref_swiglu(float *gate, const float *up, size_t n);
+void rs_ref_geglu(float *gate, const float *up, size_t n);
+void rs_ref_add(float *x, const float *y, size_t n);
+
+float rs_ref_quantize_head(const float *x, int8_t *q, size_t n);
+void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page, size_t head_dim,
+                        float *score, size_t score_stride);
+float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum);
+void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page, size_t head_dim,
+                          float *acc);
+
+#endif

@@ -1,0 +1,246 @@
+/*
+ * Weight blocks, in ggml's layouts, to rs_row form and to floats. Blocks are read byte by byte or through memcpy:
+ * they may lie at any address. A block's numbers f16 are little endian, as GGUF files are.
+ */
+#include <string.h>
+
+#include "kernels/ref/math.h"
+#include "kernels/ref/ref.h"
+
+/* The largest block of any type. */
+enum { MAX_BLOCK = 256 };
+
+float rs_f16_to_f32(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    const uint32_t exponent = half >> 10 & 0x1fu;
+    const uint32_t mantissa = half & 0x3ffu;
+    if (exponent == 0) return rs_bits_float(sign | rs_float_bits((float)mantissa * 0x1p-24f));
+    if (exponent == 31) return rs_bits_float(sign | 0x7f800000u | mantissa << 13);
+    return rs_bits_float(sign | (exponent + 112u) << 23 | mantissa << 13);
+}
+
+static float f16_at(const uint8_t *bytes) {
+    return rs_f16_to_f32((uint16_t)(bytes[0] | bytes[1] << 8));
+}
+
+/* One scale for the two groups of a 32-element block. */
+static void set_pair(float *pair, float value) {
+    pair[0] = value;
+    pair[1] = value;
+}
+
+/* 16 bytes of nibbles: the low ones are elements 0 to 15, the high ones 16 to 31. */
+static void split_nibbles(const uint8_t *restrict nibbles, int8_t *restrict q, int offset) {
+    RS_KEEP_LOOP
+    for (size_t i = 0; i < 16; i++) {
+        q[i] = (int8_t)((nibbles[i] & 15) + offset);
+        q[i + 16] = (int8_t)((nibbles[i] >> 4) + offset);
+    }
+}
+
+/* The same with a fifth bit each, element i's being bit i of the 4 bytes at `high`. */
+static void split_nibbles5(const uint8_t *restrict nibbles, const uint8_t *restrict high, int8_t *restrict q,
+                           int offset) {
+    static const uint8_t bit[32] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                                    1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint8_t spread[32];
+    split_nibbles(nibbles, q, offset);
+    for (size_t j = 0; j < 4; j++) memset(spread + 8 * j, high[j], 8);
+    for (size_t i = 0; i < 32; i++) q[i] = (int8_t)(q[i] + ((spread[i] & bit[i]) != 0 ? 16 : 0));
+}
+
+/* {f16 d, 16 bytes of nibbles}: d * (nibble - 8) */
+void rs_ref_unpack_q4_0(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 0;
+    for (size_t b = 0; b < n / 32; b++, block += 18) {
+        set_pair(row->scale + 2 * b, f16_at(block));
+        split_nibbles(block + 2, row->q + 32 * b, -8);
+    }
+}
+
+/* {f16 d, f16 m, 16 bytes of nibbles}: d * nibble + m */
+void rs_ref_unpack_q4_1(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 1;
+    for (size_t b = 0; b < n / 32; b++, block += 20) {
+        set_pair(row->scale + 2 * b, f16_at(block));
+        set_pair(row->min + 2 * b, f16_at(block + 2));
+        split_nibbles(block + 4, row->q + 32 * b, 0);
+    }
+}
+
+/* {f16 d, 32 high bits, 16 bytes of nibbles}: d * (five bits - 16) */
+void rs_ref_unpack_q5_0(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 0;
+    for (size_t b = 0; b < n / 32; b++, block += 22) {
+        set_pair(row->scale + 2 * b, f16_at(block));
+        split_nibbles5(block + 6, block + 2, row->q + 32 * b, -16);
+    }
+}
+
+/* {f16 d, f16 m, 32 high bits, 16 bytes of nibbles}: d * five bits + m */
+void rs_ref_unpack_q5_1(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 1;
+    for (size_t b = 0; b < n / 32; b++, block += 24) {
+        set_pair(row->scale + 2 * b, f16_at(block));
+        set_pair(row->min + 2 * b, f16_at(block + 2));
+        split_nibbles5(block + 8, block + 4, row->q + 32 * b, 0);
+    }
+}
+
+/* {f16 d, 32 int8}: d * q */
+void rs_ref_unpack_q8_0(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 0;
+    for (size_t b = 0; b < n / 32; b++, block += 34) {
+        set_pair(row->scale + 2 * b, f16_at(block));
+        memcpy(row->q + 32 * b, block + 2, 32);
+    }
+}
+
+/*
+ * Head of Q4_K and Q5_K: {f16 d, f16 dmin, 12 bytes}, the bytes being eight 6-bit scales and eight 6-bit minima, one
+ * of each per 32 elements. Scales 0 to 3 are the low 6 bits of bytes 0 to 3, minima 0 to 3 those of bytes 4 to 7;
+ * of 4 to 7, the low 4 bits are the nibbles of bytes 8 to 11 (scale low, minimum high), the high 2 bits are the top
+ * bits of the first eight bytes. A weight is d * scale * q - dmin * minimum.
+ */
+static void unpack_k_scales(const uint8_t *block, float *scale, float *min) {
+    const float d = f16_at(block), dmin = f16_at(block + 2);
+    const uint8_t *p = block + 4;
+    for (size_t i = 0; i < 4; i++) {
+        set_pair(scale + 2 * i, d * (float)(p[i] & 63));
+        set_pair(min + 2 * i, -(dmin * (float)(p[i + 4] & 63)));
+        set_pair(scale + 2 * i + 8, d * (float)((p[i + 8] & 15) | p[i] >> 6 << 4));
+        set_pair(min + 2 * i + 8, -(dmin * (float)(p[i + 8] >> 4 | p[i + 4] >> 6 << 4)));
+    }
+}
+
+/* {head, 128 bytes of nibbles}: each 32 bytes hold 64 elements, low nibbles first */
+void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 1;
+    for (size_t b = 0; b < n / 256; b++, block += 144) {
+        unpack_k_scales(block, row->scale + 16 * b, row->min + 16 * b);
+        for (size_t part = 0; part < 4; part++) {
+            const uint8_t *nibbles = block + 16 + 32 * part;
+            int8_t *q = row->q + 256 * b + 64 * part;
+            for (size_t i = 0; i < 32; i++) {
+                q[i] = (int8_t)(nibbles[i] & 15);
+                q[i + 32] = (int8_t)(nibbles[i] >> 4);
+            }
+        }
+    }
+}
+
+/* {head, 32 bytes of high bits, 128 bytes of nibbles}: as Q4_K; bit k of high byte i belongs to element 32 k + i */
+void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 1;
+    for (size_t b = 0; b < n / 256; b++, block += 176) {
+        unpack_k_scales(block, row->scale + 16 * b, row->min + 16 * b);
+        const uint8_t *high = block + 16;
+        for (size_t part = 0; part < 4; part++) {
+            const uint8_t *nibbles = block + 48 + 32 * part;
+            int8_t *q = row->q + 256 * b + 64 * part;
+            for (size_t i = 0; i < 32; i++) {
+                q[i] = (int8_t)((nibbles[i] & 15) | (high[i] >> 2 * part & 1) << 4);
+                q[i + 32] = (int8_t)(nibbles[i] >> 4 | (high[i] >> (2 * part + 1) & 1) << 4);
+            }
+        }
+    }
+}
+
+/*
+ * {128 bytes of low nibbles, 64 bytes of high bit pairs, 16 int8 scales, f16 d}: d * scale * (six bits - 32). Each half
+ * of 128 elements has 64 nibble bytes (low nibbles are its elements 0 to 63) and 32 bytes of pairs (pair k of byte i
+ * belongs to element 32 k + i).
+ */
+void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n) {
+    const uint8_t *block = blocks;
+    row->has_min = 0;
+    for (size_t b = 0; b < n / 256; b++, block += 210) {
+        int8_t scales[16];
+        memcpy(scales, block + 192, sizeof scales);
+        const float d = f16_at(block + 208);
+        for (size_t g = 0; g < 16; g++) row->scale[16 * b + g] = d * (float)scales[g];
+        for (size_t half = 0; half < 2; half++) {
+            const uint8_t *low = block + 64 * half, *pairs = block + 128 + 32 * half;
+            int8_t *q = row->q + 256 * b + 128 * half;
+            for (size_t i = 0; i < 32; i++) {
+                q[i] = (int8_t)(((low[i] & 15) | (pairs[i] & 3) << 4) - 32);
+                q[i + 32] = (int8_t)(((low[i + 32] & 15) | (pairs[i] >> 2 & 3) << 4) - 32);
+                q[i + 64] = (int8_t)((low[i] >> 4 | (pairs[i] >> 4 & 3) << 4) - 32);
+                q[i + 96] = (int8_t)((low[i + 32] >> 4 | pairs[i] >> 6 << 4) - 32);
+            }
+        }
+    }
+}
+
+void rs_ref_dequantize_f32(const void *blocks, float *out, size_t n) {
+    memcpy(out, blocks, n * sizeof *out);
+}
+
+void rs_ref_dequantize_f16(const void *blocks, float *out, size_t n) {
+    const uint8_t *bytes = blocks;
+    for (size_t i = 0; i < n; i++) out[i] = f16_at(bytes + 2 * i);
+}
+
+void rs_ref_dequantize_bf16(const void *blocks, float *out, size_t n) {
+    const uint8_t *bytes = blocks;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = rs_bits_float((uint32_t)bytes[2 * i] << 16 | (uint32_t)bytes[2 * i + 1] << 24);
+    }
+}
+
+/* The quantised types: rs_row form, a piece at a time, multiplied out. */
+static void dequantize(rs_type type, void (*unpack)(const void *, rs_row *, size_t), const void *blocks, float *out,
+                       size_t n) {
+    const uint8_t *block = blocks;
+    int8_t q[MAX_BLOCK];
+    float scale[MAX_BLOCK / RS_ROW_GROUP], min[MAX_BLOCK / RS_ROW_GROUP];
+    rs_row row = {.q = q, .scale = scale, .min = min};
+    for (size_t done = 0; done < n; done += MAX_BLOCK) {
+        const size_t count = n - done < MAX_BLOCK ? n - done : MAX_BLOCK;
+        unpack(block, &row, count);
+        for (size_t i = 0; i < count; i++) {
+            const float value = scale[i / RS_ROW_GROUP] * (float)q[i];
+            out[done + i] = row.has_min ? value + min[i / RS_ROW_GROUP] : value;
+        }
+        block += rs_row_bytes(type, count);
+    }
+}
+
+void rs_ref_dequantize_q4_0(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q4_0, rs_ref_unpack_q4_0, blocks, out, n);
+}
+
+void rs_ref_dequantize_q4_1(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q4_1, rs_ref_unpack_q4_1, blocks, out, n);
+}
+
+void rs_ref_dequantize_q5_0(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q5_0, rs_ref_unpack_q5_0, blocks, out, n);
+}
+
+void rs_ref_dequantize_q5_1(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q5_1, rs_ref_unpack_q5_1, blocks, out, n);
+}
+
+void rs_ref_dequantize_q8_0(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q8_0, rs_ref_unpack_q8_0, blocks, out, n);
+}
+
+void rs_ref_dequantize_q4_k(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q4_K, rs_ref_unpack_q4_k, blocks, out, n);
+}
+
+void rs_ref_dequantize_q5_k(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q5_K, rs_ref_unpack_q5_k, blocks, out, n);
+}
+
+void rs_ref_dequantize_q6_k(const void *blocks, float *out, size_t n) {
+    dequantize(RS_TYPE_Q6_K, rs_ref_unpack_q6_k, blocks, out, n);
+}

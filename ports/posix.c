@@ -1,0 +1,81 @@
+/* The port for POSIX systems (Linux, Android, macOS, the BSDs). */
+#define _DEFAULT_SOURCE         /* glibc, musl: what strict C11 hides */
+#define _POSIX_C_SOURCE 200809L /* strerror_r as POSIX has it */
+#define _DARWIN_C_SOURCE
+
+#include "ports/port.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static int map_descriptor(int descriptor, rs_port_map *map) {
+    struct stat info;
+    if (fstat(descriptor, &info) != 0) return errno;
+    if (S_ISDIR(info.st_mode)) return EISDIR;
+    if (!S_ISREG(info.st_mode)) return ENOTSUP;
+    if ((uintmax_t)info.st_size > SIZE_MAX) return EFBIG;
+    const size_t bytes = (size_t)info.st_size;
+    if (bytes == 0) {
+        *map = (rs_port_map){NULL, 0};
+        return 0;
+    }
+    void *data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (data == MAP_FAILED) return errno;
+    *map = (rs_port_map){data, bytes};
+    return 0;
+}
+
+int rs_port_map_file(const char *path, rs_port_map *map) {
+    int descriptor;
+    do { /* O_NONBLOCK: opening a pipe that nobody writes to would wait for ever */
+        descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    } while (descriptor < 0 && errno == EINTR);
+    if (descriptor < 0) return errno;
+    const int code = map_descriptor(descriptor, map);
+    close(descriptor); /* a mapping outlives its descriptor */
+    return code;
+}
+
+void rs_port_unmap(rs_port_map *map) {
+    if (map->data != NULL) munmap((void *)(uintptr_t)map->data, map->bytes);
+    *map = (rs_port_map){NULL, 0};
+}
+
+void rs_port_secure_zero(void *memory, size_t bytes) {
+    if (bytes == 0) return;
+    memset(memory, 0, bytes);
+    __asm__ volatile("" : : "r"(memory) : "memory"); /* as if somebody read the zeros: the memset stays */
+}
+
+uint64_t rs_port_clock_ns(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) return 0;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+size_t rs_port_page_size(void) {
+    const long size = sysconf(_SC_PAGESIZE);
+    return size > 0 ? (size_t)size : 4096;
+}
+
+uint64_t rs_port_peak_rss(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#if defined(__APPLE__)
+    return (uint64_t)usage.ru_maxrss; /* bytes */
+#else
+    return (uint64_t)usage.ru_maxrss * 1024; /* KiB */
+#endif
+}
+
+void rs_port_strerror(int code, char *text, size_t capacity) {
+    if (capacity == 0) return;
+    if (strerror_r(code, text, capacity) != 0) snprintf(text, capacity, "error %d", code);
+}

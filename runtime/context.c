@@ -1,0 +1,230 @@
+/* Where a context's memory goes, its life and plain queries. */
+#include "runtime/context.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "ports/port.h"
+#include "runtime/sampler.h"
+#include "runtime/status.h"
+
+enum { MIN_CTX = 16, MAX_CTX = 1 << 20, MAX_BATCH = 4096 };
+
+rs_context_params rs_context_default_params(void) {
+    return (rs_context_params){.n_ctx = 2048, .n_batch = 128};
+}
+
+static rs_status check_params(const rs_model *model, const rs_context_params *params, rs_error *error) {
+    if (params->n_ctx < MIN_CTX || params->n_ctx > MAX_CTX) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "n_ctx is %" PRIu32 ", must be %d to %d", params->n_ctx,
+                       MIN_CTX, MAX_CTX);
+    }
+    if (params->n_batch < 1 || params->n_batch > MAX_BATCH) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "n_batch is %" PRIu32 ", must be 1 to %d", params->n_batch,
+                       MAX_BATCH);
+    }
+    const uint64_t pages = (uint64_t)model->shape.n_layers * model->shape.n_kv_heads *
+                           ((params->n_ctx + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
+    if (pages > UINT32_MAX) {
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "n_ctx %" PRIu32 " needs more KV pages than can be numbered", params->n_ctx);
+    }
+    return RS_OK;
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+static void layout_scratch(rs_context *c, rs_arena *arena) {
+    static const char name[] = "activations";
+    const rs_shape *shape = &c->model->shape;
+    const uint32_t q_dim = shape->n_heads * shape->head_dim, kv_dim = shape->n_kv_heads * shape->head_dim;
+    const size_t n = c->params.n_batch;
+    rs_scratch *s = &c->scratch;
+    s->x = rs_arena_take_scratch(arena, name, n * shape->n_embd, sizeof(float));
+    s->h = rs_arena_take_scratch(arena, name, n * shape->n_embd, sizeof(float));
+    s->q = rs_arena_take_scratch(arena, name, n * q_dim, sizeof(float));
+    s->k = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
+    s->v = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
+    s->gate = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
+    s->up = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
+    for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
+        if (c->model->rope_freq[kind] == NULL) continue;
+        s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
+        s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
+    }
+    s->head = rs_arena_take_scratch(arena, name, shape->head_dim, sizeof(int8_t));
+    rs_linear_layout(&c->linear, arena, c->model->threads, c->params.n_batch,
+                     max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),
+                     c->model->linear == RS_LINEAR_XNNPACK);
+    rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_heads / shape->n_kv_heads,
+                        shape->head_dim);
+}
+
+/* Takes every block from the arena, in the same order whether it measures or places. */
+static void layout(rs_context *c, rs_arena *arena) {
+    const rs_shape *shape = &c->model->shape;
+    (void)rs_arena_take(arena, "context", 1, sizeof *c);
+    c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
+    c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
+    rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, c->params.n_ctx);
+    c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
+    c->candidates =
+        rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->candidates);
+    c->text_capacity = rs_tokenizer_max_piece(c->model->tokenizer) + 2 * RS_MAX_STOP_BYTES;
+    c->text = rs_arena_take_scratch(arena, "logits and sampling", c->text_capacity, 1);
+    layout_scratch(c, arena);
+    c->scratch_bytes = arena->back;
+}
+
+static rs_status measure(rs_context *c, size_t *bytes, rs_error *error) {
+    rs_arena arena;
+    rs_arena_open(&arena, NULL, 0);
+    layout(c, &arena);
+    if (arena.overflow) return rs_fail(error, RS_NO_MEMORY, "the context does not fit this system's memory");
+    *bytes = arena.front + arena.back;
+    return RS_OK;
+}
+
+rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
+                          rs_error *error) {
+    if (model == NULL || bytes == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "model or bytes is NULL");
+    rs_context c = {.model = model, .params = params != NULL ? *params : rs_context_default_params()};
+    RS_TRY(check_params(model, &c.params, error));
+    return measure(&c, bytes, error);
+}
+
+rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, const rs_context_params *params,
+                          rs_context **context, rs_error *error) {
+    if (memory == NULL || model == NULL || context == NULL) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "memory, model or context is NULL");
+    }
+    if ((uintptr_t)memory % RS_ARENA_ALIGN != 0) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "the context's memory is not aligned to %d",
+                       RS_ARENA_ALIGN);
+    }
+    size_t needed;
+    RS_TRY(rs_context_size(model, params, &needed, error));
+    if (bytes < needed) {
+        return rs_fail(error, RS_NO_MEMORY, "the context needs %zu bytes, the block has %zu", needed, bytes);
+    }
+    rs_arena_unpoison(memory, bytes);
+    memset(memory, 0, bytes);
+    rs_context *c = memory;
+    c->model = model;
+    c->params = params != NULL ? *params : rs_context_default_params();
+    c->bytes = needed;
+    rs_arena arena;
+    rs_arena_open(&arena, memory, needed);
+    layout(c, &arena);
+    c->linear.kernels = c->attention.kernels = model->kernels;
+    c->linear.pool = c->attention.pool = model->pool;
+    memcpy(c->items, arena.items, sizeof c->items);
+    c->n_items = arena.n_items;
+    rs_kv_reset(&c->kv);
+    *context = c;
+    return RS_OK;
+}
+
+void rs_context_reset(rs_context *context) {
+    if (context == NULL) return;
+    rs_kv_reset(&context->kv);
+    rs_port_secure_zero(context->tokens, context->params.n_ctx * sizeof *context->tokens);
+    rs_port_secure_zero(context->positions, context->params.n_ctx * sizeof *context->positions);
+    rs_context_clear_scratch(context);
+    context->n_tokens = 0;
+    context->next_position = 0;
+    context->poisoned = false;
+    context->error = (rs_error){0};
+}
+
+void rs_context_wipe(rs_context *context) {
+    if (context == NULL) return;
+    const size_t bytes = context->bytes;
+    rs_arena_unpoison(context, bytes);
+    rs_port_secure_zero(context, bytes);
+}
+
+const char *rs_context_message(const rs_context *context) {
+    return context != NULL ? context->error.message : "";
+}
+
+void rs_context_set_progress(rs_context *context, rs_progress_fn progress, void *user) {
+    if (context == NULL) return;
+    context->progress = progress;
+    context->progress_user = user;
+}
+
+bool rs_context_report(const rs_context *context, uint32_t done, uint32_t total) {
+    return context->progress == NULL || context->progress(context->progress_user, done, total);
+}
+
+rs_status rs_context_check(rs_context *context) {
+    if (context == NULL) return RS_INVALID_ARGUMENT;
+    if (!context->poisoned) return RS_OK;
+    return rs_fail(&context->error, RS_POISONED,
+                   "an earlier call failed half-way; the context must be reset");
+}
+
+uint32_t rs_context_index(const rs_context *context, int32_t position) {
+    uint32_t low = 0, high = context->n_tokens;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (context->positions[middle] < position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+rs_status rs_context_memory(const rs_context *context, rs_memory_item *items, size_t capacity,
+                            size_t *count) {
+    if (context == NULL || count == NULL || (items == NULL && capacity > 0)) return RS_INVALID_ARGUMENT;
+    *count = context->n_items;
+    for (size_t i = 0; i < capacity && i < context->n_items; i++) items[i] = context->items[i];
+    return RS_OK;
+}
+
+rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) {
+    if (context == NULL || info == NULL) return RS_INVALID_ARGUMENT;
+    *info = (rs_context_info){
+        .n_ctx = context->params.n_ctx,
+        .n_batch = context->params.n_batch,
+        .n_tokens = context->n_tokens,
+        .next_position = context->next_position,
+        .arena_bytes = context->bytes,
+        .kv_bytes = rs_kv_used_bytes(&context->kv),
+        .kv_capacity = (size_t)context->kv.n_streams * context->kv.stream_pages * context->kv.page_bytes,
+        .poisoned = context->poisoned,
+    };
+    return RS_OK;
+}
+
+rs_status rs_context_tokens(rs_context *context, int32_t begin, int32_t end, int32_t *tokens,
+                            int32_t *positions, size_t capacity, size_t *count) {
+    RS_TRY(rs_context_check(context));
+    rs_error *error = &context->error;
+    if (count == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "count is NULL");
+    if (begin < 0 || begin > end || end > context->next_position) {
+        return rs_fail(error, RS_OUT_OF_RANGE,
+                       "positions [%" PRId32 ", %" PRId32 ") are not within [0, %" PRId32 "]", begin, end,
+                       context->next_position);
+    }
+    const uint32_t first = rs_context_index(context, begin), last = rs_context_index(context, end);
+    *count = last - first;
+    if (tokens == NULL && positions == NULL) return RS_OK;
+    if (*count > capacity) {
+        return rs_fail(error, RS_NO_SPACE, "%zu tokens do not fit the buffer's %zu", *count, capacity);
+    }
+    if (tokens != NULL) memcpy(tokens, context->tokens + first, *count * sizeof *tokens);
+    if (positions != NULL) memcpy(positions, context->positions + first, *count * sizeof *positions);
+    return RS_OK;
+}
+
+void rs_context_clear_scratch(rs_context *context) {
+    rs_arena_zero((unsigned char *)context + context->bytes - context->scratch_bytes, context->scratch_bytes);
+    context->has_logits = false;
+}

@@ -1,0 +1,65 @@
+/* One conversation: the token list, its KV cache and the scratch to run the model over it, all in one arena.
+ */
+#ifndef RASURE_RUNTIME_CONTEXT_H
+#define RASURE_RUNTIME_CONTEXT_H
+
+#include "runtime/attention.h"
+#include "runtime/kv.h"
+#include "runtime/linear.h"
+#include "runtime/model.h"
+
+/* Activations of up to n_batch tokens; one row a token. Zeroed when something is erased. */
+typedef struct rs_scratch {
+    float *x;                     /* [n_embd] the residual stream */
+    float *h;                     /* [max(n_embd, n_heads * head_dim)] input or output of a linear layer */
+    float *q;                     /* [n_heads * head_dim]; attention's output too */
+    float *k, *v;                 /* [n_kv_heads * head_dim] */
+    float *gate, *up;             /* [n_ff] */
+    float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */
+    float *sine[RS_ROPE_KINDS];
+    int8_t *head; /* [head_dim], one key or value in int8 */
+} rs_scratch;
+
+struct rs_context {
+    const rs_model *model;
+    rs_context_params params;
+    size_t bytes; /* all of the arena, this struct included */
+    rs_error error;
+    bool poisoned;
+    rs_progress_fn progress;
+    void *progress_user;
+
+    uint32_t n_tokens;
+    int32_t next_position;
+    int32_t *tokens;    /* [n_ctx], in order of position */
+    int32_t *positions; /* [n_ctx] */
+
+    rs_kv kv;
+    rs_linear_work linear;
+    rs_attention_work attention;
+    rs_scratch scratch;
+    size_t scratch_bytes; /* the arena's back end, which holds nothing else */
+
+    float *logits; /* [n_vocab] */
+    bool has_logits;
+    struct rs_candidate *candidates; /* [n_vocab], of the sampler */
+    char *text;                      /* [text_capacity], held back by rs_generate */
+    size_t text_capacity;
+
+    rs_memory_item items[RS_ARENA_MAX_ITEMS];
+    size_t n_items;
+};
+
+/* RS_POISONED when it is, with a sentence. */
+rs_status rs_context_check(rs_context *context);
+
+/* Index of the first token at a position >= `position`; n_tokens if there is none. */
+uint32_t rs_context_index(const rs_context *context, int32_t position);
+
+/* Zeroes scratch and logits: what was computed from erased text. */
+void rs_context_clear_scratch(rs_context *context);
+
+/* Tells the progress callback, if any; false when it asks to stop. */
+bool rs_context_report(const rs_context *context, uint32_t done, uint32_t total);
+
+#endif

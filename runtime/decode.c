@@ -1,0 +1,126 @@
+/* Appending tokens: prefill in chunks, decode one by one, and taking the end back. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ports/port.h"
+#include "runtime/forward.h"
+#include "runtime/status.h"
+
+/* Removes list entries and cache entries from index `keep` on. */
+static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
+    if (keep < c->n_tokens) rs_kv_remove(&c->kv, c->positions[keep], INT32_MAX);
+    rs_port_secure_zero(c->tokens + keep, (c->n_tokens - keep) * sizeof *c->tokens);
+    rs_port_secure_zero(c->positions + keep, (c->n_tokens - keep) * sizeof *c->positions);
+    c->n_tokens = keep;
+    c->next_position = next_position;
+}
+
+static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count) {
+    RS_TRY(rs_context_check(c));
+    rs_error *error = &c->error;
+    if (tokens == NULL || count == 0) return rs_fail(error, RS_INVALID_ARGUMENT, "no tokens were given");
+    const uint32_t n_vocab = c->model->shape.n_vocab;
+    for (size_t i = 0; i < count; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= n_vocab) {
+            return rs_fail(error, RS_OUT_OF_RANGE, "token %zu is %" PRId32 ", the vocabulary has %" PRIu32, i,
+                           tokens[i], n_vocab);
+        }
+    }
+    if (count > c->params.n_ctx - c->n_tokens) {
+        return rs_fail(error, RS_NO_SPACE, "%zu tokens do not fit: the cache holds %" PRIu32 " of %" PRIu32,
+                       count, c->n_tokens, c->params.n_ctx);
+    }
+    if (count > (size_t)(INT32_MAX - c->next_position)) {
+        return rs_fail(error, RS_NO_SPACE, "positions are used up; close the holes with exact or shift");
+    }
+    return RS_OK;
+}
+
+static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count) {
+    int32_t *list = c->tokens + c->n_tokens, *positions = c->positions + c->n_tokens;
+    for (uint32_t i = 0; i < count; i++) {
+        list[i] = tokens[i];
+        positions[i] = c->next_position + (int32_t)i;
+    }
+    rs_kv_append(&c->kv, positions, count);
+    c->n_tokens += count;
+    c->next_position += (int32_t)count;
+    return rs_forward(
+        c, &(rs_pass){.tokens = list, .positions = positions, .count = count, .visible = rs_visible_all()});
+}
+
+static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, void *user) {
+    const int32_t first = c->next_position - (int32_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        RS_TRY(rs_forward_logits(c, i));
+        if (!each(user, first + (int32_t)i, c->logits, c->model->shape.n_vocab)) {
+            return rs_fail(&c->error, RS_STOPPED, "stopped by the callback at position %" PRId32,
+                           first + (int32_t)i);
+        }
+    }
+    return RS_OK;
+}
+
+static rs_status decode_all(rs_context *c, const int32_t *tokens, size_t count, rs_logits_fn each,
+                            void *user) {
+    size_t done = 0;
+    while (done < count) {
+        const size_t left = count - done;
+        const uint32_t chunk = left < c->params.n_batch ? (uint32_t)left : c->params.n_batch;
+        RS_TRY(decode_chunk(c, tokens + done, chunk));
+        done += chunk;
+        if (each != NULL) {
+            RS_TRY(give_logits(c, chunk, each, user));
+        } else if (done == count) {
+            RS_TRY(rs_forward_logits(c, chunk - 1));
+        }
+        if (done < count && !rs_context_report(c, (uint32_t)done, (uint32_t)count)) {
+            return rs_fail(&c->error, RS_STOPPED, "stopped by the progress callback after %zu of %zu tokens",
+                           done, count);
+        }
+    }
+    if (count > c->params.n_batch) (void)rs_context_report(c, (uint32_t)count, (uint32_t)count);
+    return RS_OK;
+}
+
+static rs_status decode(rs_context *c, const int32_t *tokens, size_t count, rs_logits_fn each, void *user) {
+    RS_TRY(check_tokens(c, tokens, count));
+    const uint32_t n_tokens = c->n_tokens;
+    const int32_t next_position = c->next_position;
+    const rs_status status = decode_all(c, tokens, count, each, user);
+    if (status != RS_OK) {
+        cut(c, n_tokens, next_position);
+        c->has_logits = false;
+    }
+    return status;
+}
+
+rs_status rs_decode(rs_context *context, const int32_t *tokens, size_t count) {
+    return decode(context, tokens, count, NULL, NULL);
+}
+
+rs_status rs_decode_each(rs_context *context, const int32_t *tokens, size_t count, rs_logits_fn each,
+                         void *user) {
+    RS_TRY(rs_context_check(context));
+    if (each == NULL) return rs_fail(&context->error, RS_INVALID_ARGUMENT, "the callback is NULL");
+    return decode(context, tokens, count, each, user);
+}
+
+const float *rs_logits(const rs_context *context, size_t *n_vocab) {
+    if (context == NULL || !context->has_logits || context->poisoned) return NULL;
+    if (n_vocab != NULL) *n_vocab = context->model->shape.n_vocab;
+    return context->logits;
+}
+
+rs_status rs_truncate(rs_context *context, int32_t position) {
+    RS_TRY(rs_context_check(context));
+    if (position < 0 || position > context->next_position) {
+        return rs_fail(&context->error, RS_OUT_OF_RANGE,
+                       "position %" PRId32 " is not within [0, %" PRId32 "]", position,
+                       context->next_position);
+    }
+    if (position == context->next_position) return RS_OK;
+    cut(context, rs_context_index(context, position), position);
+    rs_context_clear_scratch(context);
+    return RS_OK;
+}

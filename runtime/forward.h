@@ -1,0 +1,33 @@
+/*
+ * The engine: a short forward pass over some tokens, with chosen visible entries and chosen destination
+ * entries. Prefill, decode and every way of erasing that computes anything are calls of it.
+ */
+#ifndef RASURE_RUNTIME_FORWARD_H
+#define RASURE_RUNTIME_FORWARD_H
+
+#include "runtime/context.h"
+
+/* Sees the residual stream [count][n_embd] after each layer. */
+typedef void (*rs_observe_fn)(void *user, uint32_t layer, const float *x);
+
+typedef struct rs_pass {
+    const int32_t *tokens;    /* [count], ids inside the vocabulary */
+    const int32_t *positions; /* [count], ascending. The destinations: entries at these positions exist in
+                                 every stream, follow each other there, and are overwritten layer by layer */
+    uint32_t count;           /* 1 to n_batch */
+    rs_visible visible;
+    rs_observe_fn observe; /* NULL: nobody looks */
+    void *user;
+} rs_pass;
+
+/* Runs the layers. Afterwards scratch.x holds the residual stream of the tokens. Fails only inside XNNPACK;
+ * keys and values of the pass are then half-written. */
+rs_status rs_forward(rs_context *context, const rs_pass *pass);
+
+/* The logits of token `row` of the last pass, into context->logits. */
+rs_status rs_forward_logits(rs_context *context, uint32_t row);
+
+/* cos and sin [n_rot / 2] of `by` positions for a kind of rope that the model has. */
+void rs_rope_angles(const rs_model *model, int kind, int32_t by, float *cosine, float *sine);
+
+#endif

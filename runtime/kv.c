@@ -1,0 +1,262 @@
+/* Pages, streams and the entries in them. */
+#include "runtime/kv.h"
+
+#include <string.h>
+
+size_t rs_kv_page_bytes(uint32_t head_dim) {
+    const size_t bytes = RS_PAGE_ENTRIES * (2 * (size_t)head_dim + 2 * sizeof(float) + sizeof(int32_t));
+    return (bytes + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
+}
+
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, uint32_t capacity) {
+    memset(kv, 0, sizeof *kv);
+    kv->n_streams = n_streams;
+    kv->head_dim = head_dim;
+    kv->capacity = capacity;
+    kv->stream_pages = (capacity + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
+    kv->page_bytes = rs_kv_page_bytes(head_dim);
+    const size_t n_pages = (size_t)n_streams * kv->stream_pages;
+    kv->memory = rs_arena_take(arena, "KV pages", n_pages, kv->page_bytes);
+    kv->free_pages = rs_arena_take(arena, "KV page tables", n_pages, sizeof *kv->free_pages);
+    kv->streams = rs_arena_take(arena, "KV page tables", n_streams, sizeof *kv->streams);
+    uint32_t *tables = rs_arena_take(arena, "KV page tables", n_pages, sizeof *tables);
+    if (arena->base == NULL) return;
+    for (uint32_t s = 0; s < n_streams; s++) kv->streams[s].pages = tables + (size_t)s * kv->stream_pages;
+}
+
+rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
+    unsigned char *at = kv->memory + (size_t)page * kv->page_bytes;
+    const size_t plane = (size_t)RS_PAGE_ENTRIES * kv->head_dim;
+    float *scales = (float *)(void *)(at + 2 * plane);
+    return (rs_kv_page){
+        .view = {.k = (int8_t *)at,
+                 .v = (int8_t *)(at + plane),
+                 .k_scale = scales,
+                 .v_scale = scales + RS_PAGE_ENTRIES},
+        .position = (int32_t *)(void *)(scales + 2 * RS_PAGE_ENTRIES),
+    };
+}
+
+static void clear_page(const rs_kv *kv, uint32_t page) {
+    memset(kv->memory + (size_t)page * kv->page_bytes, 0, kv->page_bytes);
+    const rs_kv_page view = rs_kv_get_page(kv, page);
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) view.position[e] = RS_KV_HOLE;
+}
+
+void rs_kv_reset(rs_kv *kv) {
+    const uint32_t n_pages = kv->n_streams * kv->stream_pages;
+    /* Pages are handed out in ascending order, so that a fresh cache is filled front to back. */
+    for (uint32_t p = 0; p < n_pages; p++) {
+        clear_page(kv, p);
+        kv->free_pages[p] = n_pages - 1 - p;
+    }
+    kv->n_free = n_pages;
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        stream->n_pages = stream->n_used = stream->n_live = 0;
+    }
+}
+
+size_t rs_kv_used_bytes(const rs_kv *kv) {
+    return ((size_t)kv->n_streams * kv->stream_pages - kv->n_free) * kv->page_bytes;
+}
+
+static void copy_entry(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, const rs_kv_page *from,
+                       uint32_t from_slot) {
+    for (uint32_t d = 0; d < kv->head_dim; d += 4) {
+        memcpy(to->view.k + (size_t)d * RS_PAGE_ENTRIES + to_slot * 4,
+               from->view.k + (size_t)d * RS_PAGE_ENTRIES + from_slot * 4, 4);
+    }
+    int8_t *to_v = to->view.v + (size_t)(to_slot / 4) * kv->head_dim * 4 + to_slot % 4;
+    const int8_t *from_v = from->view.v + (size_t)(from_slot / 4) * kv->head_dim * 4 + from_slot % 4;
+    for (uint32_t d = 0; d < kv->head_dim; d++) to_v[(size_t)d * 4] = from_v[(size_t)d * 4];
+    to->view.k_scale[to_slot] = from->view.k_scale[from_slot];
+    to->view.v_scale[to_slot] = from->view.v_scale[from_slot];
+    to->position[to_slot] = from->position[from_slot];
+}
+
+static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) {
+    for (uint32_t d = 0; d < kv->head_dim; d += 4) {
+        memset(page->view.k + (size_t)d * RS_PAGE_ENTRIES + slot * 4, 0, 4);
+    }
+    int8_t *v = page->view.v + (size_t)(slot / 4) * kv->head_dim * 4 + slot % 4;
+    for (uint32_t d = 0; d < kv->head_dim; d++) v[(size_t)d * 4] = 0;
+    page->view.k_scale[slot] = 0;
+    page->view.v_scale[slot] = 0;
+    page->position[slot] = RS_KV_HOLE;
+}
+
+static uint32_t slots_of(const rs_kv_stream *stream, uint32_t page_index) {
+    return page_index + 1 == stream->n_pages ? stream->n_used : RS_PAGE_ENTRIES;
+}
+
+bool rs_kv_next(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor *cursor) {
+    uint32_t slot = cursor->slot + 1;
+    for (uint32_t p = cursor->page_index; p < stream->n_pages; p++, slot = 0) {
+        const int32_t *position = rs_kv_get_page(kv, stream->pages[p]).position;
+        for (; slot < slots_of(stream, p); slot++) {
+            if (position[slot] != RS_KV_HOLE) {
+                *cursor = (rs_kv_cursor){p, slot};
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Pages never consist of holes only, so every page has a last entry to compare with. */
+static int32_t last_position(const rs_kv *kv, const rs_kv_stream *stream, uint32_t page_index) {
+    const int32_t *position = rs_kv_get_page(kv, stream->pages[page_index]).position;
+    int32_t last = RS_KV_HOLE;
+    for (uint32_t e = 0; e < slots_of(stream, page_index); e++) {
+        if (position[e] != RS_KV_HOLE) last = position[e];
+    }
+    return last;
+}
+
+bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor) {
+    uint32_t low = 0, high = stream->n_pages;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (last_position(kv, stream, middle) < position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == stream->n_pages) return false;
+    const int32_t *at = rs_kv_get_page(kv, stream->pages[low]).position;
+    uint32_t slot = 0;
+    while (at[slot] < position) slot++; /* holes are below any position */
+    *cursor = (rs_kv_cursor){low, slot};
+    return true;
+}
+
+/* Gives the pages first to end - 1 of a stream's table back where they hold no entry, and cuts the holes
+ * behind the stream's last entry off. Other pages are not looked at: the cost does not depend on the length
+ * of the stream. */
+static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) {
+    const bool at_tail = end == stream->n_pages;
+    uint32_t kept = first;
+    for (uint32_t p = first; p < end; p++) {
+        const uint32_t page = stream->pages[p];
+        const int32_t *position = rs_kv_get_page(kv, page).position;
+        uint32_t used = slots_of(stream, p);
+        while (used > 0 && position[used - 1] == RS_KV_HOLE) used--;
+        if (used == 0) {
+            kv->free_pages[kv->n_free++] = page;
+        } else {
+            stream->pages[kept++] = page;
+        }
+    }
+    memmove(stream->pages + kept, stream->pages + end, (stream->n_pages - end) * sizeof *stream->pages);
+    stream->n_pages -= end - kept;
+    if (!at_tail) return;
+    stream->n_used = 0;
+    if (stream->n_pages == 0) return;
+    const int32_t *position = rs_kv_get_page(kv, stream->pages[stream->n_pages - 1]).position;
+    stream->n_used = RS_PAGE_ENTRIES;
+    while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
+}
+
+static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
+    rs_kv_cursor from = {0, 0};
+    uint32_t to = 0;
+    bool more = rs_kv_seek(kv, stream, 0, &from);
+    while (more) {
+        const uint32_t to_page = to / RS_PAGE_ENTRIES, to_slot = to % RS_PAGE_ENTRIES;
+        if (from.page_index != to_page || from.slot != to_slot) {
+            const rs_kv_page source = rs_kv_get_page(kv, stream->pages[from.page_index]);
+            const rs_kv_page target = rs_kv_get_page(kv, stream->pages[to_page]);
+            copy_entry(kv, &target, to_slot, &source, from.slot);
+            clear_entry(kv, &source, from.slot);
+        }
+        to++;
+        more = rs_kv_next(kv, stream, &from);
+    }
+    trim(kv, stream, 0, stream->n_pages);
+}
+
+static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positions, uint32_t count) {
+    const uint32_t slots = stream->n_pages > 0 ? (stream->n_pages - 1) * RS_PAGE_ENTRIES + stream->n_used : 0;
+    if (slots + count > kv->stream_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
+    for (uint32_t i = 0; i < count; i++) {
+        if (stream->n_pages == 0 || stream->n_used == RS_PAGE_ENTRIES) {
+            stream->pages[stream->n_pages++] = kv->free_pages[--kv->n_free];
+            stream->n_used = 0;
+        }
+        const rs_kv_page page = rs_kv_get_page(kv, stream->pages[stream->n_pages - 1]);
+        page.position[stream->n_used++] = positions[i];
+    }
+    stream->n_live += count;
+}
+
+void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) append_stream(kv, &kv->streams[s], positions, count);
+}
+
+static void remove_from_stream(rs_kv *kv, rs_kv_stream *stream, int32_t begin, int32_t end) {
+    rs_kv_cursor at;
+    if (!rs_kv_seek(kv, stream, begin, &at)) return;
+    bool more = true;
+    const uint32_t first = at.page_index;
+    uint32_t last = first;
+    while (more) {
+        const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+        if (page.position[at.slot] >= end) break;
+        last = at.page_index;
+        clear_entry(kv, &page, at.slot);
+        stream->n_live--;
+        more = rs_kv_next(kv, stream, &at);
+    }
+    trim(kv, stream, first, last + 1);
+}
+
+void rs_kv_remove(rs_kv *kv, int32_t begin, int32_t end) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) remove_from_stream(kv, &kv->streams[s], begin, end);
+}
+
+int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at) {
+    return rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot];
+}
+
+void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by) {
+    rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] += by;
+}
+
+static void put_key(const rs_kv *kv, const rs_kv_page *page, uint32_t slot, const int8_t *key) {
+    for (uint32_t d = 0; d < kv->head_dim; d += 4) {
+        memcpy(page->view.k + (size_t)d * RS_PAGE_ENTRIES + slot * 4, key + d, 4);
+    }
+}
+
+void rs_kv_store_key(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
+                     const float *key, int8_t *scratch) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    page.view.k_scale[at.slot] = kernels->quantize_head(key, scratch, kv->head_dim);
+    put_key(kv, &page, at.slot, scratch);
+}
+
+void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
+                 const float *key, const float *value, int8_t *scratch) {
+    rs_kv_store_key(kv, kernels, stream, at, key, scratch);
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    page.view.v_scale[at.slot] = kernels->quantize_head(value, scratch, kv->head_dim);
+    int8_t *v = page.view.v + (size_t)(at.slot / 4) * kv->head_dim * 4 + at.slot % 4;
+    for (uint32_t d = 0; d < kv->head_dim; d++) v[(size_t)d * 4] = scratch[d];
+}
+
+void rs_kv_load_key(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *key) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    const float scale = page.view.k_scale[at.slot];
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        key[d] = scale * (float)page.view.k[(size_t)(d / 4) * RS_PAGE_ENTRIES * 4 + at.slot * 4 + d % 4];
+    }
+}
+
+void rs_kv_load_value(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *value) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    const float scale = page.view.v_scale[at.slot];
+    const int8_t *v = page.view.v + (size_t)(at.slot / 4) * kv->head_dim * 4 + at.slot % 4;
+    for (uint32_t d = 0; d < kv->head_dim; d++) value[d] = scale * (float)v[(size_t)d * 4];
+}

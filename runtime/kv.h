@@ -1,0 +1,89 @@
+/*
+ * The KV cache: per (layer, KV head) a stream of pages from one pool, 16 entries a page, int8 keys and
+ * values.
+ *
+ * Entries of a stream stand in ascending order of position; an entry that was removed leaves a hole (position
+ * -1, all bytes zero) that attention does not see, and a page without entries goes back to the pool. Holes
+ * are squeezed out only when an append needs their room. Nothing here knows about models.
+ */
+#ifndef RASURE_RUNTIME_KV_H
+#define RASURE_RUNTIME_KV_H
+
+#include "kernels/kernels.h"
+#include "runtime/arena.h"
+
+enum { RS_KV_HOLE = -1 };
+
+typedef struct rs_kv_page {
+    rs_page_view view;
+    int32_t *position; /* 16; RS_KV_HOLE where empty */
+} rs_kv_page;
+
+typedef struct rs_kv_stream {
+    uint32_t *pages; /* ids, in order of position */
+    uint32_t n_pages;
+    uint32_t n_used; /* slots handed out in the last page, 1 to 16; 0 without pages */
+    uint32_t n_live; /* entries that are no holes */
+} rs_kv_stream;
+
+typedef struct rs_kv {
+    uint32_t n_streams;
+    uint32_t head_dim;
+    uint32_t capacity;     /* entries a stream can hold */
+    uint32_t stream_pages; /* pages a stream can hold */
+    size_t page_bytes;
+    unsigned char *memory; /* n_streams * stream_pages pages */
+    rs_kv_stream *streams;
+    uint32_t *free_pages; /* stack of page ids */
+    uint32_t n_free;
+} rs_kv;
+
+/* Takes the cache's memory from the arena. */
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, uint32_t capacity);
+
+/* Empties the cache and zeroes every page. */
+void rs_kv_reset(rs_kv *kv);
+
+/* Bytes of a page, holding 16 entries of head_dim. */
+size_t rs_kv_page_bytes(uint32_t head_dim);
+
+rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
+
+/* Bytes of the pages that are in use. */
+size_t rs_kv_used_bytes(const rs_kv *kv);
+
+/* Adds entries (keys and values zero) for `count` ascending positions, all above those present, to every
+ * stream. n_live + count MUST be <= capacity for every stream. */
+void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count);
+
+/* Removes the entries with begin <= position < end from every stream and zeroes their bytes. */
+void rs_kv_remove(rs_kv *kv, int32_t begin, int32_t end);
+
+/* An entry of a stream. */
+typedef struct rs_kv_cursor {
+    uint32_t page_index; /* into stream->pages */
+    uint32_t slot;
+} rs_kv_cursor;
+
+/* The first entry with position >= `position`; false if there is none. */
+bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
+
+/* The next entry that is no hole; false at the end. */
+bool rs_kv_next(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor *cursor);
+
+int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
+
+/* Changes an entry's position by `by`; the stream's order MUST stay. */
+void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by);
+
+/* Quantises one key and one value [head_dim] into an entry. `scratch`: head_dim int8. */
+void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
+                 const float *key, const float *value, int8_t *scratch);
+
+/* The key of an entry as floats, and back. */
+void rs_kv_load_key(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *key);
+void rs_kv_store_key(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
+                     const float *key, int8_t *scratch);
+void rs_kv_load_value(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *value);
+
+#endif

@@ -1,0 +1,40 @@
+/* Linear layers: activations times a weight matrix as it lies in the file, natively or through XNNPACK. */
+#ifndef RASURE_RUNTIME_LINEAR_H
+#define RASURE_RUNTIME_LINEAR_H
+
+#include "kernels/kernels.h"
+#include "kernels/xnnpack/batched.h"
+#include "runtime/arena.h"
+
+typedef struct rs_matrix {
+    rs_type type;
+    const unsigned char *data; /* n_out rows of n_in */
+    uint32_t n_out, n_in;
+    struct rs_batched *packed; /* XNNPACK's copy; NULL: native only */
+} rs_matrix;
+
+/* What linear layers of one context work in. */
+typedef struct rs_linear_work {
+    const rs_kernels *kernels;
+    struct pthreadpool *pool;
+    rs_row *rows;         /* one per thread: a weight row taken out of its blocks */
+    float **float_rows;   /* one per thread: a row of float weights */
+    rs_acts acts;         /* the quantised input */
+    void *packed_scratch; /* for XNNPACK; NULL when the model has none */
+} rs_linear_work;
+
+/* Room for `max_rows` rows of up to `max_in` inputs (a multiple of 32), `threads` threads. */
+void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
+                      uint32_t max_in, bool packed);
+
+/* Quantises x [rows][n_in] for the native linear layers that follow. */
+void rs_linear_input(const rs_linear_work *work, const float *x, uint32_t rows, uint32_t n_in);
+
+/*
+ * out[rows][n_out] = x[rows][n_in] * matrix^T. x MUST be what the last rs_linear_input saw, unless the matrix
+ * holds floats. Fails only inside XNNPACK.
+ */
+rs_status rs_linear_run(const rs_linear_work *work, const rs_matrix *matrix, const float *x, uint32_t rows,
+                        float *out, rs_error *error);
+
+#endif

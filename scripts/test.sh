@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Sets up, builds and tests. Its last line is the sum: "N passed, N failed".
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+    cat << 'END'
+Usage: scripts/test.sh [--offline] [--quick]
+
+Runs scripts/setup.sh, checks the format of the C files (where clang-format is installed), builds a
+Release tree (build/release) and one with AddressSanitizer and UndefinedBehaviorSanitizer (build/asan),
+and runs every test in both. Tests print measured figures on lines that start with '# figure:'.
+
+  --offline  use no network
+  --quick    Release tree only
+END
+}
+
+setup=() trees=(release asan)
+for argument; do
+    case $argument in
+        --offline) setup=(--offline) ;;
+        --quick) trees=(release) ;;
+        -h | --help) usage && exit ;;
+        *) die "unknown argument '$argument'; see --help" ;;
+    esac
+done
+
+"$repo/scripts/setup.sh" "${setup[@]}" || {
+    echo "0 passed, 1 failed"
+    exit 1
+}
+cd "$repo"
+mkdir -p build
+
+# What fails outside the tests counts as one failure each.
+failures=0
+fail() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+
+if command -v clang-format > /dev/null; then
+    mapfile -t files < <(find include runtime kernels ports examples tests bench -name '*.[ch]' 2> /dev/null | sort)
+    clang-format --dry-run -Werror "${files[@]}" || fail "clang-format wants another format, see above"
+fi
+
+reports=()
+for tree in "${trees[@]}"; do
+    log=build/$tree.log report=$repo/build/$tree.xml
+    rm -f "$report"
+    echo "$tree: building"
+    if ! { cmake --preset "$tree" && cmake --build "build/$tree" --parallel "$(nproc)"; } > "$log" 2>&1; then
+        tail -n 60 "$log"
+        fail "$tree does not build; the whole log is $log"
+        continue
+    fi
+    grep -A 4 'warning:' "$log" || true
+    echo "$tree: testing"
+    # The default cuts a test's output to 1 kB, and the figures with it.
+    ctest --test-dir "build/$tree" --parallel "$(nproc)" --no-tests=error --output-junit "$report" \
+        --test-output-size-passed 1000000 --test-output-size-failed 1000000 > "$log" 2>&1 || true
+    if [ -s "$report" ]; then reports+=("$report"); else
+        tail -n 20 "$log"
+        fail "$tree has no test results"
+    fi
+done
+
+python3 - "$failures" "${reports[@]}" << 'END'
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+total_passed, total_failed = 0, int(sys.argv[1])
+for report in sys.argv[2:]:
+    tree = Path(report).stem
+    groups, figures = {}, []
+    for case in ElementTree.parse(report).iter("testcase"):
+        group = groups.setdefault(case.get("name").partition(".")[0], {"passed": 0, "failed": 0, "skipped": 0, "s": 0.0})
+        output = case.findtext("system-out") or ""
+        figures += [line for line in output.splitlines() if line.startswith("# figure:")]
+        group["s"] += float(case.get("time") or 0)
+        skipped = case.find("skipped")
+        if case.get("status") == "run":
+            group["passed"] += 1
+        elif case.get("status") == "disabled" or skipped is not None and "SKIP" in (skipped.get("message") or ""):
+            group["skipped"] += 1
+        else:  # also a test whose program is not there
+            group["failed"] += 1
+            print(f"---- {tree}: {case.get('name')} failed\n{output.rstrip()}\n----")
+    for name, group in sorted(groups.items()):
+        skipped = f", {group['skipped']} skipped" if group["skipped"] else ""
+        print(f"{tree}: {name}: {group['passed']} passed, {group['failed']} failed{skipped} in {group['s']:.1f} s")
+        total_passed += group["passed"]
+        total_failed += group["failed"]
+    print(*(f"{line} [{tree}]" for line in figures), sep="\n", end="\n" if figures else "")
+print(f"{total_passed} passed, {total_failed} failed")
+sys.exit(total_failed > 0 or total_passed == 0)
+END

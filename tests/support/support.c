@@ -1,0 +1,97 @@
+/* Shared fixtures. */
+#include "tests/support/support.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+const char *rs_test_default_model(void) {
+    static char path[1024];
+    const char *given = getenv("RASURE_MODEL"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (given != NULL) return given;
+    const bool has_cache = cache != NULL && cache[0] != '\0';
+    (void)snprintf(path, sizeof path, "%s%s/rasure/models/SmolLM2-135M-Instruct.Q4_1.gguf",
+                   has_cache ? cache : (home != NULL ? home : "."), has_cache ? "" : "/.cache");
+    return path;
+}
+
+const char *rs_test_golden_path(const char *name) {
+    static char path[1024];
+    (void)snprintf(path, sizeof path, "%s/%s", RS_GOLDEN_DIR, name);
+    return path;
+}
+
+rs_model *rs_test_load(const char *path, rs_linear linear, rs_isa isa, uint32_t threads) {
+    const rs_model_params params = {.threads = threads, .linear = linear, .isa = isa};
+    rs_model *model;
+    rs_error error;
+    if (rs_model_load(path, &params, &model, &error) != RS_OK) fail_msg("%s: %s", path, error.message);
+    return model;
+}
+
+rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch) {
+    const rs_context_params params = {.n_ctx = n_ctx, .n_batch = n_batch};
+    rs_error error;
+    size_t bytes;
+    rs_context *context;
+    if (rs_context_size(model, &params, &bytes, &error) != RS_OK) fail_msg("%s", error.message);
+    void *memory = aligned_alloc(64, bytes);
+    assert_non_null(memory);
+    if (rs_context_init(memory, bytes, model, &params, &context, &error) != RS_OK)
+        fail_msg("%s", error.message);
+    return context;
+}
+
+void rs_test_free(rs_context *context) {
+    rs_context_wipe(context);
+    free(context); /* a context begins where its block does */
+}
+
+void rs_test_ok(const rs_context *context, rs_status status) {
+    if (status != RS_OK) fail_msg("%s: %s", rs_status_name(status), rs_context_message(context));
+}
+
+rs_golden rs_golden_open(const char *name) {
+    rs_golden golden;
+    rs_error error;
+    const char *path = rs_test_golden_path(name);
+    if (rs_port_map_file(path, &golden.map) != 0) fail_msg("%s cannot be read", path);
+    if (rs_gguf_open(golden.map.data, golden.map.bytes, &golden.gguf, &error) != RS_OK) {
+        fail_msg("%s: %s", path, error.message);
+    }
+    return golden;
+}
+
+void rs_golden_close(rs_golden *golden) {
+    rs_gguf_close(golden->gguf);
+    rs_port_unmap(&golden->map);
+}
+
+int32_t *rs_golden_ints(const rs_golden *golden, const char *key, size_t *count) {
+    rs_gguf_array array;
+    rs_error error;
+    if (rs_gguf_get_array(golden->gguf, key, RS_GGUF_I32, &array, &error) != RS_OK)
+        fail_msg("%s", error.message);
+    *count = (size_t)array.count;
+    int32_t *values = malloc(*count * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < *count; i++) values[i] = rs_gguf_array_i32(&array, i);
+    return values;
+}
+
+float *rs_golden_floats(const rs_golden *golden, const char *name, size_t *rows, size_t *columns) {
+    const rs_tensor *tensor = rs_gguf_find_tensor(golden->gguf, name);
+    if (tensor == NULL) fail_msg("the golden file has no tensor %s", name);
+    const rs_kernels *kernels;
+    assert_int_equal(rs_kernels_select(RS_ISA_REF, &kernels, NULL), RS_OK);
+    *columns = (size_t)tensor->ne[0];
+    *rows = (size_t)tensor->ne[1];
+    float *values = malloc(*rows * *columns * sizeof *values);
+    assert_non_null(values);
+    kernels->dequantize[tensor->type](tensor->data, values, *rows * *columns);
+    return values;
+}

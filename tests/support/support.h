@@ -1,0 +1,44 @@
+/* What several tests need: models by path, contexts in their own memory, golden files. A failure here fails
+ * the test. */
+#ifndef RASURE_TESTS_SUPPORT_SUPPORT_H
+#define RASURE_TESTS_SUPPORT_SUPPORT_H
+
+#include "ports/port.h"
+#include "runtime/context.h"
+
+/* Tests that take minutes under a sanitizer do a part of their work there. */
+#if defined(__SANITIZE_ADDRESS__)
+#define RS_TEST_SANITIZED 1
+#else
+#define RS_TEST_SANITIZED 0
+#endif
+
+/* The default model: RASURE_MODEL, else where scripts/setup.sh puts it. */
+const char *rs_test_default_model(void);
+
+/* A file of tests/golden/data. The name is valid until the next call. */
+const char *rs_test_golden_path(const char *name);
+
+rs_model *rs_test_load(const char *path, rs_linear linear, rs_isa isa, uint32_t threads);
+
+/* A context in memory of its own; rs_test_free gives both back. */
+rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch);
+void rs_test_free(rs_context *context);
+
+/* Fails the running test with the context's sentence unless `status` is RS_OK. */
+void rs_test_ok(const rs_context *context, rs_status status);
+
+/* A golden file, opened. */
+typedef struct rs_golden {
+    rs_port_map map;
+    rs_gguf *gguf;
+} rs_golden;
+
+rs_golden rs_golden_open(const char *name);
+void rs_golden_close(rs_golden *golden);
+/* The int32 array `<prefix><name>` as malloc'ed memory. */
+int32_t *rs_golden_ints(const rs_golden *golden, const char *key, size_t *count);
+/* A tensor as floats in malloc'ed memory; *columns is ne[0]. */
+float *rs_golden_floats(const rs_golden *golden, const char *name, size_t *rows, size_t *columns);
+
+#endif

@@ -1,0 +1,214 @@
+/* A context's life: its size, its parameters, queries, progress, and failures that leave it as it was. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/support.h"
+
+enum { N_CTX = 64 };
+
+static int set_up(void **state) {
+    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    rs_model_free(*state);
+    return 0;
+}
+
+static void test_size_is_what_init_takes(void **state) {
+    const rs_model *model = *state;
+    const uint32_t sizes[] = {16, 17, 64, 1000, 5000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const rs_context_params params = {.n_ctx = sizes[i], .n_batch = 1 + sizes[i] % 97};
+        rs_context *context;
+        size_t bytes, count;
+        rs_memory_item items[RS_ARENA_MAX_ITEMS];
+        rs_error error;
+        assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_OK);
+        assert_int_equal(bytes % 64, 0);
+        /* To the byte: a guard of what lies behind, and one byte less is refused. */
+        unsigned char *memory = aligned_alloc(64, bytes + 64);
+        memset(memory + bytes, 0x5a, 64);
+        assert_int_equal(rs_context_init(memory, bytes - 1, model, &params, &context, &error), RS_NO_MEMORY);
+        assert_non_null(strstr(error.message, "bytes"));
+        assert_int_equal(rs_context_init(memory, bytes, model, &params, &context, &error), RS_OK);
+        assert_int_equal(rs_context_memory(context, items, RS_ARENA_MAX_ITEMS, &count), RS_OK);
+        size_t sum = 0;
+        for (size_t k = 0; k < count; k++) sum += items[k].bytes;
+        assert_int_equal(sum, bytes);
+        const int32_t tokens[] = {1, 2, 3, 4, 5};
+        rs_test_ok(context, rs_decode(context, tokens, 5));
+        for (size_t k = 0; k < 64; k++) assert_int_equal(memory[bytes + k], 0x5a);
+        rs_context_wipe(context);
+        free(memory);
+    }
+}
+
+static void test_bad_parameters(void **state) {
+    const rs_model *model = *state;
+    const rs_context_params bad[] = {{0, 16}, {15, 16},   {UINT32_MAX, 16},
+                                     {64, 0}, {64, 4097}, {(1u << 20) + 1, 1}};
+    size_t bytes = 77;
+    rs_error error;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(rs_context_size(model, &bad[i], &bytes, &error), RS_INVALID_ARGUMENT);
+        assert_int_equal(bytes, 77);
+        assert_non_null(strstr(error.message, "must be"));
+    }
+    assert_int_equal(rs_context_size(NULL, NULL, &bytes, NULL), RS_INVALID_ARGUMENT);
+    rs_context *context;
+    static _Alignas(64) unsigned char small[256];
+    assert_int_equal(rs_context_init(small + 1, 255, model, NULL, &context, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_context_init(small, 256, model, NULL, &context, &error), RS_NO_MEMORY);
+    assert_int_equal(rs_context_init(NULL, 256, model, NULL, &context, &error), RS_INVALID_ARGUMENT);
+}
+
+static void test_model_parameters(void **state) {
+    (void)state;
+    rs_model *model = (rs_model *)1;
+    rs_error error;
+    const char *path = rs_test_golden_path("tiny-qwen3.gguf");
+    rs_model_params params = rs_model_default_params();
+    params.threads = 0;
+    assert_int_equal(rs_model_load(path, &params, &model, &error), RS_INVALID_ARGUMENT);
+    assert_null(model);
+    params.threads = 257;
+    assert_int_equal(rs_model_load(path, &params, &model, &error), RS_INVALID_ARGUMENT);
+    params = rs_model_default_params();
+    params.linear = (rs_linear)9;
+    assert_int_equal(rs_model_load(path, &params, &model, &error), RS_INVALID_ARGUMENT);
+    params = rs_model_default_params();
+    params.isa = (rs_isa)42;
+    assert_int_not_equal(rs_model_load(path, &params, &model, &error), RS_OK);
+    assert_int_equal(rs_model_load("/nonexistent/model.gguf", NULL, &model, &error), RS_IO);
+    assert_non_null(strstr(error.message, "/nonexistent/model.gguf"));
+    assert_int_equal(rs_model_load("/", NULL, &model, &error), RS_IO);
+    assert_int_equal(rs_model_load(NULL, NULL, &model, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_model_load(path, NULL, &model, NULL), RS_OK);
+    rs_model_free(model);
+    rs_model_free(NULL);
+}
+
+static void test_bad_tokens(void **state) {
+    rs_context *c = rs_test_context(*state, N_CTX, 8);
+    const int32_t good[] = {5, 6, 7}, bad[] = {5, -1, 7}, worse[] = {5, INT32_MAX};
+    rs_test_ok(c, rs_decode(c, good, 3));
+    const float first = rs_logits(c, NULL)[0];
+    assert_int_equal(rs_decode(c, bad, 3), RS_OUT_OF_RANGE);
+    assert_non_null(strstr(rs_context_message(c), "-1"));
+    assert_int_equal(rs_decode(c, worse, 2), RS_OUT_OF_RANGE);
+    assert_int_equal(rs_decode(c, NULL, 2), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_decode(c, good, 0), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_decode_each(c, good, 3, NULL, NULL), RS_INVALID_ARGUMENT);
+    assert_int_equal(c->n_tokens, 3);
+    assert_true(rs_logits(c, NULL)[0] == first);
+    rs_test_free(c);
+}
+
+static void test_full_cache(void **state) {
+    rs_context *c = rs_test_context(*state, N_CTX, 16);
+    int32_t tokens[N_CTX + 1];
+    for (int i = 0; i <= N_CTX; i++) tokens[i] = i;
+    assert_int_equal(rs_decode(c, tokens, N_CTX + 1), RS_NO_SPACE);
+    rs_test_ok(c, rs_decode(c, tokens, N_CTX));
+    assert_int_equal(rs_decode(c, tokens, 1), RS_NO_SPACE);
+    /* Holes do not cost room: what was dropped can be filled again. */
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    for (int32_t p = 1; p < N_CTX; p += 4) rs_test_ok(c, rs_erase(c, &(rs_span){p, p + 1}, 1, &drop, NULL));
+    rs_test_ok(c, rs_decode(c, tokens, N_CTX / 4));
+    assert_int_equal(c->n_tokens, N_CTX);
+    rs_context_info info;
+    assert_int_equal(rs_context_get_info(c, &info), RS_OK);
+    assert_int_equal(info.next_position, N_CTX + N_CTX / 4);
+    assert_int_equal(info.kv_bytes, info.kv_capacity);
+    rs_test_free(c);
+}
+
+typedef struct calls {
+    uint32_t n, last_done, last_total, stop_at;
+} calls;
+
+static bool on_progress(void *user, uint32_t done, uint32_t total) {
+    calls *c = user;
+    c->n++;
+    c->last_done = done;
+    c->last_total = total;
+    return c->n != c->stop_at;
+}
+
+static bool on_logits(void *user, int32_t position, const float *logits, size_t n_vocab) {
+    calls *c = user;
+    assert_non_null(logits);
+    assert_true(n_vocab > 0);
+    c->last_done = (uint32_t)position;
+    return ++c->n != c->stop_at;
+}
+
+static void test_progress_and_stopping(void **state) {
+    rs_context *c = rs_test_context(*state, N_CTX, 10);
+    int32_t tokens[50];
+    for (int i = 0; i < 50; i++) tokens[i] = 3 * i;
+    calls seen = {0};
+    rs_context_set_progress(c, on_progress, &seen);
+    rs_test_ok(c, rs_decode(c, tokens, 7));
+    assert_int_equal(seen.n, 0);
+    rs_test_ok(c, rs_decode(c, tokens, 45));
+    assert_int_equal(seen.n, 5);
+    assert_int_equal(seen.last_done, 45);
+    assert_int_equal(seen.last_total, 45);
+    rs_test_ok(c, rs_truncate(c, 7));
+    seen = (calls){.stop_at = 3};
+    assert_int_equal(rs_decode(c, tokens, 45), RS_STOPPED);
+    assert_int_equal(c->n_tokens, 7);
+    assert_int_equal(c->next_position, 7);
+    assert_int_equal(c->kv.streams[0].n_live, 7);
+    assert_null(rs_logits(c, NULL));
+    rs_context_set_progress(c, NULL, NULL);
+    seen = (calls){.stop_at = 12};
+    assert_int_equal(rs_decode_each(c, tokens, 45, on_logits, &seen), RS_STOPPED);
+    assert_int_equal(seen.last_done, 7 + 11);
+    assert_int_equal(c->n_tokens, 7);
+    rs_test_ok(c, rs_decode(c, tokens, 1));
+    rs_test_free(c);
+}
+
+static void test_token_list(void **state) {
+    rs_context *c = rs_test_context(*state, N_CTX, 8);
+    const int32_t tokens[] = {10, 11, 12, 13, 14, 15};
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    int32_t got[8], positions[8];
+    size_t count;
+    rs_test_ok(c, rs_decode(c, tokens, 6));
+    rs_test_ok(c, rs_erase(c, &(rs_span){2, 4}, 1, &drop, NULL));
+    rs_test_ok(c, rs_context_tokens(c, 0, 6, got, positions, 8, &count));
+    const int32_t expected[] = {10, 11, 14, 15}, at[] = {0, 1, 4, 5};
+    assert_int_equal(count, 4);
+    assert_memory_equal(got, expected, sizeof expected);
+    assert_memory_equal(positions, at, sizeof at);
+    rs_test_ok(c, rs_context_tokens(c, 2, 4, NULL, NULL, 0, &count));
+    assert_int_equal(count, 0);
+    assert_int_equal(rs_context_tokens(c, 0, 6, got, NULL, 3, &count), RS_NO_SPACE);
+    assert_int_equal(rs_context_tokens(c, 4, 2, got, NULL, 8, &count), RS_OUT_OF_RANGE);
+    assert_int_equal(rs_context_tokens(c, 0, 7, got, NULL, 8, &count), RS_OUT_OF_RANGE);
+    assert_int_equal(rs_context_tokens(c, 0, 6, got, NULL, 8, NULL), RS_INVALID_ARGUMENT);
+    rs_test_free(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_size_is_what_init_takes),
+        cmocka_unit_test(test_bad_parameters),
+        cmocka_unit_test(test_model_parameters),
+        cmocka_unit_test(test_bad_tokens),
+        cmocka_unit_test(test_full_cache),
+        cmocka_unit_test(test_progress_and_stopping),
+        cmocka_unit_test(test_token_list),
+    };
+    return cmocka_run_group_tests_name("context", tests, set_up, tear_down);
+}

@@ -1,0 +1,558 @@
+/* Taking spans back: what each method leaves in the cache, what it refuses, and that the bytes are gone. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/forward.h"
+#include "tests/support/support.h"
+
+enum { N_CTX = 160, N = 120 };
+
+typedef struct fixture {
+    const char *file;
+    rs_model *model;
+    int32_t tokens[N];
+} fixture;
+
+/* Different tokens throughout, so that a row can be told from every other. */
+static int set_up(void **state) {
+    fixture *f = *state;
+    f->model = rs_test_load(rs_test_golden_path(f->file), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
+    const uint32_t n_vocab = f->model->shape.n_vocab;
+    assert_true(n_vocab > 2 * N);
+    for (uint32_t i = 0; i < N; i++) f->tokens[i] = (int32_t)((i * 2 + 17) % n_vocab);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    rs_model_free(f->model);
+    return 0;
+}
+
+static rs_context *prefilled(const fixture *f, uint32_t n_batch, uint32_t count) {
+    rs_context *c = rs_test_context(f->model, N_CTX, n_batch);
+    rs_test_ok(c, rs_decode(c, f->tokens, count));
+    return c;
+}
+
+/* A context that read the tokens outside [begin, end) only. */
+static rs_context *without(const fixture *f, uint32_t begin, uint32_t end) {
+    rs_context *c = rs_test_context(f->model, N_CTX, 32);
+    if (begin > 0) rs_test_ok(c, rs_decode(c, f->tokens, begin));
+    if (end < N) rs_test_ok(c, rs_decode(c, f->tokens + end, N - end));
+    return c;
+}
+
+static rs_erase_report erase(rs_context *c, rs_erase_method method, const rs_span *spans, size_t n) {
+    rs_erase_params params = rs_erase_default_params();
+    rs_erase_report report;
+    params.method = method;
+    rs_test_ok(c, rs_erase(c, spans, n, &params, &report));
+    assert_int_equal(report.method, method);
+    assert_int_equal(report.n_spans, n);
+    assert_int_equal(report.next_position, c->next_position);
+    return report;
+}
+
+static void row_at(const rs_context *c, uint32_t stream, int32_t position, float *key, float *value) {
+    rs_kv_cursor at;
+    assert_true(rs_kv_seek(&c->kv, &c->kv.streams[stream], position, &at));
+    assert_int_equal(rs_kv_position(&c->kv, &c->kv.streams[stream], at), position);
+    rs_kv_load_key(&c->kv, &c->kv.streams[stream], at, key);
+    rs_kv_load_value(&c->kv, &c->kv.streams[stream], at, value);
+}
+
+/* Token lists equal, and every row of both caches equal to the bit. */
+static void assert_same_cache(const rs_context *a, const rs_context *b) {
+    float rows[4][RS_HEAD_DIM_MAX];
+    const size_t bytes = a->model->shape.head_dim * sizeof(float);
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_int_equal(a->next_position, b->next_position);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+    assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
+    for (uint32_t s = 0; s < a->kv.n_streams; s++) {
+        assert_int_equal(a->kv.streams[s].n_live, a->n_tokens);
+        assert_int_equal(b->kv.streams[s].n_live, b->n_tokens);
+        for (uint32_t i = 0; i < a->n_tokens; i++) {
+            row_at(a, s, a->positions[i], rows[0], rows[1]);
+            row_at(b, s, b->positions[i], rows[2], rows[3]);
+            assert_memory_equal(rows[0], rows[2], bytes);
+            assert_memory_equal(rows[1], rows[3], bytes);
+        }
+    }
+}
+
+/* The worst row of one cache relative to the other's. Rows that were computed over pages with a hole and
+ * without one differ a little: the sums are made in another order, so some int8 steps fall the other way. */
+static double cache_distance(const rs_context *a, const rs_context *b) {
+    double worst = 0;
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+    assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
+    for (uint32_t s = 0; s < a->kv.n_streams; s++) {
+        for (uint32_t i = 0; i < a->n_tokens; i++) {
+            float rows[2][2 * RS_HEAD_DIM_MAX] = {{0}};
+            double difference = 0, length = 0;
+            row_at(a, s, a->positions[i], rows[0], rows[0] + RS_HEAD_DIM_MAX);
+            row_at(b, s, b->positions[i], rows[1], rows[1] + RS_HEAD_DIM_MAX);
+            for (int d = 0; d < 2 * RS_HEAD_DIM_MAX; d++) {
+                difference += pow((double)rows[0][d] - (double)rows[1][d], 2);
+                length += pow((double)rows[1][d], 2);
+            }
+            worst = fmax(worst, sqrt(difference / length));
+        }
+    }
+    return worst;
+}
+
+/* And both say the same next. */
+static void assert_same_answer(rs_context *a, rs_context *b, int32_t token) {
+    size_t n;
+    rs_test_ok(a, rs_decode(a, &token, 1));
+    rs_test_ok(b, rs_decode(b, &token, 1));
+    const float *logits = rs_logits(a, &n);
+    assert_memory_equal(logits, rs_logits(b, NULL), n * sizeof *logits);
+}
+
+static void test_chunks_do_not_matter(void **state) {
+    const fixture *f = *state;
+    rs_context *a = prefilled(f, 1, N);
+    const uint32_t batches[] = {2, 7, 16, 33, N};
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        rs_context *b = prefilled(f, batches[i], N);
+        assert_same_cache(a, b);
+        assert_memory_equal(a->logits, b->logits, f->model->shape.n_vocab * sizeof(float));
+        rs_test_free(b);
+    }
+    rs_test_free(a);
+}
+
+static void test_exact_is_never_held(void **state) {
+    const fixture *f = *state;
+    const rs_span spans[] = {{0, 1}, {0, 40}, {20, 37}, {16, 32}, {N - 9, N}, {1, N}};
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        const uint32_t begin = (uint32_t)spans[i].begin, end = (uint32_t)spans[i].end;
+        rs_context *a = prefilled(f, 19, N), *b = without(f, begin, end);
+        const rs_erase_report report = erase(a, RS_ERASE_EXACT, &spans[i], 1);
+        assert_int_equal(report.n_erased, end - begin);
+        assert_int_equal(report.n_recomputed, N - end);
+        assert_null(rs_logits(a, NULL));
+        assert_same_cache(a, b);
+        assert_same_answer(a, b, f->tokens[3]);
+        rs_test_free(a);
+        rs_test_free(b);
+    }
+}
+
+static void test_exact_of_several_spans(void **state) {
+    const fixture *f = *state;
+    const rs_span spans[] = {{4, 9}, {9, 12}, {30, 31}, {50, 90}};
+    rs_context *a = prefilled(f, 32, N), *b = rs_test_context(f->model, N_CTX, 32);
+    int32_t kept[N];
+    uint32_t n = 0;
+    for (int32_t i = 0; i < N; i++) {
+        const int inside = (i >= 4 && i < 12) || i == 30 || (i >= 50 && i < 90);
+        if (!inside) kept[n++] = f->tokens[i];
+    }
+    rs_test_ok(b, rs_decode(b, kept, n));
+    erase(a, RS_ERASE_EXACT, spans, 4);
+    assert_same_cache(a, b);
+    rs_test_free(a);
+    rs_test_free(b);
+}
+
+static void test_erasing_everything(void **state) {
+    const fixture *f = *state;
+    const rs_erase_method methods[] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_SHIFT, RS_ERASE_REPAIR};
+    for (size_t i = 0; i < 4; i++) {
+        rs_context *a = prefilled(f, 64, N);
+        const rs_erase_report report = erase(a, methods[i], &(rs_span){0, N}, 1);
+        assert_int_equal(report.n_erased, N);
+        assert_int_equal(report.n_recomputed, 0);
+        assert_int_equal(a->n_tokens, 0);
+        assert_int_equal(rs_kv_used_bytes(&a->kv), 0);
+        rs_test_ok(a, rs_decode(a, f->tokens, 4));
+        rs_test_free(a);
+    }
+}
+
+/* The rows before and after the hole stay as they are, to the bit, at their positions. */
+static void test_drop_leaves_the_rest(void **state) {
+    const fixture *f = *state;
+    rs_context *a = prefilled(f, 64, N), *b = prefilled(f, 64, N);
+    const rs_erase_report report = erase(a, RS_ERASE_DROP, &(rs_span){25, 70}, 1);
+    float rows[4][RS_HEAD_DIM_MAX];
+    assert_int_equal(report.n_erased, 45);
+    assert_int_equal(report.n_recomputed + report.n_rotated, 0);
+    assert_int_equal(a->n_tokens, N - 45);
+    assert_int_equal(a->next_position, N);
+    for (uint32_t s = 0; s < a->kv.n_streams; s++) {
+        assert_int_equal(a->kv.streams[s].n_live, N - 45);
+        for (uint32_t i = 0; i < a->n_tokens; i++) {
+            row_at(a, s, a->positions[i], rows[0], rows[1]);
+            row_at(b, s, a->positions[i], rows[2], rows[3]);
+            assert_memory_equal(rows[0], rows[2], sizeof(float) * a->model->shape.head_dim);
+            assert_memory_equal(rows[1], rows[3], sizeof(float) * a->model->shape.head_dim);
+        }
+    }
+    rs_test_free(a);
+    rs_test_free(b);
+}
+
+/* A span at the very end has no suffix: drop is then the same as never having read it, but for the positions.
+ */
+static void test_drop_at_the_end(void **state) {
+    const fixture *f = *state;
+    rs_context *a = prefilled(f, 64, N), *b = prefilled(f, 64, N - 20);
+    erase(a, RS_ERASE_DROP, &(rs_span){N - 20, N}, 1);
+    assert_int_equal(a->next_position, N);
+    a->next_position = b->next_position;
+    assert_same_cache(a, b);
+    assert_same_answer(a, b, f->tokens[5]);
+    rs_test_free(a);
+    rs_test_free(b);
+}
+
+/* In the first layer a key depends on its token and position alone: a rotated one must be the key computed
+ * there. */
+static void test_shift_rotates_right(void **state) {
+    const fixture *f = *state;
+    const rs_span spans[] = {{10, 33}, {60, 61}};
+    rs_context *a = prefilled(f, 64, N), *b = rs_test_context(f->model, N_CTX, 64),
+               *before = prefilled(f, 64, N);
+    const rs_erase_report report = erase(a, RS_ERASE_SHIFT, spans, 2);
+    assert_int_equal(report.n_rotated, N - 10 - 24);
+    assert_int_equal(a->next_position, N - 24);
+    rs_test_ok(b, rs_decode(b, a->tokens, a->n_tokens));
+    assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
+    double worst = 0, untouched = 0;
+    for (uint32_t s = 0; s < f->model->shape.n_kv_heads; s++) {
+        for (uint32_t i = 0; i < a->n_tokens; i++) {
+            float rows[6][RS_HEAD_DIM_MAX];
+            double difference = 0, length = 0, moved = 0;
+            row_at(a, s, a->positions[i], rows[0], rows[1]);
+            row_at(b, s, b->positions[i], rows[2], rows[3]);
+            const int32_t old = (int32_t)i < 10   ? (int32_t)i
+                                : (int32_t)i < 37 ? (int32_t)i + 23
+                                                  : (int32_t)i + 24;
+            row_at(before, s, old, rows[4], rows[5]);
+            for (uint32_t d = 0; d < f->model->shape.head_dim; d++) {
+                difference += pow((double)rows[0][d] - (double)rows[2][d], 2);
+                moved += pow((double)rows[4][d] - (double)rows[2][d], 2);
+                length += pow((double)rows[2][d], 2);
+            }
+            worst = fmax(worst, sqrt(difference / length));
+            untouched = fmax(untouched, sqrt(moved / length));
+            assert_memory_equal(rows[1], rows[3], sizeof(float) * f->model->shape.head_dim);
+        }
+    }
+    printf("# figure: %s: shifted key off by %.4f of its length at most (not rotated: %.2f)\n", f->file,
+           worst, untouched);
+    assert_true(
+        worst <
+        0.03); /* three roundings to int8 between the two, each of a third of a step in 127 of the largest */
+    assert_true(untouched > 0.3);
+    rs_test_free(a);
+    rs_test_free(b);
+    rs_test_free(before);
+}
+
+/* Repairing the whole suffix is reading it again at its old positions without the span. */
+static void test_repair_of_all(void **state) {
+    const fixture *f = *state;
+    rs_context *a = prefilled(f, 16, N), *b = prefilled(f, 16, 30);
+    rs_erase_params params = {.method = RS_ERASE_REPAIR, .repair_tokens = N};
+    rs_erase_report report;
+    rs_test_ok(a, rs_erase(a, &(rs_span){30, 52}, 1, &params, &report));
+    assert_int_equal(report.n_recomputed, N - 52);
+    b->next_position = 52; /* leaves the hole */
+    rs_test_ok(b, rs_decode(b, f->tokens + 52, N - 52));
+    assert_true(cache_distance(a, b) < 0.03);
+    /* The same test tells a suffix that was not repaired. */
+    rs_context *dropped = prefilled(f, 16, N);
+    erase(dropped, RS_ERASE_DROP, &(rs_span){30, 52}, 1);
+    assert_true(cache_distance(dropped, b) > 0.1);
+    rs_test_free(dropped);
+    rs_test_free(a);
+    rs_test_free(b);
+}
+
+static void test_repair_counts(void **state) {
+    const fixture *f = *state;
+    rs_erase_report report;
+    const rs_span two[] = {{10, 20}, {26, 30}};
+    const struct {
+        rs_erase_params params;
+        const rs_span *spans;
+        size_t n_spans;
+        uint32_t recomputed;
+    } cases[] = {
+        {{RS_ERASE_REPAIR, 16, 0}, (rs_span[]){{10, 20}}, 1, 16},
+        {{RS_ERASE_REPAIR, 0, 0.15f}, (rs_span[]){{10, 20}}, 1, 15},
+        {{RS_ERASE_REPAIR, 0, 0.001f}, (rs_span[]){{10, 20}}, 1, 1},
+        {{RS_ERASE_REPAIR, 0, 1}, (rs_span[]){{10, 20}}, 1, 100},
+        {{RS_ERASE_REPAIR, 16, 0}, (rs_span[]){{100, 113}}, 1, 7},
+        {{RS_ERASE_REPAIR, 4, 0}, two, 2, 8},
+        /* The first hole's sixteen run over the second: six of them, the hole, ten more; then six for the
+           second. */
+        {{RS_ERASE_REPAIR, 16, 0}, two, 2, 22},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rs_context *a = prefilled(f, 64, N);
+        rs_test_ok(a, rs_erase(a, cases[i].spans, cases[i].n_spans, &cases[i].params, &report));
+        assert_int_equal(report.n_recomputed, cases[i].recomputed);
+        assert_int_equal(a->next_position, N);
+        rs_test_free(a);
+    }
+}
+
+/* FNV-1a over a context's cache, token list and state. */
+static uint64_t fingerprint(const rs_context *c) {
+    uint64_t hash = UINT64_C(14695981039346656037);
+    const struct {
+        const void *data;
+        size_t bytes;
+    } parts[] = {{c->kv.memory, (size_t)c->kv.n_streams * c->kv.stream_pages * c->kv.page_bytes},
+                 {c->tokens, c->n_tokens * sizeof *c->tokens},
+                 {c->positions, c->n_tokens * sizeof *c->positions},
+                 {c->logits, c->model->shape.n_vocab * sizeof *c->logits},
+                 {&c->n_tokens, sizeof c->n_tokens},
+                 {&c->next_position, sizeof c->next_position}};
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        for (size_t i = 0; i < parts[p].bytes; i++) {
+            hash = (hash ^ ((const unsigned char *)parts[p].data)[i]) * UINT64_C(1099511628211);
+        }
+    }
+    return hash;
+}
+
+static void test_refused_ranges(void **state) {
+    const fixture *f = *state;
+    rs_context *c = prefilled(f, 64, N);
+    erase(c, RS_ERASE_DROP, &(rs_span){40, 50}, 1);
+    rs_test_ok(c, rs_decode(c, f->tokens, 1));
+    const rs_span bad[][2] = {
+        {{-1, 4}},          {{5, 5}},
+        {{9, 5}},           {{0, N + 2}},
+        {{N + 1, N + 2}},   {{INT32_MIN, INT32_MAX}},
+        {{0, INT32_MAX}},   {{INT32_MAX, INT32_MIN}},
+        {{41, 49}},         {{40, 50}},
+        {{5, 10}, {9, 12}}, {{20, 30}, {5, 10}},
+        {{5, 10}, {5, 10}}, {{1, 2}, {3, 3}},
+        {{1, 2}, {44, 46}},
+    };
+    const uint64_t before = fingerprint(c);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const size_t n = bad[i][1].begin != 0 || bad[i][1].end != 0 ? 2 : 1;
+        for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REPAIR; method++) {
+            rs_erase_params params = rs_erase_default_params();
+            params.method = (rs_erase_method)method;
+            assert_int_equal(rs_erase(c, bad[i], n, &params, NULL), RS_OUT_OF_RANGE);
+            assert_true(strlen(rs_context_message(c)) > 10);
+            assert_true(fingerprint(c) == before);
+        }
+    }
+    assert_non_null(rs_logits(c, NULL));
+    rs_test_free(c);
+}
+
+static void test_refused_methods(void **state) {
+    const fixture *f = *state;
+    rs_context *c = prefilled(f, 64, N);
+    const uint64_t before = fingerprint(c);
+    const rs_span span = {4, 8};
+    const struct {
+        rs_erase_params params;
+        rs_status status;
+    } bad[] = {
+        {{RS_ERASE_STEER, 0, 0.15f}, RS_UNSUPPORTED},
+        {{RS_ERASE_BRIDGE, 0, 0.15f}, RS_UNSUPPORTED},
+        {{RS_ERASE_LEARNED, 0, 0.15f}, RS_UNSUPPORTED},
+        {{(rs_erase_method)99, 0, 0.15f}, RS_INVALID_ARGUMENT},
+        {{RS_ERASE_REPAIR, 0, 0}, RS_INVALID_ARGUMENT},
+        {{RS_ERASE_REPAIR, 0, -1}, RS_INVALID_ARGUMENT},
+        {{RS_ERASE_REPAIR, 0, 1.5f}, RS_INVALID_ARGUMENT},
+        {{RS_ERASE_REPAIR, 0, NAN}, RS_INVALID_ARGUMENT},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(rs_erase(c, &span, 1, &bad[i].params, NULL), bad[i].status);
+        assert_true(fingerprint(c) == before);
+    }
+    assert_int_equal(rs_erase(c, NULL, 1, NULL, NULL), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_erase(c, &span, 0, NULL, NULL), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_erase(NULL, &span, 1, NULL, NULL), RS_INVALID_ARGUMENT);
+    static rs_span many[1025];
+    assert_int_equal(rs_erase(c, many, 1025, NULL, NULL), RS_INVALID_ARGUMENT);
+    assert_true(fingerprint(c) == before);
+    c->poisoned = true;
+    assert_int_equal(rs_erase(c, &span, 1, NULL, NULL), RS_POISONED);
+    assert_int_equal(rs_decode(c, f->tokens, 1), RS_POISONED);
+    assert_int_equal(rs_truncate(c, 4), RS_POISONED);
+    rs_context_reset(c);
+    rs_test_ok(c, rs_decode(c, f->tokens, 1));
+    rs_test_free(c);
+}
+
+/* ---------------------------------------------------------------------------------- gone from memory -- */
+
+enum { SPAN_BEGIN = 40, SPAN_END = 56 };
+
+typedef struct remains {
+    int8_t keys[64][RS_HEAD_DIM_MAX], values[64][RS_HEAD_DIM_MAX]; /* of up to 64 rows of one stream */
+} remains;
+
+static void raw_row(const rs_kv *kv, uint32_t page_id, uint32_t slot, int8_t *key, int8_t *value) {
+    const rs_kv_page page = rs_kv_get_page(kv, page_id);
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        key[d] = page.view.k[(d / 4) * RS_PAGE_ENTRIES * 4 + slot * 4 + d % 4];
+        value[d] = page.view.v[(slot / 4) * kv->head_dim * 4 + d * 4 + slot % 4];
+    }
+}
+
+/* How many slots of the whole page memory, free pages included, hold one of the rows. */
+static uint32_t count_rows(const rs_kv *kv, const remains *rows, uint32_t n) {
+    uint32_t found = 0;
+    for (uint32_t p = 0; p < kv->n_streams * kv->stream_pages; p++) {
+        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            int8_t key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
+            raw_row(kv, p, e, key, value);
+            for (uint32_t i = 0; i < n; i++) {
+                found += memcmp(key, rows->keys[i], kv->head_dim) == 0 ||
+                         memcmp(value, rows->values[i], kv->head_dim) == 0;
+            }
+        }
+    }
+    return found;
+}
+
+/* How often two neighbouring tokens of the span stand side by side anywhere in the context's memory. */
+__attribute__((no_sanitize("address"))) static uint32_t count_ids(const rs_context *c,
+                                                                  const int32_t *tokens) {
+    const volatile int32_t *at = (const volatile int32_t *)c;
+    uint32_t found = 0;
+    for (size_t i = 0; i + 1 < c->bytes / sizeof *at; i++) {
+        for (int t = SPAN_BEGIN; t + 1 < SPAN_END; t++)
+            found += at[i] == tokens[t] && at[i + 1] == tokens[t + 1];
+    }
+    return found;
+}
+
+__attribute__((no_sanitize("address"))) static size_t nonzero_scratch(const rs_context *c) {
+    const volatile unsigned char *at = (const volatile unsigned char *)c + c->bytes - c->scratch_bytes;
+    size_t found = 0;
+    for (size_t i = 0; i < c->scratch_bytes; i++) found += at[i] != 0;
+    return found;
+}
+
+static void test_bytes_are_gone(void **state) {
+    const fixture *f = *state;
+    static remains rows;
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REPAIR; method++) {
+        rs_context *c = prefilled(f, 64, N);
+        const uint32_t n_streams = c->kv.n_streams, n = SPAN_END - SPAN_BEGIN;
+        remains *all = calloc(n_streams, sizeof *all);
+        for (uint32_t s = 0; s < n_streams; s++) {
+            for (uint32_t i = 0; i < n; i++) {
+                rs_kv_cursor at;
+                assert_true(rs_kv_seek(&c->kv, &c->kv.streams[s], SPAN_BEGIN + (int32_t)i, &at));
+                raw_row(&c->kv, c->kv.streams[s].pages[at.page_index], at.slot, all[s].keys[i],
+                        all[s].values[i]);
+            }
+            rows = all[s];
+            assert_true(count_rows(&c->kv, &rows, n) >= n); /* the scan finds what is there */
+        }
+        assert_true(count_ids(c, f->tokens) >= n - 1);
+        assert_true(nonzero_scratch(c) > 0);
+        erase(c, (rs_erase_method)method, &(rs_span){SPAN_BEGIN, SPAN_END}, 1);
+        for (uint32_t s = 0; s < n_streams; s++) assert_int_equal(count_rows(&c->kv, &all[s], n), 0);
+        assert_int_equal(count_ids(c, f->tokens), 0);
+        assert_int_equal(nonzero_scratch(c), 0);
+        free(all);
+        rs_test_free(c);
+    }
+}
+
+static void test_truncate_and_wipe(void **state) {
+    const fixture *f = *state;
+    rs_context *a = prefilled(f, 64, N), *b = prefilled(f, 64, 50);
+    rs_test_ok(a, rs_truncate(a, SPAN_END));
+    rs_test_ok(a, rs_truncate(a, SPAN_END));
+    assert_int_equal(rs_truncate(a, SPAN_END + 1), RS_OUT_OF_RANGE);
+    assert_int_equal(rs_truncate(a, -1), RS_OUT_OF_RANGE);
+    rs_test_ok(a, rs_truncate(a, 50));
+    assert_same_cache(a, b);
+    assert_same_answer(a, b, f->tokens[1]);
+    rs_test_free(b);
+    rs_context_reset(a);
+    assert_int_equal(count_ids(a, f->tokens), 0);
+    const size_t bytes = a->bytes;
+    rs_context_wipe(a);
+    const unsigned char *memory = (const unsigned char *)a;
+    for (size_t i = 0; i < bytes; i++) assert_int_equal(memory[i], 0);
+    free(a);
+}
+
+/* Long random use: list and cache stay in step, whatever comes after what. */
+static void test_random_use(void **state) {
+    const fixture *f = *state;
+    rs_context *c = rs_test_context(f->model, N_CTX, 24);
+    srand(11);
+    for (int step = 0; step < (RS_TEST_SANITIZED ? 60 : 300); step++) {
+        const uint32_t room = c->params.n_ctx - c->n_tokens;
+        if (c->n_tokens < 8 || (rand() % 2 == 0 && room > 0)) {
+            const uint32_t n = 1 + (uint32_t)rand() % (room < 40 ? room : 40);
+            rs_test_ok(c, rs_decode(c, f->tokens + rand() % (N - (int)n), n));
+        } else {
+            const int32_t begin = c->positions[(uint32_t)rand() % c->n_tokens];
+            const int32_t left = c->next_position - begin, length = 1 + rand() % (left < 20 ? left : 20);
+            erase(c, (rs_erase_method)(rand() % 4), &(rs_span){begin, begin + length}, 1);
+        }
+        for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+            rs_kv_cursor at;
+            bool more = rs_kv_seek(&c->kv, &c->kv.streams[s], 0, &at);
+            for (uint32_t i = 0; i < c->n_tokens; i++) {
+                assert_true(more);
+                assert_int_equal(rs_kv_position(&c->kv, &c->kv.streams[s], at), c->positions[i]);
+                more = rs_kv_next(&c->kv, &c->kv.streams[s], &at);
+            }
+            assert_false(more);
+        }
+    }
+    rs_test_free(c);
+}
+
+#define ERASE_TEST(test, fixture)                                                                            \
+    { #test, test, set_up, tear_down, fixture }
+
+int main(void) {
+    static fixture llama = {.file = "tiny-llama-linear.gguf"}, gemma = {.file = "tiny-gemma3.gguf"};
+    const struct CMUnitTest tests[] = {
+        ERASE_TEST(test_chunks_do_not_matter, &llama),
+        ERASE_TEST(test_chunks_do_not_matter, &gemma),
+        ERASE_TEST(test_exact_is_never_held, &llama),
+        ERASE_TEST(test_exact_is_never_held, &gemma),
+        ERASE_TEST(test_exact_of_several_spans, &llama),
+        ERASE_TEST(test_erasing_everything, &llama),
+        ERASE_TEST(test_drop_leaves_the_rest, &llama),
+        ERASE_TEST(test_drop_at_the_end, &llama),
+        ERASE_TEST(test_shift_rotates_right, &llama),
+        ERASE_TEST(test_shift_rotates_right, &gemma),
+        ERASE_TEST(test_repair_of_all, &llama),
+        ERASE_TEST(test_repair_of_all, &gemma),
+        ERASE_TEST(test_repair_counts, &llama),
+        ERASE_TEST(test_refused_ranges, &llama),
+        ERASE_TEST(test_refused_methods, &llama),
+        ERASE_TEST(test_bytes_are_gone, &llama),
+        ERASE_TEST(test_bytes_are_gone, &gemma),
+        ERASE_TEST(test_truncate_and_wipe, &llama),
+        ERASE_TEST(test_random_use, &llama),
+        ERASE_TEST(test_random_use, &gemma),
+    };
+    return cmocka_run_group_tests_name("erasing", tests, NULL, NULL);
+}

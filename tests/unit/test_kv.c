@@ -1,0 +1,225 @@
+/* The KV cache against a slow, obvious shadow: a sorted list of entries per stream. */
+#include "runtime/kv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { STREAMS = 3, HEAD_DIM = 32, CAPACITY = 100 };
+
+typedef struct fixture {
+    rs_kv kv;
+    const rs_kernels *kernels;
+    void *memory;
+    size_t bytes;
+} fixture;
+
+static int set_up(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    rs_arena arena;
+    rs_arena_open(&arena, NULL, 0);
+    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, CAPACITY);
+    f->bytes = arena.front + arena.back;
+    f->memory = aligned_alloc(RS_ARENA_ALIGN, f->bytes);
+    memset(f->memory, 0xa5, f->bytes); /* the cache has to bring its own zeros */
+    rs_arena_open(&arena, f->memory, f->bytes);
+    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, CAPACITY);
+    rs_kv_reset(&f->kv);
+    *state = f;
+    return rs_kernels_select(RS_ISA_REF, &f->kernels, NULL);
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    rs_arena_unpoison(f->memory, f->bytes);
+    free(f->memory);
+    free(f);
+    return 0;
+}
+
+/* Keys and values that tell stream and token apart, exact in int8: the largest element is 127. */
+static void make_row(float *row, uint32_t stream, uint32_t id) {
+    for (uint32_t d = 0; d < HEAD_DIM; d++)
+        row[d] = (float)((int)((id * 7 + stream * 31 + d * 13) % 255) - 127);
+    row[id % HEAD_DIM] = 127;
+}
+
+static void store(fixture *f, uint32_t stream, int32_t position, uint32_t id) {
+    float key[HEAD_DIM], value[HEAD_DIM];
+    int8_t scratch[HEAD_DIM];
+    rs_kv_cursor at;
+    make_row(key, stream, id);
+    make_row(value, stream + STREAMS, id);
+    assert_true(rs_kv_seek(&f->kv, &f->kv.streams[stream], position, &at));
+    assert_int_equal(rs_kv_position(&f->kv, &f->kv.streams[stream], at), position);
+    rs_kv_store(&f->kv, f->kernels, &f->kv.streams[stream], at, key, value, scratch);
+}
+
+static void check_row(const float *row, uint32_t stream, uint32_t id) {
+    float expected[HEAD_DIM];
+    make_row(expected, stream, id);
+    for (uint32_t d = 0; d < HEAD_DIM; d++)
+        assert_true(row[d] - expected[d] < 1e-3f && expected[d] - row[d] < 1e-3f);
+}
+
+typedef struct shadow {
+    int32_t positions[CAPACITY];
+    uint32_t ids[CAPACITY];
+    uint32_t n;
+} shadow;
+
+static void check_hole(const rs_kv_page *page, uint32_t slot) {
+    assert_true(page->view.k_scale[slot] == 0 && page->view.v_scale[slot] == 0);
+    for (uint32_t d = 0; d < HEAD_DIM; d++) {
+        assert_int_equal(page->view.k[(d / 4) * RS_PAGE_ENTRIES * 4 + slot * 4 + d % 4], 0);
+        assert_int_equal(page->view.v[(slot / 4) * HEAD_DIM * 4 + d * 4 + slot % 4], 0);
+    }
+}
+
+/* Every stream lists the shadow's entries in order, with their rows, and everything else in all pages is
+ * zero. */
+static void check_against(fixture *f, const shadow *s) {
+    uint32_t pages = 0, live = 0;
+    for (uint32_t stream = 0; stream < STREAMS; stream++) {
+        const rs_kv_stream *streams = &f->kv.streams[stream];
+        rs_kv_cursor at;
+        bool more = rs_kv_seek(&f->kv, streams, 0, &at);
+        assert_int_equal(streams->n_live, s->n);
+        for (uint32_t i = 0; i < s->n; i++) {
+            float row[HEAD_DIM];
+            assert_true(more);
+            assert_int_equal(rs_kv_position(&f->kv, streams, at), s->positions[i]);
+            rs_kv_load_key(&f->kv, streams, at, row);
+            check_row(row, stream, s->ids[i]);
+            rs_kv_load_value(&f->kv, streams, at, row);
+            check_row(row, stream + STREAMS, s->ids[i]);
+            more = rs_kv_next(&f->kv, streams, &at);
+        }
+        assert_false(more);
+        pages += streams->n_pages;
+    }
+    assert_int_equal(pages + f->kv.n_free, STREAMS * f->kv.stream_pages);
+    assert_int_equal(rs_kv_used_bytes(&f->kv), pages * f->kv.page_bytes);
+    for (uint32_t p = 0; p < STREAMS * f->kv.stream_pages; p++) {
+        const rs_kv_page page = rs_kv_get_page(&f->kv, p);
+        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            if (page.position[e] == RS_KV_HOLE) {
+                check_hole(&page, e);
+            } else {
+                live++;
+            }
+        }
+    }
+    assert_int_equal(live, STREAMS * s->n);
+}
+
+static void append(fixture *f, shadow *s, int32_t position, uint32_t count, uint32_t *next_id) {
+    int32_t positions[CAPACITY];
+    for (uint32_t i = 0; i < count; i++) {
+        positions[i] = position + (int32_t)i;
+        s->positions[s->n] = positions[i];
+        s->ids[s->n++] = (*next_id)++;
+    }
+    rs_kv_append(&f->kv, positions, count);
+    for (uint32_t stream = 0; stream < STREAMS; stream++) {
+        for (uint32_t i = s->n - count; i < s->n; i++) store(f, stream, s->positions[i], s->ids[i]);
+    }
+}
+
+static void remove_range(fixture *f, shadow *s, int32_t begin, int32_t end) {
+    uint32_t kept = 0;
+    rs_kv_remove(&f->kv, begin, end);
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (s->positions[i] >= begin && s->positions[i] < end) continue;
+        s->positions[kept] = s->positions[i];
+        s->ids[kept++] = s->ids[i];
+    }
+    s->n = kept;
+}
+
+static void test_fills_to_capacity(void **state) {
+    fixture *f = *state;
+    shadow s = {.n = 0};
+    uint32_t next_id = 0;
+    append(f, &s, 0, 1, &next_id);
+    append(f, &s, 1, CAPACITY - 1, &next_id);
+    check_against(f, &s);
+    remove_range(f, &s, 0, CAPACITY);
+    check_against(f, &s);
+    assert_int_equal(f->kv.n_free, STREAMS * f->kv.stream_pages);
+}
+
+/* Holes all over, so that an append has to squeeze them out: the cache still holds CAPACITY entries. */
+static void test_squeezes_holes(void **state) {
+    fixture *f = *state;
+    shadow s = {.n = 0};
+    uint32_t next_id = 0;
+    append(f, &s, 0, CAPACITY, &next_id);
+    for (int32_t p = 0; p < CAPACITY; p += 2) remove_range(f, &s, p, p + 1);
+    check_against(f, &s);
+    append(f, &s, CAPACITY, CAPACITY / 2, &next_id);
+    check_against(f, &s);
+    assert_int_equal(s.n, CAPACITY);
+}
+
+static void test_refills_tail(void **state) {
+    fixture *f = *state;
+    shadow s = {.n = 0};
+    uint32_t next_id = 0;
+    append(f, &s, 0, 20, &next_id);
+    remove_range(f, &s, 18, 20);
+    append(f, &s, 18, 2, &next_id);
+    check_against(f, &s);
+    assert_int_equal(f->kv.streams[0].n_pages, 2);
+    assert_int_equal(f->kv.streams[0].n_used, 4);
+}
+
+static void test_seek(void **state) {
+    fixture *f = *state;
+    shadow s = {.n = 0};
+    uint32_t next_id = 0;
+    rs_kv_cursor at;
+    assert_false(rs_kv_seek(&f->kv, &f->kv.streams[0], 0, &at));
+    append(f, &s, 0, 64, &next_id);
+    remove_range(f, &s, 10, 40);
+    assert_true(rs_kv_seek(&f->kv, &f->kv.streams[0], 10, &at));
+    assert_int_equal(rs_kv_position(&f->kv, &f->kv.streams[0], at), 40);
+    assert_true(rs_kv_seek(&f->kv, &f->kv.streams[0], 9, &at));
+    assert_int_equal(rs_kv_position(&f->kv, &f->kv.streams[0], at), 9);
+    assert_false(rs_kv_seek(&f->kv, &f->kv.streams[0], 64, &at));
+}
+
+static void test_random_edits(void **state) {
+    fixture *f = *state;
+    shadow s = {.n = 0};
+    uint32_t next_id = 0;
+    int32_t position = 0;
+    srand(7);
+    for (int step = 0; step < 3000; step++) {
+        if (rand() % 2 == 0 && s.n < CAPACITY) {
+            const uint32_t count = 1 + (uint32_t)rand() % (CAPACITY - s.n);
+            append(f, &s, position, count, &next_id);
+            position += (int32_t)count;
+        } else if (s.n > 0) {
+            const int32_t at = s.positions[(uint32_t)rand() % s.n];
+            remove_range(f, &s, at, at + 1 + rand() % 20);
+        }
+        if (step % 10 == 0) check_against(f, &s);
+    }
+    check_against(f, &s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_fills_to_capacity, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_squeezes_holes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refills_tail, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_seek, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_random_edits, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("KV cache", tests, NULL, NULL);
+}

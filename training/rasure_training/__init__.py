@@ -1,0 +1,1 @@
+"""Reference model, golden files and training for rasure."""
