@@ -1,6 +1,6 @@
 /*
- * Times every kernel of every table that this CPU can run: medians over rounds in which all take turns, so that a slow moment
- * of the machine touches each alike. Operands stay in cache.
+ * Times every kernel of every table that this CPU can run: medians over rounds in which all take turns, so
+ * that a slow moment of the machine touches each alike. Operands stay in cache.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,15 @@
 #include "kernels/kernels.h"
 #include "ports/port.h"
 
-enum { N_MAX = 2048, ROWS_MAX = 128, DECODE_ROWS = 64, HEAD_DIM = 64, ROUNDS_MAX = 101, CASES_MAX = 64, TABLES_MAX = 8 };
+enum {
+    N_MAX = 2048,
+    ROWS_MAX = 128,
+    DECODE_ROWS = 64,
+    HEAD_DIM = 64,
+    ROUNDS_MAX = 101,
+    CASES_MAX = 64,
+    TABLES_MAX = 8
+};
 
 /* Operands of all cases. */
 typedef struct operands {
@@ -108,7 +116,8 @@ static size_t list_cases(bench_case *cases) {
         const size_t n = rs_types[type].block_elems == 256 ? 1536 : 576;
         if (rs_type_is_quantized(type)) {
             cases[count++] = (bench_case){"unpack", "Gelem/s", type, n, 1, run_unpack, n};
-            cases[count++] = (bench_case){"unpack + dot_acts", "GMAC/s", type, n, 1, run_decode, n * DECODE_ROWS};
+            cases[count++] =
+                (bench_case){"unpack + dot_acts", "GMAC/s", type, n, 1, run_decode, n * DECODE_ROWS};
         } else {
             cases[count++] = (bench_case){"dequantize", "Gelem/s", type, n, 1, run_dequantize, n};
         }
@@ -203,14 +212,18 @@ typedef struct result {
     double speed[ROUNDS_MAX];
 } result;
 
-static void print_result(const bench_case *c, const rs_kernels *kernels, result *r, size_t rounds, int json, int first) {
+static void print_result(const bench_case *c, const rs_kernels *kernels, result *r, size_t rounds, int json,
+                         int first) {
     qsort(r->speed, rounds, sizeof *r->speed, ascending);
-    const double low = r->speed[rounds / 10], median = r->speed[rounds / 2], high = r->speed[rounds - 1 - rounds / 10];
+    const double low = r->speed[rounds / 10], median = r->speed[rounds / 2],
+                 high = r->speed[rounds - 1 - rounds / 10];
     const char *type = c->type == RS_TYPE_F32 ? "" : rs_types[c->type].name;
     if (json) {
-        printf("%s\n  {\"kernel\": \"%s\", \"type\": \"%s\", \"n\": %zu, \"rows\": %zu, \"isa\": \"%s\", \"unit\": \"%s\", "
+        printf("%s\n  {\"kernel\": \"%s\", \"type\": \"%s\", \"n\": %zu, \"rows\": %zu, \"isa\": \"%s\", "
+               "\"unit\": \"%s\", "
                "\"median\": %.3f, \"p10\": %.3f, \"p90\": %.3f}",
-               first ? "" : ",", c->name, type, c->n, c->rows, rs_isa_name(kernels->isa), c->unit, median, low, high);
+               first ? "" : ",", c->name, type, c->n, c->rows, rs_isa_name(kernels->isa), c->unit, median,
+               low, high);
     } else {
         printf("%-18s %-5s %5zu %5zu  %-6s %9.2f %9.2f %9.2f  %s\n", c->name, type, c->n, c->rows,
                rs_isa_name(kernels->isa), median, low, high, c->unit);
@@ -220,7 +233,8 @@ static void print_result(const bench_case *c, const rs_kernels *kernels, result 
 static void print_help(void) {
     printf("Usage: kernels [--json] [--rounds N]\n"
            "\n"
-           "Times every kernel of every instruction set level that this CPU has, on one thread, operands in cache.\n"
+           "Times every kernel of every instruction set level that this CPU has, on one thread, operands in "
+           "cache.\n"
            "For each: the median over the rounds, and the 10th and 90th percentile.\n"
            "\n"
            "  --json      a JSON array instead of a table\n"
@@ -253,7 +267,8 @@ int main(int argc, char **argv) {
     size_t n_tables = 0;
     for (rs_isa isa = RS_ISA_REF; isa <= RS_ISA_I8MM; isa = (rs_isa)(isa + 1)) {
         const rs_kernels *kernels;
-        if (rs_kernels_select(isa, &kernels, NULL) == RS_OK && kernels->isa == isa) tables[n_tables++] = kernels;
+        if (rs_kernels_select(isa, &kernels, NULL) == RS_OK && kernels->isa == isa)
+            tables[n_tables++] = kernels;
     }
     static bench_case cases[CASES_MAX];
     const size_t n_cases = list_cases(cases);
@@ -271,7 +286,8 @@ int main(int argc, char **argv) {
     if (json) {
         printf("[");
     } else {
-        printf("%-18s %-5s %5s %5s  %-6s %9s %9s %9s\n", "kernel", "type", "n", "rows", "isa", "median", "p10", "p90");
+        printf("%-18s %-5s %5s %5s  %-6s %9s %9s %9s\n", "kernel", "type", "n", "rows", "isa", "median",
+               "p10", "p90");
     }
     for (size_t i = 0; i < n_cases * n_tables; i++) {
         print_result(&cases[i / n_tables], tables[i % n_tables], &results[i], rounds, json, i == 0);

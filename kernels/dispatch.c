@@ -96,8 +96,8 @@ static bool has_avx2(void) {
 }
 
 static bool has_avx512vnni(void) {
-    return has_avx2() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512vl() &&
-           cpuinfo_has_x86_avx512vnni();
+    return has_avx2() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() &&
+           cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
 }
 
 static bool has_amx(void) {
@@ -121,7 +121,8 @@ static bool always(void) {
     return true;
 }
 
-/* The levels of this architecture, lowest first. One without kernels of its own uses those of the level below. */
+/* The levels of this architecture, lowest first. One without kernels of its own uses those of the level
+ * below. */
 typedef struct level {
     rs_isa isa;
     bool (*present)(void);
@@ -160,8 +161,10 @@ rs_status rs_kernels_select(rs_isa limit, const rs_kernels **kernels, rs_error *
 }
 
 static const char *const isa_names[] = {
-    [RS_ISA_AUTO] = "auto", [RS_ISA_REF] = "ref",   [RS_ISA_AVX2] = "avx2",       [RS_ISA_AVX512VNNI] = "avx512vnni",
-    [RS_ISA_AMX] = "amx",   [RS_ISA_NEON] = "neon", [RS_ISA_DOTPROD] = "dotprod", [RS_ISA_I8MM] = "i8mm",
+    [RS_ISA_AUTO] = "auto",       [RS_ISA_REF] = "ref",
+    [RS_ISA_AVX2] = "avx2",       [RS_ISA_AVX512VNNI] = "avx512vnni",
+    [RS_ISA_AMX] = "amx",         [RS_ISA_NEON] = "neon",
+    [RS_ISA_DOTPROD] = "dotprod", [RS_ISA_I8MM] = "i8mm",
 };
 
 enum { N_ISAS = sizeof isa_names / sizeof *isa_names };

@@ -131,9 +131,8 @@ static rs_status attention_part(pass_state *state, uint32_t index) {
     state->norm = layer->attn_norm;
     for_each_token(state, norm_residual);
     rs_linear_input(&c->linear, s->h, pass->count, shape->n_embd);
-    RS_TRY(rs_linear_run(&c->linear, &layer->q, s->h, pass->count, s->q, &c->error));
-    RS_TRY(rs_linear_run(&c->linear, &layer->k, s->h, pass->count, s->k, &c->error));
-    RS_TRY(rs_linear_run(&c->linear, &layer->v, s->h, pass->count, s->v, &c->error));
+    const rs_product qkv[] = {{&layer->q, s->q}, {&layer->k, s->k}, {&layer->v, s->v}};
+    RS_TRY(rs_linear_run(&c->linear, s->h, pass->count, qkv, 3, &c->error));
     for_each_token(state, finish_qkv);
     store_kv(state, index);
     rs_attention_run(&c->attention, &(rs_attention){
@@ -150,7 +149,7 @@ static rs_status attention_part(pass_state *state, uint32_t index) {
                                         .out = s->q,
                                     });
     rs_linear_input(&c->linear, s->q, pass->count, shape->n_heads * shape->head_dim);
-    RS_TRY(rs_linear_run(&c->linear, &layer->o, s->q, pass->count, s->h, &c->error));
+    RS_TRY(rs_linear_run(&c->linear, s->q, pass->count, &(rs_product){&layer->o, s->h}, 1, &c->error));
     state->norm = layer->attn_post_norm;
     for_each_token(state, add_residual);
     return RS_OK;
@@ -166,11 +165,11 @@ static rs_status feed_forward_part(pass_state *state) {
     state->norm = layer->ffn_norm;
     for_each_token(state, norm_residual);
     rs_linear_input(&c->linear, s->h, count, shape->n_embd);
-    RS_TRY(rs_linear_run(&c->linear, &layer->gate, s->h, count, s->gate, &c->error));
-    RS_TRY(rs_linear_run(&c->linear, &layer->up, s->h, count, s->up, &c->error));
+    const rs_product gate_up[] = {{&layer->gate, s->gate}, {&layer->up, s->up}};
+    RS_TRY(rs_linear_run(&c->linear, s->h, count, gate_up, 2, &c->error));
     for_each_token(state, activate);
     rs_linear_input(&c->linear, s->gate, count, shape->n_ff);
-    RS_TRY(rs_linear_run(&c->linear, &layer->down, s->gate, count, s->h, &c->error));
+    RS_TRY(rs_linear_run(&c->linear, s->gate, count, &(rs_product){&layer->down, s->h}, 1, &c->error));
     state->norm = layer->ffn_post_norm;
     for_each_token(state, add_residual);
     return RS_OK;
@@ -197,7 +196,8 @@ rs_status rs_forward_logits(rs_context *context, uint32_t row) {
     model->kernels->rms_norm(context->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps,
                              n, h);
     rs_linear_input(&context->linear, h, 1, n);
-    RS_TRY(rs_linear_run(&context->linear, &model->output, h, 1, context->logits, &context->error));
+    RS_TRY(rs_linear_run(&context->linear, h, 1, &(rs_product){&model->output, context->logits}, 1,
+                         &context->error));
     /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */
     for (uint32_t i = 0; i < model->shape.n_vocab; i++) {
         if (!isfinite(context->logits[i])) {

@@ -4,6 +4,8 @@
 
 #include <pthreadpool.h>
 
+#include "runtime/status.h"
+
 /* Weight rows that one task takes: neighbouring rows write neighbouring outputs, so a tile fills whole cache
  * lines. */
 enum { TILE = 16 };
@@ -58,15 +60,20 @@ void rs_linear_input(const rs_linear_work *work, const float *x, uint32_t rows, 
 
 typedef struct run_task {
     const rs_linear_work *work;
-    const rs_matrix *matrix;
+    const rs_product *products;
     const float *x;
     uint32_t rows;
-    float *out;
 } run_task;
+
+static size_t tiles_of(const rs_matrix *matrix) {
+    return (matrix->n_out + TILE - 1) / TILE;
+}
 
 static void multiply_tile(void *argument, size_t thread, size_t tile) {
     const run_task *task = argument;
-    const rs_matrix *matrix = task->matrix;
+    const rs_product *product = task->products;
+    for (; tile >= tiles_of(product->matrix); product++) tile -= tiles_of(product->matrix);
+    const rs_matrix *matrix = product->matrix;
     const rs_kernels *kernels = task->work->kernels;
     const size_t n_in = matrix->n_in, n_out = matrix->n_out;
     const size_t row_bytes = rs_row_bytes(matrix->type, n_in);
@@ -76,26 +83,31 @@ static void multiply_tile(void *argument, size_t thread, size_t tile) {
         if (rs_type_is_quantized(matrix->type)) {
             rs_row *row = &task->work->rows[thread];
             kernels->unpack[matrix->type](source, row, n_in);
-            kernels->dot_acts(row, &task->work->acts, task->rows, n_in, task->out + r, n_out);
+            kernels->dot_acts(row, &task->work->acts, task->rows, n_in, product->out + r, n_out);
         } else {
             float *row = task->work->float_rows[thread];
             kernels->dequantize[matrix->type](source, row, n_in);
-            kernels->dot_f32(row, task->x, task->rows, n_in, task->out + r, n_out);
+            kernels->dot_f32(row, task->x, task->rows, n_in, product->out + r, n_out);
         }
     }
 }
 
-rs_status rs_linear_run(const rs_linear_work *work, const rs_matrix *matrix, const float *x, uint32_t rows,
-                        float *out, rs_error *error) {
+rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
+                        uint32_t n_products, rs_error *error) {
 #if RASURE_HAVE_XNNPACK
-    if (matrix->packed != NULL && rows > 1) {
-        return rs_batched_run(matrix->packed, work->pool, x, rows, out, work->packed_scratch, error);
+    if (products[0].matrix->packed != NULL && rows > 1) {
+        for (uint32_t i = 0; i < n_products; i++) {
+            RS_TRY(rs_batched_run(products[i].matrix->packed, work->pool, x, rows, products[i].out,
+                                  work->packed_scratch, error));
+        }
+        return RS_OK;
     }
 #else
     (void)error;
 #endif
-    run_task task = {work, matrix, x, rows, out};
-    const size_t tiles = (matrix->n_out + TILE - 1) / TILE;
+    run_task task = {work, products, x, rows};
+    size_t tiles = 0;
+    for (uint32_t i = 0; i < n_products; i++) tiles += tiles_of(products[i].matrix);
     pthreadpool_parallelize_1d_with_thread(work->pool, multiply_tile, &task, tiles, 0);
     return RS_OK;
 }

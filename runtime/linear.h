@@ -30,11 +30,17 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, u
 /* Quantises x [rows][n_in] for the native linear layers that follow. */
 void rs_linear_input(const rs_linear_work *work, const float *x, uint32_t rows, uint32_t n_in);
 
+/* One product of an input: out[rows][n_out] = x[rows][n_in] * matrix^T. */
+typedef struct rs_product {
+    const rs_matrix *matrix;
+    float *out;
+} rs_product;
+
 /*
- * out[rows][n_out] = x[rows][n_in] * matrix^T. x MUST be what the last rs_linear_input saw, unless the matrix
- * holds floats. Fails only inside XNNPACK.
+ * All products of one input in one call, so that threads are woken once. x MUST be what the last
+ * rs_linear_input saw, unless the matrices hold floats. Fails only inside XNNPACK.
  */
-rs_status rs_linear_run(const rs_linear_work *work, const rs_matrix *matrix, const float *x, uint32_t rows,
-                        float *out, rs_error *error);
+rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
+                        uint32_t n_products, rs_error *error);
 
 #endif

@@ -135,8 +135,15 @@ fetch_source() { # NAME
 
 setup_third_party() {
     local id prefix build=$scratch/build name
-    id=$(cat "$pins" "$options" <("${cc[@]}" --version) <("${cc[@]}" -dumpmachine) <("${cxx[@]}" --version) \
-        <(echo "${CFLAGS-}" "${CXXFLAGS-}") | sha256sum | cut -c 1-12)
+    # A compiler's version without the name that it was called by.
+    version() { "$@" --version | sed '1s/^[^ ]*//'; }
+    id=$({
+        grep -hv '^#' "$pins" "$options"
+        version "${cc[@]}"
+        version "${cxx[@]}"
+        "${cc[@]}" -dumpmachine
+        echo "${CFLAGS-}" "${CXXFLAGS-}"
+    } | sha256sum | cut -c 1-12)
     prefix=$cache/third_party-$id
     if [ ! -d "$prefix" ]; then
         local -A dir

@@ -1,5 +1,5 @@
 /*
- * rasure eval: what each erase method does to the answers of prepared cases. Every method gets the same fresh
+ * rasure eval: what each erase method does to the answers of prepared cases. Every method gets the same
  * context; the exact erase is the reference that the others are held against, in the text of the answer and
  * in the next-token distributions along it.
  */
@@ -98,8 +98,11 @@ static bool at_position(void *user, int32_t position, const float *logits, size_
 static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_exact, outcome *o) {
     rs_context *context = e->engine.context;
     outcome_clear(o);
-    rs_context_reset(context);
-    rs_status status = rs_decode(context, c->context.ids, c->context.count);
+    /* The exact run comes first. No method touches what stands before the span, so the others keep that. */
+    const uint32_t kept = is_exact ? 0 : (uint32_t)c->span.begin;
+    if (is_exact) rs_context_reset(context);
+    rs_status status = rs_truncate(context, (int32_t)kept);
+    if (status == RS_OK) status = rs_decode(context, c->context.ids + kept, c->context.count - kept);
     if (status == RS_OK && !col->none) status = rs_erase(context, &c->span, 1, &col->method.params, &o->erased);
     o->erase_ms = o->erased.ms;
 

@@ -140,15 +140,16 @@ RS_API rs_model_params rs_model_default_params(void);
 
 /*
  * Maps the GGUF file (v2 or v3, little endian) at `path` and makes it ready: metadata, tokenizer, weights.
- * Weights stay in the mapping. params NULL: the defaults. On success *model is the caller's, to be given
- * to rs_model_free; on failure it is NULL.
- * RS_IO, RS_BAD_FILE, RS_UNSUPPORTED (architecture, tensor type, rope scaling, tokenizer: named),
- * RS_NO_MEMORY, RS_INVALID_ARGUMENT.
+ * Weights stay in the mapping: the file MUST NOT change while the model is loaded. params NULL: the defaults.
+ * On success *model is the caller's, to be given to rs_model_free; on failure it is NULL. RS_IO, RS_BAD_FILE,
+ * RS_UNSUPPORTED (architecture, tensor type, rope scaling, tokenizer: named), RS_NO_MEMORY,
+ * RS_INVALID_ARGUMENT.
  */
 RS_API rs_status rs_model_load(const char *path, const rs_model_params *params, rs_model **model,
                                rs_error *error);
 
-/* The same for a file that is already in memory; `data` is not owned and MUST outlive the model. */
+/* The same for a file that is already in memory; `data` is aligned to 8, not owned, and MUST outlive the
+ * model. */
 RS_API rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_model_params *params,
                                       rs_model **model, rs_error *error);
 

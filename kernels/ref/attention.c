@@ -1,4 +1,5 @@
-/* Attention over one KV page in portable C: int8 keys against int8 queries, a streaming softmax, values to float. */
+/* Attention over one KV page in portable C: int8 keys against int8 queries, a streaming softmax, values to
+ * float. */
 #include <math.h>
 
 #include "kernels/ref/math.h"
@@ -10,15 +11,16 @@ float rs_ref_quantize_head(const float *x, int8_t *q, size_t n) {
     return rs_quantize(x, q, n);
 }
 
-void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page, size_t head_dim,
-                        float *score, size_t score_stride) {
+void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
+                        size_t head_dim, float *score, size_t score_stride) {
     for (size_t r = 0; r < rows; r++, q += head_dim, score += score_stride) {
         int32_t dot[RS_PAGE_ENTRIES] = {0};
         for (size_t d = 0; d < head_dim; d += 4) {
             const int8_t *k = page->k + d * RS_PAGE_ENTRIES;
             RS_KEEP_LOOP
             for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-                dot[e] += q[d] * k[4 * e] + q[d + 1] * k[4 * e + 1] + q[d + 2] * k[4 * e + 2] + q[d + 3] * k[4 * e + 3];
+                dot[e] += q[d] * k[4 * e] + q[d + 1] * k[4 * e + 1] + q[d + 2] * k[4 * e + 2] +
+                          q[d + 3] * k[4 * e + 3];
             }
         }
         for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) score[e] = q_scale[r] * page->k_scale[e] * (float)dot[e];
@@ -53,8 +55,8 @@ float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum) {
     return factor;
 }
 
-void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page, size_t head_dim,
-                          float *acc) {
+void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
+                          size_t head_dim, float *acc) {
     for (size_t r = 0; r < rows; r++, p += p_stride, acc += head_dim) {
         for (size_t e = 0; e < RS_PAGE_ENTRIES; e += 4) {
             const int8_t *v = page->v + e * head_dim;

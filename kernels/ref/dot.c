@@ -28,7 +28,8 @@ static int32_t dot16(const int8_t *a, const int8_t *b) {
     return sum;
 }
 
-void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out, size_t out_stride) {
+void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
+                     size_t out_stride) {
     const size_t blocks = n / RS_ACT_BLOCK, groups = n / RS_ROW_GROUP;
     for (size_t r = 0; r < rows; r++) {
         const int8_t *q = acts->q + r * n;

@@ -1,4 +1,5 @@
-/* Scalar pieces that the portable kernels share, written so that compilers vectorise the loops around them. */
+/* Scalar pieces that the portable kernels share, written so that compilers vectorise the loops around them.
+ */
 #ifndef RASURE_KERNELS_REF_MATH_H
 #define RASURE_KERNELS_REF_MATH_H
 
@@ -6,7 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Before a short loop that is to become vector code: GCC would unroll it first and then not find the vectors. */
+/* Before a short loop that is to become vector code: GCC would unroll it first and then not find the vectors.
+ */
 #if defined(__GNUC__) && !defined(__clang__)
 #define RS_KEEP_LOOP _Pragma("GCC unroll 1")
 #else
@@ -36,7 +38,8 @@ static inline float rs_exp(float x) {
     const float y = x > 88.0f ? 88.0f : x;
     const float shifted = y * 0x1.715476p+0f + magic;
     const float k = shifted - magic;
-    const float r = (y - k * 0x1.62e4p-1f) - k * 0x1.7f7d1cp-20f; /* ln 2 in two parts; k times the first is exact */
+    const float r =
+        (y - k * 0x1.62e4p-1f) - k * 0x1.7f7d1cp-20f; /* ln 2 in two parts; k times the first is exact */
     float p = 1.0f / 5040;
     p = p * r + 1.0f / 720;
     p = p * r + 1.0f / 120;

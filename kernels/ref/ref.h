@@ -1,4 +1,5 @@
-/* The portable kernels, each under the name of its entry in rs_kernels (kernels/kernels.h has the contracts). */
+/* The portable kernels, each under the name of its entry in rs_kernels (kernels/kernels.h has the contracts).
+ */
 #ifndef RASURE_KERNELS_REF_REF_H
 #define RASURE_KERNELS_REF_REF_H
 
@@ -26,7 +27,8 @@ void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n);
 void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n);
 
 void rs_ref_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
-void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out, size_t out_stride);
+void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
+                     size_t out_stride);
 void rs_ref_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
 
 void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
@@ -36,10 +38,10 @@ void rs_ref_geglu(float *gate, const float *up, size_t n);
 void rs_ref_add(float *x, const float *y, size_t n);
 
 float rs_ref_quantize_head(const float *x, int8_t *q, size_t n);
-void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page, size_t head_dim,
-                        float *score, size_t score_stride);
+void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
+                        size_t head_dim, float *score, size_t score_stride);
 float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum);
-void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page, size_t head_dim,
-                          float *acc);
+void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
+                          size_t head_dim, float *acc);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Weight blocks, in ggml's layouts, to rs_row form and to floats. Blocks are read byte by byte or through memcpy:
- * they may lie at any address. A block's numbers f16 are little endian, as GGUF files are.
+ * Weight blocks, in ggml's layouts, to rs_row form and to floats. Blocks are read byte by byte or through
+ * memcpy: they may lie at any address. A block's numbers f16 are little endian, as GGUF files are.
  */
 #include <string.h>
 
@@ -102,10 +102,10 @@ void rs_ref_unpack_q8_0(const void *blocks, rs_row *row, size_t n) {
 }
 
 /*
- * Head of Q4_K and Q5_K: {f16 d, f16 dmin, 12 bytes}, the bytes being eight 6-bit scales and eight 6-bit minima, one
- * of each per 32 elements. Scales 0 to 3 are the low 6 bits of bytes 0 to 3, minima 0 to 3 those of bytes 4 to 7;
- * of 4 to 7, the low 4 bits are the nibbles of bytes 8 to 11 (scale low, minimum high), the high 2 bits are the top
- * bits of the first eight bytes. A weight is d * scale * q - dmin * minimum.
+ * Head of Q4_K and Q5_K: {f16 d, f16 dmin, 12 bytes}, the bytes being eight 6-bit scales and eight 6-bit
+ * minima, one of each per 32 elements. Scales 0 to 3 are the low 6 bits of bytes 0 to 3, minima 0 to 3 those
+ * of bytes 4 to 7; of 4 to 7, the low 4 bits are the nibbles of bytes 8 to 11 (scale low, minimum high), the
+ * high 2 bits are the top bits of the first eight bytes. A weight is d * scale * q - dmin * minimum.
  */
 static void unpack_k_scales(const uint8_t *block, float *scale, float *min) {
     const float d = f16_at(block), dmin = f16_at(block + 2);
@@ -135,7 +135,8 @@ void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n) {
     }
 }
 
-/* {head, 32 bytes of high bits, 128 bytes of nibbles}: as Q4_K; bit k of high byte i belongs to element 32 k + i */
+/* {head, 32 bytes of high bits, 128 bytes of nibbles}: as Q4_K; bit k of high byte i belongs to element 32 k
+ * + i */
 void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 1;
@@ -154,9 +155,9 @@ void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n) {
 }
 
 /*
- * {128 bytes of low nibbles, 64 bytes of high bit pairs, 16 int8 scales, f16 d}: d * scale * (six bits - 32). Each half
- * of 128 elements has 64 nibble bytes (low nibbles are its elements 0 to 63) and 32 bytes of pairs (pair k of byte i
- * belongs to element 32 k + i).
+ * {128 bytes of low nibbles, 64 bytes of high bit pairs, 16 int8 scales, f16 d}: d * scale * (six bits - 32).
+ * Each half of 128 elements has 64 nibble bytes (low nibbles are its elements 0 to 63) and 32 bytes of pairs
+ * (pair k of byte i belongs to element 32 k + i).
  */
 void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n) {
     const uint8_t *block = blocks;
@@ -196,8 +197,8 @@ void rs_ref_dequantize_bf16(const void *blocks, float *out, size_t n) {
 }
 
 /* The quantised types: rs_row form, a piece at a time, multiplied out. */
-static void dequantize(rs_type type, void (*unpack)(const void *, rs_row *, size_t), const void *blocks, float *out,
-                       size_t n) {
+static void dequantize(rs_type type, void (*unpack)(const void *, rs_row *, size_t), const void *blocks,
+                       float *out, size_t n) {
     const uint8_t *block = blocks;
     int8_t q[MAX_BLOCK];
     float scale[MAX_BLOCK / RS_ROW_GROUP], min[MAX_BLOCK / RS_ROW_GROUP];

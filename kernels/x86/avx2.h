@@ -1,5 +1,5 @@
-/* The AVX2, FMA and F16C kernels, each under the name of its entry in rs_kernels. MUST NOT be called on a CPU that lacks
- * one of the three. Only these files are compiled for them. */
+/* The AVX2, FMA and F16C kernels, each under the name of its entry in rs_kernels. MUST NOT be called on a CPU
+ * that lacks one of the three. Only these files are compiled for them. */
 #ifndef RASURE_KERNELS_X86_AVX2_H
 #define RASURE_KERNELS_X86_AVX2_H
 
@@ -18,7 +18,8 @@ void rs_avx2_unpack_q5_k(const void *blocks, rs_row *row, size_t n);
 void rs_avx2_unpack_q6_k(const void *blocks, rs_row *row, size_t n);
 
 void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
-void rs_avx2_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out, size_t out_stride);
+void rs_avx2_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
+                      size_t out_stride);
 void rs_avx2_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
 
 void rs_avx2_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
@@ -26,10 +27,10 @@ void rs_avx2_swiglu(float *gate, const float *up, size_t n);
 void rs_avx2_geglu(float *gate, const float *up, size_t n);
 
 float rs_avx2_quantize_head(const float *x, int8_t *q, size_t n);
-void rs_avx2_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page, size_t head_dim,
-                         float *score, size_t score_stride);
+void rs_avx2_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
+                         size_t head_dim, float *score, size_t score_stride);
 float rs_avx2_softmax_step(float *score, size_t n, float *max, float *sum);
-void rs_avx2_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page, size_t head_dim,
-                           float *acc);
+void rs_avx2_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
+                           size_t head_dim, float *acc);
 
 #endif

@@ -20,21 +20,23 @@ float rs_avx2_quantize_head(const float *x, int8_t *q, size_t n) {
     }
     const __m256 inverse = _mm256_set1_ps(127.0f / max);
     for (size_t i = 0; i < n; i += 16) {
-        const __m256 v[4] = {_mm256_loadu_ps(x + i), _mm256_loadu_ps(x + i + 8), _mm256_setzero_ps(), _mm256_setzero_ps()};
+        const __m256 v[4] = {_mm256_loadu_ps(x + i), _mm256_loadu_ps(x + i + 8), _mm256_setzero_ps(),
+                             _mm256_setzero_ps()};
         _mm_storeu_si128((__m128i *)(void *)(q + i), _mm256_castsi256_si128(rs_avx2_round32(v, inverse)));
     }
     return max / 127.0f;
 }
 
 /* `tile` queries against the 16 keys. As in dot_tile: |k| times q with the sign of k, exact in integers. */
-RS_INLINE void keys_tile(size_t tile, const int8_t *q, const float *q_scale, const rs_page_view *page, size_t head_dim,
-                         float *score, size_t score_stride) {
+RS_INLINE void keys_tile(size_t tile, const int8_t *q, const float *q_scale, const rs_page_view *page,
+                         size_t head_dim, float *score, size_t score_stride) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i dot[4][2];
     for (size_t r = 0; r < tile; r++) dot[r][0] = dot[r][1] = _mm256_setzero_si256();
 
     for (size_t d = 0; d < head_dim; d += 4) {
-        const __m256i k0 = load32(page->k + d * RS_PAGE_ENTRIES), k1 = load32(page->k + d * RS_PAGE_ENTRIES + 32);
+        const __m256i k0 = load32(page->k + d * RS_PAGE_ENTRIES),
+                      k1 = load32(page->k + d * RS_PAGE_ENTRIES + 32);
         const __m256i abs0 = _mm256_abs_epi8(k0), abs1 = _mm256_abs_epi8(k1);
         for (size_t r = 0; r < tile; r++) {
             int32_t four;
@@ -50,13 +52,14 @@ RS_INLINE void keys_tile(size_t tile, const int8_t *q, const float *q_scale, con
         const __m256 scale = _mm256_set1_ps(q_scale[r]);
         for (size_t h = 0; h < 2; h++) {
             const __m256 both = _mm256_mul_ps(scale, _mm256_loadu_ps(page->k_scale + 8 * h));
-            _mm256_storeu_ps(score + r * score_stride + 8 * h, _mm256_mul_ps(both, _mm256_cvtepi32_ps(dot[r][h])));
+            _mm256_storeu_ps(score + r * score_stride + 8 * h,
+                             _mm256_mul_ps(both, _mm256_cvtepi32_ps(dot[r][h])));
         }
     }
 }
 
-void rs_avx2_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page, size_t head_dim,
-                         float *score, size_t score_stride) {
+void rs_avx2_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
+                         size_t head_dim, float *score, size_t score_stride) {
     for (; rows >= 4; rows -= 4, q += 4 * head_dim, q_scale += 4, score += 4 * score_stride) {
         keys_tile(4, q, q_scale, page, head_dim, score, score_stride);
     }
@@ -98,11 +101,12 @@ float rs_avx2_softmax_step(float *score, size_t n, float *max, float *sum) {
 }
 
 /*
- * `tile` rows of probabilities times the 16 values. Eight dimensions at a time: each 32-bit lane holds one dimension of
- * four entries, which are taken out byte by byte and turned to float once for all rows. Entries add up in order.
+ * `tile` rows of probabilities times the 16 values. Eight dimensions at a time: each 32-bit lane holds one
+ * dimension of four entries, which are taken out byte by byte and turned to float once for all rows. Entries
+ * add up in order.
  */
-RS_INLINE void values_tile(size_t tile, const float *p, size_t p_stride, const rs_page_view *page, size_t head_dim,
-                           float *acc) {
+RS_INLINE void values_tile(size_t tile, const float *p, size_t p_stride, const rs_page_view *page,
+                           size_t head_dim, float *acc) {
     float weight[4][RS_PAGE_ENTRIES];
     for (size_t r = 0; r < tile; r++) {
         for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) weight[r][e] = p[r * p_stride + e] * page->v_scale[e];
@@ -128,8 +132,8 @@ RS_INLINE void values_tile(size_t tile, const float *p, size_t p_stride, const r
     }
 }
 
-void rs_avx2_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page, size_t head_dim,
-                           float *acc) {
+void rs_avx2_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
+                           size_t head_dim, float *acc) {
     for (; rows >= 4; rows -= 4, p += 4 * p_stride, acc += 4 * head_dim) {
         values_tile(4, p, p_stride, page, head_dim, acc);
     }

@@ -35,16 +35,17 @@ void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n)
 static inline __m256 load_scale_pair(const float *pair) {
     int64_t both;
     memcpy(&both, pair, sizeof both);
-    return _mm256_permutevar_ps(_mm256_castsi256_ps(_mm256_set1_epi64x(both)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    return _mm256_permutevar_ps(_mm256_castsi256_ps(_mm256_set1_epi64x(both)),
+                                _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
 /*
- * Adds block b of the weight row times that of `tile` activation rows. The 8-bit product instruction takes unsigned times
- * signed: |w| times x with the sign of w; |w| <= 128 and |x| <= 127 keep its sums of two below 2^15. Lanes 0 to 3 are
- * elements 0 to 15 of the block, lanes 4 to 7 the others.
+ * Adds block b of the weight row times that of `tile` activation rows. The 8-bit product instruction takes
+ * unsigned times signed: |w| times x with the sign of w; |w| <= 128 and |x| <= 127 keep its sums of two below
+ * 2^15. Lanes 0 to 3 are elements 0 to 15 of the block, lanes 4 to 7 the others.
  */
-RS_INLINE void dot_block(size_t tile, const rs_row *w, const int8_t *q, const float *scale, size_t n, size_t b,
-                         __m256 *acc) {
+RS_INLINE void dot_block(size_t tile, const rs_row *w, const int8_t *q, const float *scale, size_t n,
+                         size_t b, __m256 *acc) {
     const __m256 w_scale = load_scale_pair(w->scale + 2 * b);
     const __m256i w_q = load_q(w->q + b * RS_ACT_BLOCK);
     const __m256i w_abs = _mm256_abs_epi8(w_q);
@@ -56,10 +57,10 @@ RS_INLINE void dot_block(size_t tile, const rs_row *w, const int8_t *q, const fl
     }
 }
 
-/* `tile` activation rows against the weight row, accumulators for each, so that an output is the same whatever the tile.
- * Even and odd blocks add up apart: one chain of additions would wait for itself. */
-RS_INLINE void dot_tile(size_t tile, const rs_row *w, const int8_t *q, const float *scale, const float *sum, size_t n,
-                        float *out, size_t out_stride) {
+/* `tile` activation rows against the weight row, accumulators for each, so that an output is the same
+ * whatever the tile. Even and odd blocks add up apart: one chain of additions would wait for itself. */
+RS_INLINE void dot_tile(size_t tile, const rs_row *w, const int8_t *q, const float *scale, const float *sum,
+                        size_t n, float *out, size_t out_stride) {
     const size_t blocks = n / RS_ACT_BLOCK, groups = n / RS_ROW_GROUP;
     __m256 even[4], odd[4];
     for (size_t r = 0; r < tile; r++) even[r] = odd[r] = _mm256_setzero_ps();
@@ -88,7 +89,8 @@ RS_INLINE void dot_tile(size_t tile, const rs_row *w, const int8_t *q, const flo
     for (size_t r = 0; r < tile; r++) out[r * out_stride] = rs_avx2_sum(_mm256_add_ps(even[r], odd[r]));
 }
 
-void rs_avx2_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out, size_t out_stride) {
+void rs_avx2_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
+                      size_t out_stride) {
     const int8_t *q = acts->q;
     const float *scale = acts->scale, *sum = acts->sum;
     for (; rows >= 4; rows -= 4) {
@@ -103,7 +105,8 @@ void rs_avx2_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t 
     if (rows == 1) dot_tile(1, w, q, scale, sum, n, out, out_stride);
 }
 
-RS_INLINE void dot_f32_tile(size_t tile, const float *w, const float *x, size_t n, float *out, size_t out_stride) {
+RS_INLINE void dot_f32_tile(size_t tile, const float *w, const float *x, size_t n, float *out,
+                            size_t out_stride) {
     __m256 acc[4][2];
     for (size_t r = 0; r < tile; r++) acc[r][0] = acc[r][1] = _mm256_setzero_ps();
 

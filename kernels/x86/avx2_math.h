@@ -9,7 +9,8 @@
 /* For tiles whose size must be a constant in each call for their accumulators to live in registers. */
 #define RS_INLINE static inline __attribute__((always_inline))
 
-/* The first `count` (0 to 8) of eight 32-bit lanes, for maskload and maskstore: masked lanes are not touched. */
+/* The first `count` (0 to 8) of eight 32-bit lanes, for maskload and maskstore: masked lanes are not touched.
+ */
 RS_INLINE __m256i rs_avx2_first(size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -46,7 +47,8 @@ RS_INLINE __m256 rs_avx2_exp(__m256 x) {
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127)), 23);
+    const __m256i power =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127)), 23);
     const __m256 value = _mm256_mul_ps(p, _mm256_castsi256_ps(power));
     return _mm256_andnot_ps(_mm256_cmp_ps(y, _mm256_set1_ps(-87.0f), _CMP_LT_OQ), value);
 }

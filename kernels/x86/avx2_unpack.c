@@ -1,4 +1,5 @@
-/* Weight blocks to rs_row form, and half floats to floats, AVX2; kernels/ref/unpack.c describes the layouts. */
+/* Weight blocks to rs_row form, and half floats to floats, AVX2; kernels/ref/unpack.c describes the layouts.
+ */
 #include <string.h>
 
 #include "kernels/ref/ref.h"
@@ -55,8 +56,8 @@ static inline __m256i split_nibbles(const uint8_t *nibbles) {
 
 /* Byte i is 16 where bit i of the 4 bytes at `high` is set, else 0. */
 static inline __m256i spread_bits(const uint8_t *high) {
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
-                                            3, 3, 3, 3, 3, 3);
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2,
+                                            2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
     const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)load_u32(high)), spread);
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
@@ -114,7 +115,8 @@ static inline void store_groups(uint64_t bytes, float factor, float *groups) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
     const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(factor));
     _mm256_storeu_ps(groups, _mm256_permutevar8x32_ps(product, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
-    _mm256_storeu_ps(groups + 8, _mm256_permutevar8x32_ps(product, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
+    _mm256_storeu_ps(groups + 8,
+                     _mm256_permutevar8x32_ps(product, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
 }
 
 /* Four bytes at a time: a, b and c are the packed bytes 0 to 3, 4 to 7 and 8 to 11. */

@@ -1,6 +1,7 @@
 /*
- * Buffers of exactly the size asked for, next to a page that may not be touched: a kernel that reads or writes a byte too
- * far crashes the test. The slack on the other side, up to a page, is filled with a pattern that guard_free checks.
+ * Buffers of exactly the size asked for, next to a page that may not be touched: a kernel that reads or
+ * writes a byte too far crashes the test. The slack on the other side, up to a page, is filled with a pattern
+ * that guard_free checks.
  */
 #ifndef RASURE_TESTS_KERNELS_GUARD_H
 #define RASURE_TESTS_KERNELS_GUARD_H

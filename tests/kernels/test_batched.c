@@ -1,6 +1,7 @@
 /*
- * The XNNPACK seam: its product against double arithmetic on the same int8 weights, for every batch that leaves a part of a
- * tile; buffers of exactly the contract's size; what it allocates, when, and what happens when it may not.
+ * The XNNPACK seam: its product against double arithmetic on the same int8 weights, for every batch that
+ * leaves a part of a tile; buffers of exactly the contract's size; what it allocates, when, and what happens
+ * when it may not.
  */
 #define _DEFAULT_SOURCE /* posix_memalign */
 #include <errno.h>
@@ -26,10 +27,10 @@
 #endif
 
 /*
- * Allocation in this program goes through the functions below, which count, and fail on demand. Only with glibc, whose
- * allocator has other names too, and not under a sanitizer, which wants it for itself.
+ * Allocation in this program goes through the functions below, which count, and fail on demand. Only with
+ * glibc, whose allocator has other names too, and not under a sanitizer, which wants it for itself.
  */
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                           \
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                 \
     !HAS_FEATURE(address_sanitizer) && !HAS_FEATURE(thread_sanitizer) && !HAS_FEATURE(memory_sanitizer)
 #define COUNTS_ALLOCATIONS 1
 #else
@@ -110,7 +111,7 @@ typedef struct fixture {
     rs_type type;
     size_t n_out, n_in;
     void *blocks;
-    double *weights; /* requantised, as doubles */
+    double *weights;    /* requantised, as doubles */
     double *sum, *norm; /* of a row: of magnitudes, of squares */
     rs_batched *matrix;
     size_t packed_bytes;
@@ -181,13 +182,15 @@ static guard alloc_scratch(size_t rows, size_t n_in) {
 }
 
 /*
- * Activations are rounded to steps of a 255th of the row's range (with 0 in it): half a step an element, a whole one at the
- * ends, where the zero point's own rounding shows. As errors are as good as independent, their root mean square over
- * all outputs is that of a uniform distribution, step / sqrt(12), times the norm of the weights.
+ * Activations are rounded to steps of a 255th of the row's range (with 0 in it): half a step an element, a
+ * whole one at the ends, where the zero point's own rounding shows. As errors are as good as independent,
+ * their root mean square over all outputs is that of a uniform distribution, step / sqrt(12), times the norm
+ * of the weights.
  */
 static void check_batch(const fixture *f, pthreadpool_t pool, size_t rows, guard_side side, uint32_t *seed) {
     const size_t n_in = f->n_in, n_out = f->n_out;
-    guard x = guard_alloc(rows * n_in * sizeof(float), side), out = guard_alloc(rows * n_out * sizeof(float), side);
+    guard x = guard_alloc(rows * n_in * sizeof(float), side),
+          out = guard_alloc(rows * n_out * sizeof(float), side);
     guard scratch = alloc_scratch(rows, n_in);
     float *in = x.data, *got = out.data;
     for (size_t i = 0; i < rows * n_in; i++) in[i] = random_float(seed) * (float)(1 + i / n_in % 5);
@@ -231,7 +234,8 @@ static void check_batch(const fixture *f, pthreadpool_t pool, size_t rows, guard
     /* A row does not depend on its neighbours. */
     guard alone = guard_alloc(n_out * sizeof(float), side), small = alloc_scratch(1, n_in);
     for (size_t r = 0; r < rows; r++) {
-        assert_int_equal(rs_batched_run(f->matrix, NULL, in + r * n_in, 1, alone.data, small.data, NULL), RS_OK);
+        assert_int_equal(rs_batched_run(f->matrix, NULL, in + r * n_in, 1, alone.data, small.data, NULL),
+                         RS_OK);
         for (size_t o = 0; o < n_out; o++) {
             const float a = ((float *)alone.data)[o], b = got[r * n_out + o];
             if (!(fabsf(a - b) <= 1e-5f * fabsf(a) + 1e-5f)) {
@@ -251,7 +255,8 @@ static void every_batch_is_right(void **state) {
     static const struct {
         rs_type type;
         size_t n_out, n_in;
-    } shapes[] = {{RS_TYPE_F32, 64, 256}, {RS_TYPE_F32, 37, 96}, {RS_TYPE_Q4_1, 72, 576}, {RS_TYPE_F32, 6, 32}};
+    } shapes[] = {
+        {RS_TYPE_F32, 64, 256}, {RS_TYPE_F32, 37, 96}, {RS_TYPE_Q4_1, 72, 576}, {RS_TYPE_F32, 6, 32}};
     pthreadpool_t pool = pthreadpool_create(2);
     assert_non_null(pool);
     uint32_t seed = 1;
@@ -317,16 +322,20 @@ static void what_cannot_be_is_refused(void **state) {
     rs_batched *matrix = (rs_batched *)weights;
     size_t bytes;
     rs_error error = {0};
-    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 2, 33, &matrix, &bytes, &error), RS_UNSUPPORTED);
+    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 2, 33, &matrix, &bytes, &error),
+                     RS_UNSUPPORTED);
     assert_null(matrix);
     assert_non_null(strstr(error.message, "33"));
-    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 0, 32, &matrix, &bytes, &error), RS_UNSUPPORTED);
-    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, SIZE_MAX / 16, 32, &matrix, &bytes, &error),
-                     RS_NO_MEMORY);
+    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 0, 32, &matrix, &bytes, &error),
+                     RS_UNSUPPORTED);
+    assert_int_equal(
+        rs_batched_create(kernels, RS_TYPE_F32, weights, SIZE_MAX / 16, 32, &matrix, &bytes, &error),
+        RS_NO_MEMORY);
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < 3; i++) {
         weights[40] = bad[i];
-        assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 2, 32, &matrix, &bytes, &error), RS_BAD_FILE);
+        assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, weights, 2, 32, &matrix, &bytes, &error),
+                         RS_BAD_FILE);
         assert_non_null(strstr(error.message, "row 1"));
         assert_null(matrix);
     }
@@ -350,10 +359,12 @@ static void packing_takes_what_it_says(void **state) {
     rs_batched *matrix;
     size_t packed_bytes;
     const size_t before = live_bytes;
-    assert_int_equal(rs_batched_create(kernels, RS_TYPE_F32, blocks, n_out, n_in, &matrix, &packed_bytes, NULL), RS_OK);
+    assert_int_equal(
+        rs_batched_create(kernels, RS_TYPE_F32, blocks, n_out, n_in, &matrix, &packed_bytes, NULL), RS_OK);
     const size_t taken = live_bytes - before;
     /* The operators themselves are some 4 KB. */
-    if (taken < packed_bytes || taken > packed_bytes + 8192) fail_msg("%zu bytes, not %zu", taken, packed_bytes);
+    if (taken < packed_bytes || taken > packed_bytes + 8192)
+        fail_msg("%zu bytes, not %zu", taken, packed_bytes);
     rs_batched_free(matrix);
     assert_int_equal(live_bytes, before);
     free(blocks);

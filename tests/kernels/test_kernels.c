@@ -1,7 +1,7 @@
 /*
- * Every kernel of every table that this CPU can run: against plain double arithmetic, and to the bit against the portable
- * table where the contract leaves no freedom. Random and extreme values, all tails, buffers of exactly the contract's size
- * beside inaccessible pages.
+ * Every kernel of every table that this CPU can run: against plain double arithmetic, and to the bit against
+ * the portable table where the contract leaves no freedom. Random and extreme values, all tails, buffers of
+ * exactly the contract's size beside inaccessible pages.
  */
 #include <float.h>
 #include <math.h>
@@ -26,7 +26,7 @@ static const double TINY = 0x1p-149;
 static const guard_side sides[] = {GUARD_AFTER, GUARD_BEFORE};
 static const size_t lengths[] = {32, 64, 96, 256, 576, 1536, 2048};
 static const size_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 128};
-static const size_t head_dims[] = {16, 32, 64, 80, 128, 256};
+static const size_t head_dims[] = {16, 32, 64, 80, 128, 256, RS_HEAD_DIM_MAX};
 
 /* ---------------------------------------------------------------------------------------- helpers -- */
 
@@ -82,11 +82,12 @@ static void fill_scales(float *scale, size_t n, uint64_t *seed) {
 static void check_close(const char *kernel, const rs_kernels *kernels, size_t index, double got, double want,
                         double tolerance) {
     if (fabs(got - want) <= tolerance) return; /* false for NaN */
-    fail_msg("%s of %s, element %zu: %.9g, expected %.9g within %.3g", kernel, rs_isa_name(kernels->isa), index, got,
-             want, tolerance);
+    fail_msg("%s of %s, element %zu: %.9g, expected %.9g within %.3g", kernel, rs_isa_name(kernels->isa),
+             index, got, want, tolerance);
 }
 
-static void check_same(const char *kernel, const rs_kernels *kernels, const void *got, const void *want, size_t bytes) {
+static void check_same(const char *kernel, const rs_kernels *kernels, const void *got, const void *want,
+                       size_t bytes) {
     if (memcmp(got, want, bytes) == 0) return;
     size_t at = 0;
     while (((const uint8_t *)got)[at] == ((const uint8_t *)want)[at]) at++;
@@ -144,7 +145,8 @@ static void tables_are_complete(void **state) {
             assert_true(k->dequantize[type] != NULL);
             assert_true((k->unpack[type] != NULL) == rs_type_is_quantized(type));
         }
-        assert_true(k->quantize_acts && k->dot_acts && k->dot_f32 && k->rms_norm && k->rope && k->swiglu && k->geglu);
+        assert_true(k->quantize_acts && k->dot_acts && k->dot_f32 && k->rms_norm && k->rope && k->swiglu &&
+                    k->geglu);
         assert_true(k->add && k->quantize_head && k->attend_keys && k->softmax_step && k->attend_values);
     }
 }
@@ -266,7 +268,8 @@ static void check_unpack(const table_list *list, rs_type type, size_t n, guard_s
     guard blocks = guard_alloc(rs_row_bytes(type, n), side);
     guard values = guard_alloc(n * sizeof(float), side);
     fill_blocks(type, blocks.data, blocks.bytes, seed);
-    const int has_min = type == RS_TYPE_Q4_1 || type == RS_TYPE_Q5_1 || type == RS_TYPE_Q4_K || type == RS_TYPE_Q5_K;
+    const int has_min =
+        type == RS_TYPE_Q4_1 || type == RS_TYPE_Q5_1 || type == RS_TYPE_Q4_K || type == RS_TYPE_Q5_K;
     guarded_row ref = alloc_row(n, has_min, side);
     list->ref->unpack[type](blocks.data, &ref.row, n);
     for (size_t t = 0; t < list->count; t++) {
@@ -283,7 +286,8 @@ static void check_unpack(const table_list *list, rs_type type, size_t n, guard_s
             const float product = got.row.scale[i / RS_ROW_GROUP] * (float)got.row.q[i];
             const float want = has_min ? product + got.row.min[i / RS_ROW_GROUP] : product;
             if (((float *)values.data)[i] == want) continue;
-            fail_msg("%s of %s: element %zu: unpack and dequantize differ", rs_types[type].name, rs_isa_name(k->isa), i);
+            fail_msg("%s of %s: element %zu: unpack and dequantize differ", rs_types[type].name,
+                     rs_isa_name(k->isa), i);
         }
         free_row(&got);
     }
@@ -316,8 +320,8 @@ static void fill_input(float *x, size_t n, int kind, uint64_t *seed) {
     for (size_t i = 0; kind == 7 && i < n; i++) x[i] = roundf(2 * x[i]) / 2; /* ties, where the scale is 1 */
 }
 
-static void check_quantized(const char *kernel, const rs_kernels *k, const float *x, const int8_t *q, float scale,
-                            size_t n) {
+static void check_quantized(const char *kernel, const rs_kernels *k, const float *x, const int8_t *q,
+                            float scale, size_t n) {
     float max = 0;
     for (size_t i = 0; i < n; i++) max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
     const float want = max < 0x1p-119f ? 0.0f : max / 127.0f;
@@ -347,8 +351,8 @@ static void quantize_acts_rounds_to_nearest(void **state) {
             list->ref->quantize_acts(x.data, &ref.acts, rows, n);
             for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
                 const int8_t *q = ref.acts.q + b * RS_ACT_BLOCK;
-                check_quantized("quantize_acts", list->ref, (float *)x.data + b * RS_ACT_BLOCK, q, ref.acts.scale[b],
-                                RS_ACT_BLOCK);
+                check_quantized("quantize_acts", list->ref, (float *)x.data + b * RS_ACT_BLOCK, q,
+                                ref.acts.scale[b], RS_ACT_BLOCK);
                 for (size_t h = 0; h < 2; h++) {
                     int sum = 0;
                     for (size_t i = 0; i < RS_ROW_GROUP; i++) sum += q[h * RS_ROW_GROUP + i];
@@ -360,7 +364,8 @@ static void quantize_acts_rounds_to_nearest(void **state) {
                 guarded_acts got = alloc_acts(rows, n, side);
                 list->table[t]->quantize_acts(x.data, &got.acts, rows, n);
                 check_same("quantize_acts' q", list->table[t], got.acts.q, ref.acts.q, ref.q.bytes);
-                check_same("quantize_acts' scale", list->table[t], got.acts.scale, ref.acts.scale, ref.scale.bytes);
+                check_same("quantize_acts' scale", list->table[t], got.acts.scale, ref.acts.scale,
+                           ref.scale.bytes);
                 check_same("quantize_acts' sum", list->table[t], got.acts.sum, ref.acts.sum, ref.sum.bytes);
                 free_acts(&got);
             }
@@ -377,15 +382,15 @@ static void fill_operands(int8_t *w, size_t n_w, int8_t *x, size_t n_x, int corn
     static const struct {
         int w_low, w_high, x_low, x_high;
     } ranges[N_CORNERS] = {
-        {-128, 127, -127, 127},   {-128, -128, 127, 127}, {-128, -128, -127, -127},
-        {127, 127, -127, -127},   {-128, -127, 126, 127}, {0, 15, -127, 127},
+        {-128, 127, -127, 127}, {-128, -128, 127, 127}, {-128, -128, -127, -127},
+        {127, 127, -127, -127}, {-128, -127, 126, 127}, {0, 15, -127, 127},
     };
     for (size_t i = 0; i < n_w; i++) w[i] = random_int8(seed, ranges[corner].w_low, ranges[corner].w_high);
     for (size_t i = 0; i < n_x; i++) x[i] = random_int8(seed, ranges[corner].x_low, ranges[corner].x_high);
 }
 
-static void check_dot_acts(const table_list *list, size_t rows, size_t n, int corner, int has_min, guard_side side,
-                           uint64_t *seed) {
+static void check_dot_acts(const table_list *list, size_t rows, size_t n, int corner, int has_min,
+                           guard_side side, uint64_t *seed) {
     const size_t groups = n / RS_ROW_GROUP, stride = corner % 2 == 0 ? 1 : 3;
     const size_t blocks = n / RS_ACT_BLOCK;
     guarded_row w = alloc_row(n, has_min, side);
@@ -418,9 +423,11 @@ static void check_dot_acts(const table_list *list, size_t rows, size_t n, int co
                 want += min;
                 magnitude += fabs(min);
             }
-            /* The integer sums are exact; at most 2 additions a group and a few roundings of each term remain.
-             * A product of scales may be rounded as a denormal before it meets an integer of up to 2^18. */
-            const double tolerance = (2.0 * (double)groups + 8) * ROUNDING * magnitude + (double)n * 0x1p18 * TINY;
+            /* The integer sums are exact; at most 2 additions a group and a few roundings of each term
+             * remain. A product of scales may be rounded as a denormal before it meets an integer of up to
+             * 2^18. */
+            const double tolerance =
+                (2.0 * (double)groups + 8) * ROUNDING * magnitude + (double)n * 0x1p18 * TINY;
             check_close("dot_acts", k, r, got[r * stride], want, tolerance);
 
             float alone = 0;
@@ -428,7 +435,8 @@ static void check_dot_acts(const table_list *list, size_t rows, size_t n, int co
             k->dot_acts(&w.row, &one, 1, n, &alone, 1);
             check_same("dot_acts alone", k, &got[r * stride], &alone, sizeof alone);
         }
-        for (size_t i = 0; i < out.bytes / sizeof(float); i++) assert_true(i % stride == 0 || got[i] == -7.0f);
+        for (size_t i = 0; i < out.bytes / sizeof(float); i++)
+            assert_true(i % stride == 0 || got[i] == -7.0f);
         guard_free(&out);
     }
     free_row(&w);
@@ -532,7 +540,8 @@ static void rope_rotates_pairs(void **state) {
                 const int interleaved = variant % 2;
                 const guard_side side = sides[c % 2];
                 guard x = guard_alloc(n * sizeof(float), side);
-                guard cosine = guard_alloc(half * sizeof(float), side), sine = guard_alloc(half * sizeof(float), side);
+                guard cosine = guard_alloc(half * sizeof(float), side),
+                      sine = guard_alloc(half * sizeof(float), side);
                 float *got = x.data, before[512];
                 for (size_t i = 0; i < half; i++) {
                     const double angle = 100 * (double)random_float(&seed);
@@ -559,8 +568,8 @@ static void rope_rotates_pairs(void **state) {
     }
 }
 
-/* x * sigmoid(u) * y with a relative error of 8 roundings, plus those of u, which the exponential turns into |u| times as
- * many. Below e^-87 the kernels' exponential is 0, above e^88 it stays. */
+/* x * sigmoid(u) * y with a relative error of 8 roundings, plus those of u, which the exponential turns into
+ * |u| times as many. Below e^-87 the kernels' exponential is 0, above e^88 it stays. */
 static double gated(double x, double u, double y, double u_roundings, double *tolerance) {
     const double want = x / (1 + exp(-u)) * y;
     *tolerance = (8 + u_roundings * fabs(u)) * ROUNDING * fabs(want) + fabs(x * y) * exp(-87.0) + TINY;
@@ -569,7 +578,8 @@ static double gated(double x, double u, double y, double u_roundings, double *to
 
 static void gates_are_close(void **state) {
     const table_list *list = *state;
-    static const float odd[] = {0.0f, -0.0f, 100, -100, 1e4f, -1e4f, 1e-41f, 87.3f, -87.3f, 88.9f, -88.9f, -3e12f};
+    static const float odd[] = {0.0f,   -0.0f, 100,    -100,  1e4f,   -1e4f,
+                                1e-41f, 87.3f, -87.3f, 88.9f, -88.9f, -3e12f};
     uint64_t seed = 8;
     for (size_t c = 0; c < COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
@@ -603,7 +613,8 @@ static void add_is_exact(void **state) {
     for (size_t c = 0; c < COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
             const size_t n = vector_lengths[c];
-            guard x = guard_alloc(n * sizeof(float), sides[c % 2]), y = guard_alloc(n * sizeof(float), sides[c % 2]);
+            guard x = guard_alloc(n * sizeof(float), sides[c % 2]),
+                  y = guard_alloc(n * sizeof(float), sides[c % 2]);
             float *got = x.data, want[1536];
             fill_floats(got, n, 1, &seed);
             fill_floats(y.data, n, 100, &seed);
@@ -666,7 +677,7 @@ static void quantize_head_rounds_to_nearest(void **state) {
             fill_input(x.data, n, kind, &seed);
             for (size_t t = 0; t < list->count; t++) {
                 guard q = guard_alloc(n, sides[kind % 2]);
-                int8_t want[256];
+                int8_t want[RS_HEAD_DIM_MAX];
                 const float scale = list->table[t]->quantize_head(x.data, q.data, n);
                 check_quantized("quantize_head", list->table[t], x.data, q.data, scale, n);
                 (void)list->ref->quantize_head(x.data, want, n);
@@ -678,8 +689,8 @@ static void quantize_head_rounds_to_nearest(void **state) {
     }
 }
 
-static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, int corner, guard_side side,
-                              uint64_t *seed) {
+static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, int corner,
+                              guard_side side, uint64_t *seed) {
     static const int k_range[3][2] = {{-127, 127}, {-127, -127}, {127, 127}};
     const size_t stride = RS_PAGE_ENTRIES * (corner == 1 ? 1 : RS_ATTEND_PAGES);
     guarded_page page = alloc_page(head_dim, side, k_range[corner][0], k_range[corner][1], seed);
@@ -697,9 +708,11 @@ static void check_attend_keys(const table_list *list, size_t rows, size_t head_d
         for (size_t r = 0; r < rows; r++) {
             for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
                 int dot = 0;
-                for (size_t d = 0; d < head_dim; d++) dot += query[r * head_dim + d] * key_at(&page.view, e, d);
+                for (size_t d = 0; d < head_dim; d++)
+                    dot += query[r * head_dim + d] * key_at(&page.view, e, d);
                 const double want = (double)scale[r] * (double)page.view.k_scale[e] * dot;
-                /* The dot product is exact, as is its float; two products round, the first perhaps as a denormal. */
+                /* The dot product is exact, as is its float; two products round, the first perhaps as a
+                 * denormal. */
                 check_close("attend_keys", k, r * RS_PAGE_ENTRIES + e, got[r * stride + e], want,
                             3 * ROUNDING * fabs(want) + 0x1p24 * TINY);
             }
@@ -729,7 +742,8 @@ static void attend_keys_is_close_and_independent_of_rows(void **state) {
 }
 
 /* A whole streaming softmax against the softmax of everything at once. */
-static void check_softmax(const rs_kernels *k, size_t n, size_t steps, float magnitude, guard_side side, uint64_t *seed) {
+static void check_softmax(const rs_kernels *k, size_t n, size_t steps, float magnitude, guard_side side,
+                          uint64_t *seed) {
     guard score = guard_alloc(n * sizeof(float), side);
     float *p = score.data, max = -INFINITY, sum = 0;
     double true_max = -(double)INFINITY, true_sum = 0, terms = 0;
@@ -745,7 +759,8 @@ static void check_softmax(const rs_kernels *k, size_t n, size_t steps, float mag
         const float factor = k->softmax_step(p, n, &max, &sum);
         double new_max = true_max;
         for (size_t i = 0; i < n; i++) new_max = (double)before[i] > new_max ? (double)before[i] : new_max;
-        if ((double)max != new_max) fail_msg("softmax_step of %s: maximum %g", rs_isa_name(k->isa), (double)max);
+        if ((double)max != new_max)
+            fail_msg("softmax_step of %s: maximum %g", rs_isa_name(k->isa), (double)max);
         if (new_max == true_max) {
             assert_true(factor == 1.0f);
         } else if (isinf(old_max)) {
@@ -759,23 +774,27 @@ static void check_softmax(const rs_kernels *k, size_t n, size_t steps, float mag
         double added = 0;
         for (size_t i = 0; i < n; i++) {
             if (isinf(before[i])) {
-                if (p[i] != 0.0f || signbit(p[i])) fail_msg("softmax_step of %s: %zu is visible", rs_isa_name(k->isa), i);
+                if (p[i] != 0.0f || signbit(p[i]))
+                    fail_msg("softmax_step of %s: %zu is visible", rs_isa_name(k->isa), i);
                 continue;
             }
             const double difference = (double)before[i] - new_max, want = exp(difference);
-            /* The difference is rounded once, which the exponential turns into |difference| roundings; its own error is 2
-             * or 3 more. Below e^-87 it is 0. */
-            check_close("softmax_step", k, i, p[i], want, (4 + fabs(difference)) * ROUNDING * want + exp(-87.0));
+            /* The difference is rounded once, which the exponential turns into |difference| roundings; its
+             * own error is 2 or 3 more. Below e^-87 it is 0. */
+            check_close("softmax_step", k, i, p[i], want,
+                        (4 + fabs(difference)) * ROUNDING * want + exp(-87.0));
             added += want;
         }
         if (isinf(new_max)) {
             check_same("softmax_step's sum", k, &sum, &old_sum, sizeof sum);
         } else {
             true_sum = true_sum * (isinf(true_max) ? 0 : exp(true_max - new_max)) + added;
-            if (added == 0 && new_max == true_max) check_same("softmax_step's sum", k, &sum, &old_sum, sizeof sum);
+            if (added == 0 && new_max == true_max)
+                check_same("softmax_step's sum", k, &sum, &old_sum, sizeof sum);
             /* Terms as above, with differences up to 2 * magnitude, and their additions. */
             terms += (double)n / 8 + 16 + 2 * (4 + 2 * (double)magnitude);
-            check_close("softmax_step's sum", k, step, sum, true_sum, terms * ROUNDING * true_sum + (double)n * exp(-87.0));
+            check_close("softmax_step's sum", k, step, sum, true_sum,
+                        terms * ROUNDING * true_sum + (double)n * exp(-87.0));
         }
         true_max = new_max;
     }
@@ -798,7 +817,8 @@ static void softmax_step_streams(void **state) {
     }
 }
 
-static void check_attend_values(const table_list *list, size_t rows, size_t head_dim, guard_side side, uint64_t *seed) {
+static void check_attend_values(const table_list *list, size_t rows, size_t head_dim, guard_side side,
+                                uint64_t *seed) {
     const size_t stride = RS_PAGE_ENTRIES * (rows % 2 ? 1 : RS_ATTEND_PAGES);
     guarded_page page = alloc_page(head_dim, side, -128, 127, seed);
     guard p = guard_alloc(((rows - 1) * stride + RS_PAGE_ENTRIES) * sizeof(float), side);
@@ -810,7 +830,8 @@ static void check_attend_values(const table_list *list, size_t rows, size_t head
         const rs_kernels *k = list->table[t];
         fill_floats(weight, p.bytes / sizeof(float), 1, seed);
         fill_floats(before, rows * head_dim, 100, seed);
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) weight[rows / 2 * stride + e] = 0.0f; /* a row that sees nothing */
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++)
+            weight[rows / 2 * stride + e] = 0.0f; /* a row that sees nothing */
         memcpy(got, before, acc.bytes);
         memcpy(alone, before, acc.bytes);
         k->attend_values(weight, stride, rows, &page.view, head_dim, got);

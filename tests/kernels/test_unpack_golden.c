@@ -1,4 +1,5 @@
-/* Blocks as gguf-py writes them, against the floats that it reads back from them: to the bit, in every table. */
+/* Blocks as gguf-py writes them, against the floats that it reads back from them: to the bit, in every table.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,13 +14,15 @@
 
 enum { N_MAX = 512 };
 
-static void check_value(const char *how, const rs_kernels *k, rs_type type, size_t row, size_t i, float got, float want) {
+static void check_value(const char *how, const rs_kernels *k, rs_type type, size_t row, size_t i, float got,
+                        float want) {
     if (memcmp(&got, &want, sizeof got) == 0) return;
-    fail_msg("%s %s of %s, row %zu, element %zu: %.9g, expected %.9g", how, rs_types[type].name, rs_isa_name(k->isa), row,
-             i, (double)got, (double)want);
+    fail_msg("%s %s of %s, row %zu, element %zu: %.9g, expected %.9g", how, rs_types[type].name,
+             rs_isa_name(k->isa), row, i, (double)got, (double)want);
 }
 
-static void check_row(const rs_kernels *k, rs_type type, const uint8_t *blocks, size_t row, size_t n, const float *want) {
+static void check_row(const rs_kernels *k, rs_type type, const uint8_t *blocks, size_t row, size_t n,
+                      const float *want) {
     float values[N_MAX], scale[N_MAX / RS_ROW_GROUP], min[N_MAX / RS_ROW_GROUP];
     int8_t q[N_MAX];
     k->dequantize[type](blocks, values, n);
@@ -52,7 +55,8 @@ static void every_type_decodes_as_gguf_py_does(void **state) {
             const rs_kernels *k;
             if (rs_kernels_select(isa, &k, NULL) != RS_OK || k->isa != isa) continue;
             for (size_t r = 0; r < rows; r++) {
-                check_row(k, type, (const uint8_t *)blocks->data + r * rs_row_bytes(type, n), r, n, want + r * n);
+                check_row(k, type, (const uint8_t *)blocks->data + r * rs_row_bytes(type, n), r, n,
+                          want + r * n);
             }
         }
         free(want);
