@@ -20,7 +20,7 @@ static const char text_before[] =
     "that smells of oil. The path from the bus stop is steep and turns to mud after rain, so boots are a good "
     "idea.\n\n"
     "The team is small. Anton Weiss repairs the boats and keeps the workshop in order. Maria Keller counts the "
-    "birds; she has done so for eleven years and knows every reed bed by name. Maria Keller lives in Oslo. Tom "
+    "birds; she has done so for eleven years and knows every reed bed by name. Maria Keller lives in Vienna. Tom "
     "Brandt, the youngest, looks after the computers and cooks on Fridays. They share one car, an old green "
     "van with a loud heater.\n\n"
     "On Monday we take samples at the upper bridge, where the water is fast and cold. On Tuesday we row to the "
@@ -37,8 +37,8 @@ static const char text_after[] =
     "In the last night there will be a fire on the beach if the wind allows it. Bring warm clothes, a lamp and "
     "something to read. The generator stops at ten. If the radio is silent for more than an hour, call the "
     "harbour office and ask for the engineer.";
-static const char question[] = "Where does Maria Keller live?";
-static const char right_word[] = "Oslo", wrong_word[] = "Lisbon";
+static const char question[] = "In which city does Maria Keller live?";
+static const char right_word[] = "Vienna", wrong_word[] = "Lisbon";
 
 enum { MAX_ANSWER = 24, COLUMNS = 100 };
 

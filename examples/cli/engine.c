@@ -35,12 +35,14 @@ cli_exit cli_open_model(cli_engine *engine, const cli_setup *setup) {
         rs_model_get_info(engine->model, &engine->info);
         return CLI_OK;
     }
-    if (setup->model_is_default && status == RS_IO)
-        return cli_fail(CLI_FAILED, "%s; scripts/setup.sh fetches the default model, -m PATH names another",
-                        error.message);
     /* A file that was named and is not a model that this build can run is wrong input. */
-    const bool named_wrong = status == RS_IO || status == RS_BAD_FILE || status == RS_UNSUPPORTED;
-    return named_wrong ? cli_fail(CLI_USAGE, "%s", error.message) : cli_call_failed(&error);
+    const bool file_is_wrong = status == RS_IO || status == RS_BAD_FILE || status == RS_UNSUPPORTED;
+    const bool lacks_default = setup->model_is_default && status == RS_IO;
+    const bool names_file = strncmp(error.message, setup->model, strlen(setup->model)) == 0;
+    return cli_fail(file_is_wrong && !lacks_default ? CLI_USAGE : exit_code(status), "%s%s%s%s",
+                    file_is_wrong && !names_file ? setup->model : "", file_is_wrong && !names_file ? ": " : "",
+                    error.message,
+                    lacks_default ? "; scripts/setup.sh fetches the default model, -m PATH names another" : "");
 }
 
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {

@@ -63,11 +63,12 @@ static rs_status requantize(const rs_kernels *kernels, rs_type type, const void 
         kernels->dequantize[type]((const unsigned char *)weights + r * row_bytes, s->row, n_in);
         int finite = 1;
         for (size_t i = 0; i < n_in; i++) finite &= isfinite(s->row[i]) != 0;
-        if (!finite)
+        if (!finite) {
             return rs_fail(error, RS_BAD_FILE, "row %zu of the matrix has a weight that is not finite", r);
+        }
         const float scale = kernels->quantize_head(s->row, s->q + r * n_in, n_in);
-        s->scale[r] =
-            scale == 0.0f ? 1.0f : scale; /* XNNPACK wants positive scales, for rows of zeros as well */
+        /* Some of XNNPACK's operators refuse a scale of 0; for a row of zeros any will do. */
+        s->scale[r] = scale == 0.0f ? 1.0f : scale;
     }
     return RS_OK;
 }

@@ -15,8 +15,8 @@ static const char merges_key[] = "tokenizer.ggml.merges";
 
 /* ------------------------------------------------------------------------------------------- spelling -- */
 
-/* The byte that a character stands for: itself where Latin-1 can print it, the others from U+0100 on; -1:
- * none. */
+/* The byte that a character stands for; -1: none. Bytes that Latin-1 can print stand for themselves, the
+ * others follow in order from U+0100 on. */
 static int byte_of_character(unsigned c) {
     if ((c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff)) return (int)c;
     if (c >= 0x100 && c <= 0x120) return (int)(c - 0x100);
@@ -129,8 +129,7 @@ static rs_status read_merges(const rs_gguf *gguf, rs_bpe *bpe, rs_error *error) 
     return status;
 }
 
-/* ------------------------------------------------------------------------------------ opening, encoding --
- */
+/* ------------------------------------------------------------------------------- opening and encoding -- */
 
 rs_status rs_bpe_open(const rs_gguf *gguf, rs_vocab *vocab, const char *pre_name, rs_bpe *bpe,
                       rs_error *error) {

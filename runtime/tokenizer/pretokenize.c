@@ -10,8 +10,7 @@
 #include "runtime/tokenizer/internal.h"
 #include "runtime/tokenizer/utf8.h"
 
-/* Unicode's White_Space, spelled out: \s of PCRE2 has U+180E as well, which the original tokenizers have not.
- */
+/* Unicode's White_Space, spelled out: \s of PCRE2 has U+180E as well, the original tokenizers have not. */
 #define SPACE                                                                                                \
     "\\x{9}-\\x{d} \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
@@ -67,8 +66,12 @@ rs_status rs_pretokenizer_open(rs_string name, rs_pretokenizer **pre, rs_error *
                                  PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &where, NULL);
     (*pre)->limits = pcre2_match_context_create(NULL);
     if ((*pre)->code == NULL || (*pre)->limits == NULL) {
+        const bool refused = (*pre)->code == NULL && code != PCRE2_ERROR_HEAP_FAILED;
         rs_pretokenizer_close(*pre);
         *pre = NULL;
+        if (refused) /* a PCRE2 without Unicode, say */
+            return rs_fail(error, RS_UNSUPPORTED, "PCRE2 refuses the pattern of %s (error %d)",
+                           definition->name, code);
         return rs_fail(error, RS_NO_MEMORY, "no memory to compile the pattern of %s", definition->name);
     }
     /* A pattern goes back over a run of spaces once or twice and over nothing else: matching is linear in the
@@ -117,8 +120,7 @@ void rs_pretokens_start(rs_pretokens *walk, const char *text, size_t bytes) {
     walk->end = text + bytes;
 }
 
-/* PCRE2 sees one run of valid UTF-8 at a time: checking the text once, here, is what keeps matching linear.
- */
+/* PCRE2 sees one run of valid UTF-8 at a time; checking the text once, here, keeps matching linear. */
 static void find_run(rs_pretokens *walk) {
     size_t n;
     while ((n = rs_utf8_character(walk->run_end, (size_t)(walk->end - walk->run_end))) > 0)

@@ -1,5 +1,4 @@
-/* The vocabulary: one pass over the file's pieces turns them into the bytes they stand for and indexes those.
- */
+/* The vocabulary: one pass over the file's pieces writes out the bytes they stand for and indexes those. */
 #include "runtime/tokenizer/vocab.h"
 
 #include <stdlib.h>

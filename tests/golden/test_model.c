@@ -83,6 +83,10 @@ typedef struct distribution_check {
     size_t agree;
 } distribution_check;
 
+/* Lumping the tail loses an eighth of the KL (measured, tests/golden/README.md). The bounds are on the whole:
+ * the checks allow for a little more than that. */
+#define LUMPED 0.85
+
 /* KL(reference || ours) with everything outside the reference's top k taken as one event. */
 static double lumped_kl(const distribution_check *c, size_t at, const float *logits, size_t n_vocab,
                         double norm) {
@@ -187,8 +191,9 @@ typedef struct tiny {
     double kl_bound;    /* nats */
 } tiny;
 
-/* Random weights have no structure to keep errors small, so these bounds are wider than the real model's. A
- * mistake in the architecture (a wrong RoPE pairing, a missing norm) is off by tenths and whole nats. */
+/* Random weights have no structure that keeps rounding errors small, so these bounds are wider than the real
+ * model's. A mistake in the architecture (a wrong RoPE pairing, a missing norm) is off by tenths, and by
+ * whole nats. */
 static void test_tiny(void **state) {
     const tiny *t = *state;
     char name[64];
@@ -197,7 +202,7 @@ static void test_tiny(void **state) {
     (void)snprintf(name, sizeof name, "%s.gguf", t->name);
     const rs_isa isas[] = {RS_ISA_REF, RS_ISA_AUTO};
     for (size_t i = 0; i < 2; i++) {
-        rs_model *model = rs_test_load(rs_test_golden_path(name), RS_LINEAR_NATIVE, isas[i], 2);
+        rs_model *model = rs_test_load(rs_test_golden_path(name), RS_LINEAR_NATIVE, isas[i], 1);
         distribution_check total = {0};
         const double error = layers_error(model, &golden);
         run_case(model, &golden, 0, &total);
@@ -225,21 +230,22 @@ typedef struct bound {
 static void test_default_model(void **state) {
     const bound *b = *state;
     rs_golden golden = rs_golden_open("smollm2.golden.gguf");
-    rs_model *model = rs_test_load(rs_test_default_model(), b->linear, RS_ISA_AUTO, 2);
+    rs_model *model = rs_test_load(rs_test_default_model(), b->linear, RS_ISA_AUTO, 1);
     distribution_check total = {0};
     const double error = layers_error(model, &golden);
     const int n_cases = RS_TEST_SANITIZED ? 1 : 3;
     for (int i = 0; i < n_cases; i++) run_case(model, &golden, i, &total);
     const double kl = total.kl / (double)total.n, agreement = (double)total.agree / (double)total.n;
-    printf(
-        "# figure: SmolLM2-135M %s %s: KL %.5f nats (bound %.3f), top-1 %.2f %% over %zu positions; residual "
-        "stream off by %.4f\n",
-        b->name, rs_isa_name(model->kernels->isa), kl, b->kl, 100 * agreement, total.n, error);
+    printf("# figure: SmolLM2-135M %s %s: KL %.5f nats with the tail lumped, at most %.5f (bound %.3f), "
+           "top-1 %.2f %% over %zu positions; residual "
+           "stream off by %.4f\n",
+           b->name, rs_isa_name(model->kernels->isa), kl, kl / LUMPED, b->kl, 100 * agreement, total.n,
+           error);
     printf(
         "# figure: SmolLM2-135M %s: full-vocabulary KL %.5f, with the tail lumped %.5f, at %zu positions\n",
         b->name, total.full_kl / (double)total.n_full, total.full_kl_lumped / (double)total.n_full,
         total.n_full);
-    assert_true(kl <= b->kl);
+    assert_true(kl / LUMPED <= b->kl);
     assert_true(agreement >= b->agreement);
     assert_true(total.n_full > 0);
     rs_model_free(model);
@@ -264,7 +270,7 @@ static void test_perplexity(void **state) {
     const bound *b = *state;
     if (RS_TEST_SANITIZED) skip();
     rs_golden golden = rs_golden_open("smollm2.golden.gguf");
-    rs_model *model = rs_test_load(rs_test_default_model(), b->linear, RS_ISA_AUTO, 2);
+    rs_model *model = rs_test_load(rs_test_default_model(), b->linear, RS_ISA_AUTO, 1);
     nll_check check = {0};
     int32_t *tokens = rs_golden_ints(&golden, "ppl.tokens", &check.n);
     check.tokens = tokens;
@@ -288,9 +294,9 @@ static void test_perplexity(void **state) {
 }
 
 int main(void) {
-    static tiny llama = {"tiny-llama", 0.05, 0.02}, linear = {"tiny-llama-linear", 0.02, 0.006},
-                qwen2 = {"tiny-qwen2", 0.03, 0.01}, qwen3 = {"tiny-qwen3", 0.03, 0.01},
-                gemma3 = {"tiny-gemma3", 0.05, 0.02};
+    static tiny llama = {"tiny-llama", 0.05, 0.01}, linear = {"tiny-llama-linear", 0.03, 0.005},
+                qwen2 = {"tiny-qwen2", 0.05, 0.01}, qwen3 = {"tiny-qwen3", 0.06, 0.015},
+                gemma3 = {"tiny-gemma3", 0.10, 0.03};
     static bound native = {RS_LINEAR_NATIVE, "native", 0.006, 0.95, 0.01};
 #if RASURE_HAVE_XNNPACK
     static bound xnnpack = {RS_LINEAR_XNNPACK, "xnnpack", 0.03, 0.88, 0.03};

@@ -107,8 +107,8 @@ void gguf_add_strings(gguf_builder *builder, const char *key, const rs_string *v
     for (size_t i = 0; i < count; i++) append_string(&builder->keys, values[i].data, values[i].bytes);
 }
 
-void gguf_add_tensor(gguf_builder *builder, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims,
-                     const void *data, size_t bytes) {
+void gguf_add_tensor(gguf_builder *builder, const char *name, uint32_t type, const uint64_t *ne,
+                     uint32_t n_dims, const void *data, size_t bytes) {
     align(&builder->data);
     builder->n_tensors++;
     append_string(&builder->tensors, name, strlen(name));

@@ -1,4 +1,4 @@
-/* GGUF files made in memory, for tests. Writes what it is told, sensible or not; aborts when there is no memory. */
+/* GGUF files made in memory, for tests. Writes what it is told, sensible or not; aborts without memory. */
 #ifndef RASURE_TESTS_SUPPORT_GGUF_BUILDER_H
 #define RASURE_TESTS_SUPPORT_GGUF_BUILDER_H
 
@@ -23,12 +23,13 @@ void gguf_add_i32s(gguf_builder *builder, const char *key, const int32_t *values
 void gguf_add_f32s(gguf_builder *builder, const char *key, const float *values, size_t count);
 void gguf_add_strings(gguf_builder *builder, const char *key, const rs_string *values, size_t count);
 
-/* A value as it is in the file, of a type that the functions above do not have or that is wrong on purpose. */
+/* A value as it is in the file, of a type that the functions above do not have or that is wrong on purpose.
+ */
 void gguf_add_value(gguf_builder *builder, const char *key, uint32_t type, const void *value, size_t bytes);
 
 /* `type` as in the file (rs_types[].gguf_id); `data` is copied and aligned to 32. */
-void gguf_add_tensor(gguf_builder *builder, const char *name, uint32_t type, const uint64_t *ne, uint32_t n_dims,
-                     const void *data, size_t bytes);
+void gguf_add_tensor(gguf_builder *builder, const char *name, uint32_t type, const uint64_t *ne,
+                     uint32_t n_dims, const void *data, size_t bytes);
 
 /* The file so far; valid until the next call on the builder. */
 const void *gguf_build(gguf_builder *builder, size_t *bytes);

@@ -22,7 +22,7 @@ typedef struct fixture {
 /* Different tokens throughout, so that a row can be told from every other. */
 static int set_up(void **state) {
     fixture *f = *state;
-    f->model = rs_test_load(rs_test_golden_path(f->file), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
+    f->model = rs_test_load(rs_test_golden_path(f->file), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
     const uint32_t n_vocab = f->model->shape.n_vocab;
     assert_true(n_vocab > 2 * N);
     for (uint32_t i = 0; i < N; i++) f->tokens[i] = (int32_t)((i * 2 + 17) % n_vocab);
@@ -131,6 +131,20 @@ static void test_chunks_do_not_matter(void **state) {
         rs_test_free(b);
     }
     rs_test_free(a);
+}
+
+static void test_threads_do_not_matter(void **state) {
+    const fixture *f = *state;
+    rs_model *model = rs_test_load(rs_test_golden_path(f->file), RS_LINEAR_NATIVE, RS_ISA_AUTO, 3);
+    rs_context *a = prefilled(f, 50, N), *b = rs_test_context(model, N_CTX, 50);
+    rs_test_ok(b, rs_decode(b, f->tokens, N));
+    erase(a, RS_ERASE_SHIFT, &(rs_span){40, 50}, 1);
+    erase(b, RS_ERASE_SHIFT, &(rs_span){40, 50}, 1);
+    assert_same_cache(a, b);
+    assert_same_answer(a, b, f->tokens[2]);
+    rs_test_free(a);
+    rs_test_free(b);
+    rs_model_free(model);
 }
 
 static void test_exact_is_never_held(void **state) {
@@ -535,6 +549,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ERASE_TEST(test_chunks_do_not_matter, &llama),
         ERASE_TEST(test_chunks_do_not_matter, &gemma),
+        ERASE_TEST(test_threads_do_not_matter, &gemma),
         ERASE_TEST(test_exact_is_never_held, &llama),
         ERASE_TEST(test_exact_is_never_held, &gemma),
         ERASE_TEST(test_exact_of_several_spans, &llama),

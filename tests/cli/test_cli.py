@@ -1,0 +1,497 @@
+#!/usr/bin/env python3
+"""Tests of the rasure tool from outside: every command, its help, what it refuses and how, and real runs.
+
+    python3 tests/cli/test_cli.py RASURE [unittest arguments]
+
+RASURE is the program. The real runs use the model that the tool itself finds ($RASURE_MODEL or the default). Standard library
+only.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMANDS = ("info", "run", "chat", "bench", "tokenize", "demo", "eval")
+RASURE = Path("rasure")
+
+HEAD = "<|im_start|>user\nRead the text and answer.\n\n"
+CASE: dict[str, object] = {
+    "id": "one",
+    "prefix": HEAD + "Ann lives in Oslo.",
+    "span": " Ann lives in Rome.",
+    "suffix": " Bob cooks on Fridays.",
+    "question": " Where does Ann live?<|im_end|>\n<|im_start|>assistant\n",
+    "cue": "Ann lives in",
+    "answers": ["Oslo"],
+    "leaks": ["Rome"],
+}
+
+
+def rasure(*arguments: object, stdin: str | bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs the tool and takes down all that it says."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    return subprocess.run(
+        [RASURE, *map(str, arguments)],
+        input=data,
+        capture_output=True,
+        timeout=600,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+class Case(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def file(self, name: str, data: str | bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def good(self, *arguments: object, **more: str | bytes) -> str:
+        result = rasure(*arguments, **more)  # type: ignore[arg-type]
+        self.assertEqual(result.returncode, 0, f"{arguments}: {result.stderr.decode()}")
+        return result.stdout.decode()
+
+    def refuses(self, code: int, phrase: str, *arguments: object, **more: str | bytes) -> None:
+        """The exit code, nothing on stdout, and one sentence on stderr that has the phrase."""
+        result = rasure(*arguments, **more)  # type: ignore[arg-type]
+        said = result.stderr.decode()
+        self.assertEqual(result.returncode, code, f"{arguments}: {said}")
+        self.assertEqual(result.stdout, b"", f"{arguments}")
+        self.assertRegex(said, r"\Arasure: [^\n]+\n\Z", f"{arguments}")
+        self.assertIn(phrase, said, f"{arguments}")
+
+
+class Help(Case):
+    def test_program(self) -> None:
+        text = self.good("--help")
+        for command in COMMANDS:
+            self.assertRegex(text, rf"(?m)^  {command} +\w")
+        self.assertEqual(self.good("help"), text)
+        self.assertRegex(self.good("--version"), r"\Arasure \d+\.\d+\.\d+\n\Z")
+
+    def test_every_command(self) -> None:
+        for command in COMMANDS:
+            text = self.good(command, "--help")
+            self.assertTrue(text.startswith(f"usage: rasure {command} "), command)
+            for option in ("--model", "--threads", "--linear", "--isa", "--ctx", "--batch", "--help"):
+                self.assertIn(option, text, command)
+            self.assertEqual(self.good(command, "-h"), text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 120, command)
+
+    def test_no_command(self) -> None:
+        result = rasure()
+        self.assertEqual((result.returncode, result.stdout), (2, b""))
+        self.assertIn(b"usage: rasure", result.stderr)
+        self.refuses(2, "is no command", "erase")
+
+
+class CommandLine(Case):
+    def test_options(self) -> None:
+        for command in COMMANDS:
+            self.refuses(2, "--wrong: no such option", command, "--wrong")
+            self.refuses(2, "-Z: no such option", command, "-Z")
+            self.refuses(2, "--model: a value is missing", command, "--model")
+            self.refuses(2, "not one of auto native xnnpack", command, "--linear", "fast")
+            self.refuses(2, "not one of auto ref avx2", command, "--isa", "sse9")
+            self.refuses(2, "not one of auto ref avx2", command, RASURE_ISA="sse9")
+
+    def test_numbers(self) -> None:
+        for text in ("", "0", "257", "-1", "+1", " 1", "1 ", "1x", "0x1", "1.0", "1e0", "99999999999999999999"):
+            self.refuses(2, "not a whole number from 1 to 256", "info", "--threads", text)
+        for option, text in (("--ctx", "15"), ("--ctx", "1048577"), ("--batch", "0"), ("--batch", "4097")):
+            self.refuses(2, "not a whole number", "info", option, text)
+        for text in ("", "-1", "inf", "nan", "0x1", "1,5", "1e999", "101", "1 "):
+            self.refuses(2, "not a number from 0 to 100", "run", "-p", "x", "--temp", text)
+        for option in ("--top-p", "--min-p"):
+            self.refuses(2, "not a number from 0 to 1", "run", "-p", "x", option, "1.5")
+        self.refuses(2, "2^64", "run", "-p", "x", "--seed", "18446744073709551616")
+
+    def test_sampler(self) -> None:
+        for options in (("--top-p", "0"), ("--min-p", "1"), ("--repeat-penalty", "0")):
+            self.refuses(2, "", "run", "-p", "x", *options)
+        self.refuses(2, "--stop: 0 bytes", "run", "-p", "x", "--stop", "")
+        self.refuses(2, "--stop: 129 bytes", "run", "-p", "x", "--stop", "y" * 129)
+        self.refuses(2, "at most 16", "run", "-p", "x", *["--stop=y"] * 17)
+
+    def test_arguments(self) -> None:
+        for command in ("info", "run", "chat", "bench", "demo"):
+            self.refuses(2, 'unexpected argument "more"', command, "more")
+        self.refuses(2, 'unexpected argument "more"', "eval", "some", "more")
+        self.refuses(2, "which file?", "eval")
+
+    def test_combinations(self) -> None:
+        self.refuses(2, "one of them", "run", "-p", "x", "-f", "y")
+        self.refuses(2, "the prompt is empty", "run")
+        self.refuses(2, "the prompt is empty", "run", "-p", "")
+        self.refuses(2, "--raw", "run", "-p", "x", "--raw", "--system", "y")
+        self.refuses(2, "--method without --erase-text", "run", "-p", "x", "--method", "drop")
+        self.refuses(2, "--erase-text is empty", "run", "-p", "x", "--erase-text", "")
+        self.refuses(2, "one of them", "tokenize", "x", "-f", "y")
+        self.refuses(2, "one of them", "tokenize", "x", "--ids", "--json")
+        self.refuses(2, "--special only", "tokenize", "--decode", "1", "--json")
+        self.refuses(2, "has 512 tokens only", "bench", "--span", "512")
+        self.refuses(2, "has 20 tokens only", "bench", "--depth", "20", "--span", "32")
+        self.refuses(2, "this needs 1024 tokens", "bench", "--ctx", "100", "--prefill", "1024")
+
+    def test_methods(self) -> None:
+        for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
+                       "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100):  # fmt: skip
+            self.refuses(2, "not one of exact, drop", "run", "-p", "x", "--erase-text", "x", "--method", method)
+            self.refuses(2, "not one of exact, drop", "chat", "--method", method)
+        for methods in ("", "exact,", ",exact", "exact,,drop", "exact drop", "none:1"):
+            self.refuses(2, "not one of exact, drop", "eval", "x", "--methods", methods)
+
+
+class Files(Case):
+    """Wrong model files and prompt files."""
+
+    def test_model(self) -> None:
+        missing = self.folder / "missing.gguf"
+        wrong = {
+            "empty": self.file("empty.gguf", b""),
+            "text": self.file("text.gguf", "This is no model.\n" * 100),
+            "head": self.file("head.gguf", b"GGUF\x03\x00\x00\x00" + b"\xff" * 64),
+            "folder": self.folder,
+            "missing": missing,
+        }
+        for path in wrong.values():
+            for command in (("info",), ("run", "-p", "x"), ("chat",), ("bench",), ("tokenize", "x"), ("demo",)):
+                self.refuses(2, path.name, *command, "-m", path)
+            self.refuses(2, path.name, "info", RASURE_MODEL=str(path))
+        self.refuses(2, "missing", "eval", self.file("a.jsonl", json.dumps(CASE)), "-m", missing)
+
+    def test_no_default_model(self) -> None:
+        """No model where setup.sh puts it is no fault of the command line."""
+        environment = {"RASURE_MODEL": "", "XDG_CACHE_HOME": str(self.folder)}
+        self.refuses(1, "scripts/setup.sh", "demo", **environment)
+        self.refuses(1, str(self.folder), "info", **environment)
+
+    def test_prompt(self) -> None:
+        self.refuses(2, "missing.txt: No such file", "run", "-f", self.folder / "missing.txt")
+        self.refuses(2, "Is a directory", "run", "-f", self.folder)
+        self.refuses(2, "missing.txt: No such file", "tokenize", "-f", self.folder / "missing.txt")
+
+
+class Info(Case):
+    def test_text(self) -> None:
+        text = self.good("info", "--ctx", "512")
+        self.assertIn("architecture", text)
+        self.assertIn("512 tokens", text)
+
+    def test_bytes_add_up(self) -> None:
+        for ctx in (16, 512, 2048):
+            facts = json.loads(self.good("info", "--json", "--ctx", ctx))
+            self.assertEqual(facts["context"]["n_ctx"], ctx)
+            self.assertEqual(sum(item["bytes"] for item in facts["context"]["memory"]), facts["context"]["arena_bytes"])
+        self.assertEqual(facts["model"]["threads"], min(8, os.cpu_count() or 1))
+        self.assertEqual(json.loads(self.good("info", "--json", "--threads", 3))["model"]["threads"], 3)
+
+
+class Tokenize(Case):
+    TEXT = "Hello there,\n\tw\u00f6rld \U0001f642 <|im_end|> 12345\n"
+
+    def test_round_trip(self) -> None:
+        path = self.file("text.txt", self.TEXT)
+        for flags in ((), ("--special",)):
+            ids = self.good("tokenize", "--ids", "-f", path, *flags).split()
+            self.assertEqual(self.good("tokenize", "--decode", ",".join(ids), "--special"), self.TEXT)
+            found = json.loads(self.good("tokenize", "--json", *flags, stdin=self.TEXT))
+            self.assertEqual(found["count"], len(ids))
+            self.assertEqual([str(token["id"]) for token in found["tokens"]], ids)
+            self.assertEqual(len(self.good("tokenize", "-f", path, *flags).splitlines()), len(ids))
+        self.assertEqual(self.good("tokenize", "--ids", "Hello", "there"), self.good("tokenize", "--ids", "Hello there"))
+
+    def test_any_bytes(self) -> None:
+        # all but those that the default model's vocabulary has no token for
+        data = bytes(b for b in range(256) if b not in b"\x04\x06\x13\x14\x16\x1d" and not 0xBF < b < 0xC2 and b < 0xF1)
+        ids = self.good("tokenize", "--ids", stdin=data)
+        result = rasure("tokenize", "--special", "--decode", ids)
+        self.assertEqual((result.returncode, result.stdout), (0, data))
+        pieces = json.loads(self.good("tokenize", "--json", stdin=b"\x80"))["tokens"]
+        self.assertEqual([piece["hex"] for piece in pieces], ["80"])
+
+    def test_nothing(self) -> None:
+        self.assertEqual(self.good("tokenize", "--ids"), "\n")
+        self.assertEqual(self.good("tokenize", "--decode", ""), "")
+
+    def test_wrong_ids(self) -> None:
+        for text in ("x", "1,x", "-1", "1.5", "99999999999", "0x10"):
+            self.refuses(2, "is no token id", "tokenize", "--decode", text)
+        self.refuses(2, "", "tokenize", "--decode", "2000000000")
+
+
+class Run(Case):
+    PROMPT = "Ann lives in Oslo. Ann lives in Rome. Where does Ann live?"
+
+    def test_answers(self) -> None:
+        first = self.good("run", "-p", self.PROMPT, "-n", 12)
+        self.assertGreater(len(first.strip()), 0)
+        self.assertEqual(self.good("run", "-f", self.file("p.txt", self.PROMPT), "-n", 12), first)
+        self.assertEqual(self.good("run", "-n", 12, stdin=self.PROMPT), first)
+
+    def test_seed(self) -> None:
+        options = ("run", "-p", "Tell me a story.", "-n", 12, "--temp", 1.5, "--top-k", 50, "--top-p", 0.95, "--min-p",
+                   0.01, "--repeat-penalty", 1.1, "--repeat-window", 32)  # fmt: skip
+        self.assertEqual(self.good(*options, "--seed", 7), self.good(*options, "--seed", 7))
+        self.assertNotEqual(self.good(*options, "--seed", 7), self.good(*options, "--seed", 8))
+
+    def test_stop(self) -> None:
+        whole = self.good("run", "--raw", "-p", "One, two, three,", "-n", 12)
+        self.assertIn(",", whole)
+        self.assertEqual(self.good("run", "--raw", "-p", "One, two, three,", "-n", 12, "--stop", ","),
+                         whole[: whole.index(",")] + "\n")  # fmt: skip
+
+    def test_erase(self) -> None:
+        prompt = "Ann lives in Oslo. Ann lives in Rome. Ann lives in"
+        clean = self.good("run", "--raw", "-p", "Ann lives in Oslo. Ann lives in", "-n", 1)
+        erased = self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in Rome.")
+        self.assertEqual(erased, clean)
+        for method in ("drop", "shift", "repair", "repair:2", "repair:50%"):
+            result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", method,
+                            "--stats")  # fmt: skip
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+            self.assertRegex(result.stderr.decode(), r"erased   5 tokens by " + method.split(":")[0])
+        # at the very end, so that no token comes after it
+        self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in", "--method", "drop")
+        self.refuses(2, "the erase left nothing", "run", "--raw", "-p", "Ann", "--erase-text", "Ann")
+        self.refuses(2, "the prompt has no", "run", "-p", self.PROMPT, "--erase-text", "Paris")
+        for method in ("steer", "bridge", "learned"):
+            self.refuses(1, method, "run", "-p", self.PROMPT, "--erase-text", "Rome", "--method", method)
+
+    def test_too_long(self) -> None:
+        self.refuses(1, "--ctx makes it larger", "run", "--ctx", 16, "-p", "word " * 100)
+
+    def test_stats(self) -> None:
+        result = rasure("run", "-p", "Hello", "-n", 3, "--stats")
+        self.assertRegex(result.stderr.decode(), r"(?s)\Aread .* tok/s\nwrote +\d+ tokens in \d+ ms")
+
+
+class Chat(Case):
+    def chat(self, *lines: str, code: int = 0) -> tuple[str, str]:
+        result = rasure("chat", "-n", 6, stdin="".join(line + "\n" for line in lines))
+        self.assertEqual(result.returncode, code, result.stderr.decode())
+        return result.stdout.decode(), result.stderr.decode()
+
+    @staticmethod
+    def spans(text: str) -> list[tuple[int, int, int, int, str]]:
+        """Number, begin, end, tokens and text of the lines of /context."""
+        found = re.findall(r"(?m)^ *(\d+) +(\d+)-(\d+) +(\d+) tokens +(.*?)$", text)
+        return [(int(n), int(b), int(e), int(t), what) for n, b, e, t, what in found]
+
+    SAID = "My name is Ann. I live in Oslo! Do you know it?"
+
+    def context_after(self, *commands: str) -> list[tuple[int, int, int, int, str]]:
+        text, _ = self.chat(self.SAID, *commands, "/context", "/quit")
+        return self.spans(text)
+
+    def test_context(self) -> None:
+        spans = self.context_after()
+        turns = [s for s in spans if s[4] in ("system", "user", "assistant")]
+        self.assertEqual([t[4] for t in turns], ["system", "user", "assistant"])
+        self.assertEqual(turns[0][1], 0)
+        for before, after in zip(turns, turns[1:]):
+            self.assertEqual(before[2], after[1], "turns lie side by side")
+        sentences = [s[4] for s in spans if turns[1][1] <= s[1] and s[2] <= turns[1][2] and s not in turns]
+        self.assertEqual(sentences, ["My name is Ann.", "I live in Oslo!", "Do you know it?"])
+        self.assertTrue(all(end - begin == tokens for _, begin, end, tokens, _ in spans))
+
+    def test_erase_moves_positions(self) -> None:
+        before = self.context_after()
+        number, begin, end, tokens, _ = next(s for s in before if s[4] == "I live in Oslo!")
+        for method in ("exact", "shift", "drop", "repair:4"):
+            after = self.context_after(f"/erase {number} {method}")
+            moved = tokens if method in ("exact", "shift") else 0
+            for n, b, e, t, what in after:
+                old = next(s for s in before if s[0] == n)
+                shift = moved if old[1] >= end else 0
+                lost = tokens if old[1] <= begin and end <= old[2] else 0
+                self.assertEqual((b, e, t), (old[1] - shift, old[2] - shift - (lost if moved else 0), old[3] - lost))
+                self.assertEqual(what, old[4])
+            self.assertEqual({s[0] for s in before} - {s[0] for s in after}, {number})
+
+    def test_erase_positions(self) -> None:
+        number, begin, end, _, _ = next(s for s in self.context_after() if s[4] == "My name is Ann.")
+        self.assertNotIn(number, [s[0] for s in self.context_after(f"/erase {begin}-{end} drop")])
+        self.assertEqual(self.context_after(f"/erase {begin}-{end}"), self.context_after(f"/erase {number}"))
+
+    def test_goes_on(self) -> None:
+        """A conversation survives an erase, a reset and wrong commands."""
+        text, said = self.chat("Hi.", "/erase 3,5 drop", "Hello again.", "/stats", "/reset", "/context", "Hi.", "/help",
+                               "/undo", "/save x", "/load x")  # fmt: skip
+        self.assertIn("next position", text)
+        self.assertIn("/erase N[,M...]", text)
+        self.assertIn("not available yet", said)
+        self.assertEqual(said.count("comes with sessions"), 2)
+
+    def test_refuses(self) -> None:
+        for command, phrase in (("/nothing", "is no command"), ("/erase", "which?"), ("/erase 99", 'no span "99"'),
+                                ("/erase 1,x", 'no span "x"'), ("/erase 9-5", "no positions"),
+                                ("/erase 1-", "no positions"), ("/erase 0-99999", "no positions"),
+                                ("/erase 1 wipe", "not one of")):  # fmt: skip
+            _, said = self.chat(command, "/quit", code=2)
+            self.assertIn(phrase, said)
+            self.assertRegex(said, r"\Arasure: [^\n]+\n\Z")
+
+    def test_full(self) -> None:
+        result = rasure("chat", "--ctx", 64, stdin="word " * 100 + "\n/quit\n")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"--ctx", result.stderr)
+
+
+class Bench(Case):
+    def test_json(self) -> None:
+        found = json.loads(self.good("bench", "--prefill", 32, "--decode", 4, "--depth", 48, "--repeat", 2, "--span", 8,
+                                     "--threads", 1, "--json"))  # fmt: skip
+        for name in ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_rss_bytes", "arena_bytes"):
+            self.assertGreater(found[name], 0, name)
+        self.assertEqual(found["threads"], 1)
+        self.assertIn(found["linear"], ("native", "xnnpack"))
+        self.assertTrue(found["isa"] and found["model"])
+        self.assertEqual(set(found["erase_ms"]), {"exact", "drop", "shift", "repair"})
+        self.assertEqual(found["erase_recomputed"], {"exact": 20, "drop": 0, "shift": 0, "repair": 3})
+
+    def test_parts(self) -> None:
+        found = json.loads(self.good("bench", "--prefill", 0, "--decode", 0, "--span", 0, "--json"))
+        self.assertIsNone(found["prefill_tok_s"])
+        self.assertEqual(found["erase_ms"], {})
+
+
+class Demo(Case):
+    def test_json(self) -> None:
+        """The story holds with the default model; the verdicts follow from the answers with any."""
+        found = json.loads(self.good("demo", "--json"))
+        self.assertGreaterEqual(found["text_tokens"], 400)
+        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair", "exact"])
+        for result in found["results"]:
+            right, wrong = found["right"] in result["answer"], found["wrong"] in result["answer"]
+            self.assertEqual(result["verdict"], "wrong" if wrong else "right" if right else "neither")
+        if "RASURE_MODEL" not in os.environ:
+            self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 4)
+
+
+class Eval(Case):
+    def cases(self, *cases: object) -> Path:
+        lines = [case if isinstance(case, str) else json.dumps(case) for case in cases]
+        return self.file("cases.jsonl", "\n".join(lines) + "\n")
+
+    def test_bad_lines(self) -> None:
+        def changed(**fields: object) -> dict[str, object]:
+            return {name: value for name, value in {**CASE, **fields}.items() if value is not Ellipsis}
+
+        wrong: list[tuple[object, str]] = [
+            ("{", "no JSON"), ("[]", "not a JSON object"), ("3", "no"), ('{"id": 1} x', "no JSON"),
+            ('{"id": 1, "id": 2}', "no JSON"),
+            (changed(id=...), '"id" is missing'), (changed(id=None), '"id"'), (changed(id=1.5), '"id"'),
+            (changed(prefix=...), '"prefix" is missing'), (changed(span=...), '"span" is missing'),
+            (changed(span=""), '"span" is empty'), (changed(suffix=7), '"suffix" is not a string'),
+            (changed(question=""), '"question" is empty'), (changed(question=...), '"question" is missing'),
+            (changed(cue=[]), '"cue" is not a string'), (changed(answers=...), '"answers" is missing'),
+            (changed(answers="Oslo"), '"answers" is not an array'), (changed(answers=[1]), '"answers" has an item'),
+            (changed(leaks=[""]), '"leaks" has an item'), (changed(leaks=...), '"leaks" is missing'),
+        ]  # fmt: skip
+        for line, phrase in wrong:
+            path = self.cases(CASE, "", line)
+            result_file = self.folder / "out.jsonl"
+            self.refuses(2, phrase, "eval", path, "--per-case", result_file)
+            self.refuses(2, f"{path}:3: ", "eval", path)
+            self.assertEqual([p.name for p in self.folder.iterdir()], ["cases.jsonl"], "nothing is left behind")
+
+        self.refuses(2, "cases.jsonl:1: no JSON", "eval", self.file("cases.jsonl", b'{"id": "\xff"}'))
+
+    def test_files(self) -> None:
+        self.refuses(2, "there are no cases in it", "eval", self.cases(""))
+        self.refuses(2, "No such file", "eval", self.folder / "missing.jsonl")
+        self.refuses(2, "No such file", "eval", self.cases(CASE), "--per-case", self.folder / "no" / "out.jsonl")
+        self.refuses(2, "cases.jsonl:1: the case needs a context of", "eval", self.cases(CASE), "--ctx", 32)
+
+    def test_refused_methods(self) -> None:
+        for method in ("learned", "steer", "bridge"):
+            self.refuses(1, method, "eval", self.cases(CASE), "--methods", f"none,{method}")
+        self.refuses(1, "adapters", "eval", self.cases(CASE), "--eraser", "x.gguf")
+
+    def test_runs(self) -> None:
+        path, rows_path = self.cases(CASE, {**CASE, "id": 2, "answers": [], "leaks": []}), self.folder / "rows.jsonl"
+        methods = ["none", "exact", "drop", "shift", "repair:15%", "repair:2", "repair"]
+        text = self.good("eval", path, "--methods", ",".join(methods), "--per-case", rows_path, "--json", "--max-tokens", 4)
+        found = [json.loads(line) for line in text.splitlines()]
+        rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
+        self.assertEqual([f["method"] for f in found], methods)
+        self.assertEqual([(r["id"], r["method"]) for r in rows], [(i, m) for i in ("one", 2) for m in methods])
+        for f in found:
+            mine = [r for r in rows if r["method"] == f["method"]]
+            self.assertEqual(f["n"], 2)
+            self.assertEqual(f["exact_match"], mine[0]["exact_match"])
+            self.assertEqual(f["leak_rate"], mine[0]["leak"])
+            self.assertAlmostEqual(f["kl_to_exact"], sum(r["kl_to_exact"] for r in mine) / 2, places=6)
+            self.assertEqual(f["agree_with_exact"], sum(r["agree_with_exact"] for r in mine) / 2)
+            self.assertGreater(f["answer_ms_p50"], 0)
+            self.assertEqual(mine[0]["leak"], "rome" in re.findall(r"\w+", mine[0]["answer"].lower()))
+            self.assertIsNone(mine[1]["exact_match"])
+            if f["method"] == "none":
+                self.assertIsNone(f["erase_ms_p50"])
+                self.assertGreater(f["kl_to_exact"], 0)
+            else:
+                self.assertLessEqual(0, f["erase_ms_p50"])
+                self.assertLessEqual(f["erase_ms_p50"], f["erase_ms_p95"])
+        exact = found[1]
+        self.assertEqual((exact["kl_to_exact"], exact["agree_with_exact"]), (0, 1))
+        self.assertEqual(len(self.good("eval", path, "--limit", 1, "--methods", "drop").splitlines()), 2)
+
+    def test_generated_cases(self) -> None:
+        """rasure_training.cases makes what eval reads, the same each time, and splits by title."""
+        subjects = ("river", "mountain", "castle", "railway", "library", "orchestra", "harbour", "museum")
+        paragraphs = [
+            {"title": f"The {subject} {i}", "text": " ".join(
+                f"The {subject} was described by visitor {i * 10 + k} as large and old." for k in range(8))}
+            for i, subject in enumerate(subjects * 20)
+        ]  # fmt: skip
+        with gzip.open(self.folder / "wiki_paragraphs.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(p) + "\n" for p in paragraphs)
+
+        def generate(task: str, *more: str) -> list[dict[str, str]]:
+            out = self.folder / f"{task}.jsonl"
+            subprocess.run(
+                [sys.executable, "-m", "rasure_training.cases", "--task", task, "--n", "6", "--tokens", "120", "--data",
+                 str(self.folder), "--out", str(out), *more],
+                cwd=REPOSITORY / "training", check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+            return [json.loads(line) for line in out.read_text().splitlines()]
+
+        for task in ("conflict", "ask", "redact", "bystander"):
+            cases = generate(task)
+            self.assertEqual(cases, generate(task))
+            self.assertNotEqual(cases, generate(task, "--seed", "2"))
+            generate(task)
+            for case in cases:
+                kept = case["prefix"] + case["suffix"]
+                for answer in case["answers"]:
+                    self.assertIn(answer, kept)
+                for leak in case["leaks"]:
+                    self.assertIn(leak, case["span"])
+                    self.assertNotIn(leak, re.findall(r"\w+", kept))
+            text = self.good("eval", self.folder / f"{task}.jsonl", "--limit", 1, "--methods", "drop", "--json",
+                             "--max-tokens", 2)  # fmt: skip
+            self.assertEqual(json.loads(text)["n"], 1)
+        sentences = [set(re.findall(r"visitor \d+", c["prefix"] + c["suffix"])) for split in ("train", "test")
+                     for c in generate("conflict", "--split", split)]  # fmt: skip
+        self.assertFalse(set().union(*sentences[:6]) & set().union(*sentences[6:]), "splits share no article")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: test_cli.py RASURE [unittest arguments]")
+    RASURE = Path(sys.argv.pop(1)).resolve()
+    unittest.main(verbosity=2)
