@@ -25,7 +25,6 @@ enum {
     DEFAULT_ALIGNMENT = 32,
     /* Our own. */
     MAX_ARRAY_DEPTH = 4,
-    SHOWN_NAME = 64, /* bytes of a name in a message */
 };
 
 static const char alignment_key[] = "general.alignment";
@@ -51,14 +50,14 @@ struct rs_gguf {
 
 /* ------------------------------------------------------------------------------------------ messages -- */
 
-/* `name` for a message: printable ASCII, cut to SHOWN_NAME bytes. */
-static const char *shown(rs_string name, char text[SHOWN_NAME + 4]) {
-    const size_t n = name.bytes < SHOWN_NAME ? name.bytes : SHOWN_NAME;
+const char *rs_shown(rs_string string, char text[RS_SHOWN_BYTES]) {
+    const size_t room = RS_SHOWN_BYTES - sizeof "...";
+    const size_t n = string.bytes < room ? string.bytes : room;
     for (size_t i = 0; i < n; i++) {
-        text[i] = name.data[i];
-        if (text[i] < ' ' || text[i] > '~') text[i] = '?';
+        const char c = string.data[i];
+        text[i] = c >= ' ' && c <= '~' ? c : '?';
     }
-    strcpy(text + n, name.bytes > n ? "..." : "");
+    strcpy(text + n, string.bytes > n ? "..." : "");
     return text;
 }
 
@@ -79,12 +78,12 @@ static rs_status fail_at(rs_error *error, rs_status status, const char *what, rs
 
 static rs_status fail_at(rs_error *error, rs_status status, const char *what, rs_string name,
                          const char *format, ...) {
-    char sentence[sizeof error->message], name_text[SHOWN_NAME + 4];
+    char sentence[sizeof error->message], name_text[RS_SHOWN_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    return rs_fail(error, status, "%s %s: %s", what, shown(name, name_text), sentence);
+    return rs_fail(error, status, "%s %s: %s", what, rs_shown(name, name_text), sentence);
 }
 
 static const char *const value_type_names[] = {
@@ -332,13 +331,13 @@ static rs_status place_tensors(rs_gguf *g, const unsigned char *file, size_t fil
 }
 
 static rs_status index_tensors(rs_gguf *g, rs_error *error) {
-    char text[SHOWN_NAME + 4];
+    char text[RS_SHOWN_BYTES];
     qsort(g->by_name, g->n_tensors, sizeof *g->by_name, compare_places);
     for (size_t i = 1; i < g->n_tensors; i++) {
         const rs_tensor *a = g->by_name[i - 1], *b = g->by_name[i];
         if ((const char *)b->data < (const char *)a->data + a->bytes)
             return fail_at(error, RS_BAD_FILE, "tensor", b->name, "its data overlap those of %s",
-                           shown(a->name, text));
+                           rs_shown(a->name, text));
     }
     qsort(g->by_name, g->n_tensors, sizeof *g->by_name, compare_names);
     for (size_t i = 1; i < g->n_tensors; i++)

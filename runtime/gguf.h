@@ -90,6 +90,11 @@ float rs_gguf_array_f32(const rs_gguf_array *array, uint64_t index);
 /* Takes the next string off a string array (count goes down by one); count MUST be above 0. */
 rs_string rs_gguf_array_next_string(rs_gguf_array *array);
 
+/* A string of a file for a message, in `text`: anything but printable ASCII becomes '?', and its end "..."
+ * when it is long. Returns `text`. */
+enum { RS_SHOWN_BYTES = 68 };
+const char *rs_shown(rs_string string, char text[RS_SHOWN_BYTES]);
+
 static inline bool rs_string_is(rs_string s, const char *literal) {
     return s.bytes == __builtin_strlen(literal) && __builtin_memcmp(s.data, literal, s.bytes) == 0;
 }

@@ -55,9 +55,10 @@ static rs_status read_arch(loader *l) {
         l->model->shape.arch = (rs_arch)a;
         return RS_OK;
     }
+    char text[RS_SHOWN_BYTES];
     return rs_fail(l->error, RS_UNSUPPORTED,
-                   "general.architecture: %.*s is not one of llama, qwen2, qwen3, gemma3",
-                   (int)(name.bytes < 64 ? name.bytes : 64), name.data);
+                   "general.architecture: %s is not one of llama, qwen2, qwen3, gemma3",
+                   rs_shown(name, text));
 }
 
 /* A required integer within [low, high] that is a multiple of `unit`. */
@@ -262,8 +263,9 @@ static rs_status scale_rope(loader *l, float *freq) {
         RS_TRY(read_positive(l, "rope.scaling.factor", &factor));
         for (uint32_t i = 0; i < half; i++) freq[i] /= factor;
     } else if (!rs_string_is(type, "none") && !rs_string_is(type, "llama3")) {
-        return rs_fail(l->error, RS_UNSUPPORTED, "%s: %.*s is not one of none, linear, llama3",
-                       arch_key(l, "rope.scaling.type"), (int)(type.bytes < 64 ? type.bytes : 64), type.data);
+        char text[RS_SHOWN_BYTES];
+        return rs_fail(l->error, RS_UNSUPPORTED, "%s: %s is not one of none, linear, llama3",
+                       arch_key(l, "rope.scaling.type"), rs_shown(type, text));
     }
     if (rs_gguf_find_tensor(gguf, "rope_freqs.weight") == NULL) {
         if (!rs_string_is(type, "llama3")) return RS_OK;

@@ -5,21 +5,26 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat << 'END'
-Usage: scripts/test.sh [--offline] [--quick]
+Usage: scripts/test.sh [--offline] [--quick] [--with-gemma]
 
 Runs scripts/setup.sh, checks the format of the C files (where clang-format is installed), builds a
 Release tree (build/release) and one with AddressSanitizer and UndefinedBehaviorSanitizer (build/asan),
 and runs every test in both. Tests print measured figures on lines that start with '# figure:'.
 
-  --offline  use no network
-  --quick    Release tree only
+  --offline     use no network
+  --quick       Release tree only
+  --with-gemma  fetch Gemma 3 270M too (253 MB, Gemma terms) and run the tests that need it
 END
 }
 
 setup=() trees=(release asan)
 for argument; do
     case $argument in
-        --offline) setup=(--offline) ;;
+        --offline) setup+=(--offline) ;;
+        --with-gemma)
+            setup+=(--with-gemma)
+            export RASURE_GEMMA=$cache/models/gemma-3-270m-Q4_K_M.gguf
+            ;;
         --quick) trees=(release) ;;
         -h | --help) usage && exit ;;
         *) die "unknown argument '$argument'; see --help" ;;

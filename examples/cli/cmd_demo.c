@@ -49,10 +49,10 @@ typedef struct way {
 
 enum { N_WAYS = 4 };
 static const way ways[N_WAYS] = {
-    {RS_ERASE_DROP, "Its own keys and values are gone. Later tokens still carry what they absorbed from it."},
+    {RS_ERASE_DROP, "The sentence's rows are gone from the cache; later tokens still carry what they absorbed from it."},
     {RS_ERASE_SHIFT, "As drop, and later tokens move up to close the gap: what other runtimes do."},
-    {RS_ERASE_REPAIR, "As drop, and the tokens right after it were read again without it."},
-    {RS_ERASE_EXACT, "Everything after it was read again: as if it had never been there."},
+    {RS_ERASE_REPAIR, "As drop, and the tokens right after the gap are read again without the sentence."},
+    {RS_ERASE_EXACT, "All that comes after is read again: as if the sentence had never been there."},
 };
 
 /* What came of one question. */
@@ -202,12 +202,13 @@ static void show_way(const way *w, const result *r) {
 
 static void show_table(const demo *d) {
     title("\n4. What it took, and what is promised\n");
-    printf("  %-10s %10s %12s  %-8s\n", "", "ms", "recomputed", "answer");
-    printf("  %-10s %10.2f %12zu  %-8s Reading everything again, for comparison.\n", "(read)", d->before.read_ms,
-           d->text.count, d->before.verdict);
+    printf("  %-10s %10s %12s  %s\n", "", "ms", "recomputed", "answer");
+    printf("  %-10s %10.2f %12zu  %s\n", "reading", d->before.read_ms, d->text.count, d->before.verdict);
     for (size_t i = 0; i < N_WAYS; i++)
-        printf("  %-10s %10.2f %12u  %-8s %s\n", rs_erase_method_name(ways[i].method), d->after[i].erased.ms,
-               d->after[i].erased.n_recomputed, d->after[i].verdict, ways[i].promise);
+        printf("  %-10s %10.2f %12u  %s\n", rs_erase_method_name(ways[i].method), d->after[i].erased.ms,
+               d->after[i].erased.n_recomputed, d->after[i].verdict);
+    putchar('\n');
+    for (size_t i = 0; i < N_WAYS; i++) printf("  %-10s %s\n", rs_erase_method_name(ways[i].method), ways[i].promise);
     puts("\n  Whatever the method, the sentence's tokens and their own keys and values are overwritten in memory.");
 }
 

@@ -62,11 +62,6 @@ rs_status rs_spm_encode(const rs_spm *spm, rs_encoding *encoding, const char *te
 
 /* ------------------------------------------------------------------------------------------- messages -- */
 
-enum { RS_SHOWN_BYTES = 36 };
-
-/* `string` for a message: printable ASCII, cut short if need be. */
-const char *rs_shown(rs_string string, char text[RS_SHOWN_BYTES]);
-
 /* The failure of a text that needs a byte for which there is no token. */
 rs_status rs_no_token_for_byte(unsigned char byte, rs_error *error);
 

@@ -22,17 +22,6 @@ struct rs_tokenizer {
     unsigned n_ends;
 };
 
-const char *rs_shown(rs_string string, char text[RS_SHOWN_BYTES]) {
-    const size_t room = RS_SHOWN_BYTES - sizeof "...";
-    const size_t n = string.bytes < room ? string.bytes : room;
-    for (size_t i = 0; i < n; i++) {
-        const char c = string.data[i];
-        text[i] = c >= ' ' && c <= '~' ? c : '?';
-    }
-    strcpy(text + n, string.bytes > n ? "..." : "");
-    return text;
-}
-
 rs_status rs_no_token_for_byte(unsigned char byte, rs_error *error) {
     return rs_fail(error, RS_UNSUPPORTED, "the model's vocabulary has no token for byte 0x%02X of the text",
                    byte);

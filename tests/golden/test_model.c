@@ -293,6 +293,36 @@ static void test_perplexity(void **state) {
     rs_golden_close(&golden);
 }
 
+/* A real file of another architecture, vocabulary and set of tensor types, when RASURE_GEMMA names Gemma 3
+ * 270M. */
+static bool append_text(void *user, const char *text, size_t bytes) {
+    return strncat(user, text, bytes) != NULL;
+}
+
+static void test_gemma_answers(void **state) {
+    (void)state;
+    static const char question[] = "Question: What is the capital of France?\nAnswer:";
+    const char *path = getenv("RASURE_GEMMA");
+    if (path == NULL) skip();
+    rs_model *model = rs_test_load(path, RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
+    rs_context *context = rs_test_context(model, 64, 16);
+    int32_t tokens[32];
+    size_t count;
+    char answer[256] = "";
+    rs_generate_params params = rs_generate_default_params();
+    params.max_tokens = 4;
+    params.on_text = append_text;
+    params.user = answer;
+    assert_int_equal(
+        rs_tokenize(model, question, strlen(question), RS_TOKENIZE_BOS, tokens, 32, &count, NULL), RS_OK);
+    rs_test_ok(context, rs_decode(context, tokens, count));
+    rs_test_ok(context, rs_generate(context, &params, NULL));
+    printf("# figure: Gemma 3 270M: \"%s\" ->%s\n", "What is the capital of France?", answer);
+    assert_non_null(strstr(answer, "Paris"));
+    rs_test_free(context);
+    rs_model_free(model);
+}
+
 int main(void) {
     static tiny llama = {"tiny-llama", 0.05, 0.01}, linear = {"tiny-llama-linear", 0.03, 0.005},
                 qwen2 = {"tiny-qwen2", 0.05, 0.01}, qwen3 = {"tiny-qwen3", 0.06, 0.015},
@@ -307,6 +337,7 @@ int main(void) {
         {"tiny qwen2", test_tiny, NULL, NULL, &qwen2},
         {"tiny qwen3", test_tiny, NULL, NULL, &qwen3},
         {"tiny gemma3", test_tiny, NULL, NULL, &gemma3},
+        cmocka_unit_test(test_gemma_answers),
         {"default model, native", test_default_model, NULL, NULL, &native},
         {"default model, native, perplexity", test_perplexity, NULL, NULL, &native},
 #if RASURE_HAVE_XNNPACK

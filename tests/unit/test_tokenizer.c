@@ -618,7 +618,9 @@ static void refuses_hostile_bpe(void **state) {
     HOSTILE(w->model = NULL, RS_BAD_FILE, "tokenizer.ggml.model");
     HOSTILE(w->model = "bert\x1b[31m", RS_UNSUPPORTED, "'bert?[31m'");
     HOSTILE(w->pre = "default", RS_UNSUPPORTED, "llama-bpe");
-    HOSTILE(w->pre = "a name that goes on and on and on and on and on", RS_UNSUPPORTED, "...'");
+    HOSTILE(w->pre = "a name that goes on and on and on and on and on and on and on and on and on and on and "
+                     "on and on and on and on",
+            RS_UNSUPPORTED, "...'");
     HOSTILE(w->n_rows++, RS_BAD_FILE, "269 tokens for 270 rows");
     HOSTILE((w->n = 0, w->n_rows = 0), RS_BAD_FILE, "0 tokens");
     HOSTILE(w->n_kinds--, RS_BAD_FILE, "268 types for 269 tokens");
