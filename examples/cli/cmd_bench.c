@@ -16,7 +16,8 @@
 #include "terminal.h"
 
 enum { N_METHODS = 4, MAX_REPEAT = 100, ERASE_CONTEXT = 512 };
-static const rs_erase_method methods[N_METHODS] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_SHIFT, RS_ERASE_REPAIR};
+static const rs_erase_method methods[N_METHODS] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_SHIFT,
+                                                   RS_ERASE_REPAIR};
 
 typedef struct series {
     double values[MAX_REPEAT];
@@ -58,7 +59,8 @@ static rs_status start_at(bench *b, uint32_t depth) {
     return depth > 0 ? rs_decode(b->engine.context, b->tokens.ids, depth) : RS_OK;
 }
 
-/* Reads `count` tokens behind the first `depth`, all at once or one by one, and takes down how long it took. */
+/* Reads `count` tokens behind the first `depth`, all at once or one by one, and takes down how long it took.
+ */
 static rs_status time_reading(bench *b, uint32_t count, bool one_by_one, series *ms) {
     if (count == 0) return RS_OK;
     const int32_t *ids = b->tokens.ids + b->depth;
@@ -92,8 +94,10 @@ static rs_status time_erase(bench *b, size_t m) {
 
 static cli_exit measure(bench *b) {
     rs_status status = start_at(b, b->prefill > 64 ? 64 : b->prefill); /* the warm-up */
-    for (uint32_t i = 0; i < 4 && status == RS_OK; i++) status = rs_decode(b->engine.context, b->tokens.ids, 1);
-    b->steps = (uint64_t)b->repeat * (uint64_t)((b->prefill > 0) + (b->decode > 0) + (b->span > 0 ? N_METHODS : 0));
+    for (uint32_t i = 0; i < 4 && status == RS_OK; i++)
+        status = rs_decode(b->engine.context, b->tokens.ids, 1);
+    b->steps =
+        (uint64_t)b->repeat * (uint64_t)((b->prefill > 0) + (b->decode > 0) + (b->span > 0 ? N_METHODS : 0));
     cli_progress_begin(&b->progress, "measuring", "steps");
     for (uint32_t r = 0; r < b->repeat && status == RS_OK; r++) {
         status = time_reading(b, b->prefill, false, &b->prefill_ms);
@@ -165,14 +169,15 @@ static void print_rate(const char *what, uint32_t tokens, uint32_t depth, series
     if (s->n == 0) return;
     const double middle = median(s);
     printf("%-10s %9.1f tok/s   (%.1f to %.1f)   %u tokens behind %u\n", what, rate(tokens, middle),
-           rate(tokens, cli_percentile(s->values, s->n, 1.0)), rate(tokens, cli_percentile(s->values, s->n, 0.0)),
-           tokens, depth);
+           rate(tokens, cli_percentile(s->values, s->n, 1.0)),
+           rate(tokens, cli_percentile(s->values, s->n, 0.0)), tokens, depth);
 }
 
 static void print_table(bench *b, const rs_context_info *context) {
     const rs_model_info *info = &b->engine.info;
-    printf("%s, %s, %s linear layers, %u thread%s, median of %u\n\n", b->engine.setup->model, rs_isa_name(info->isa),
-           cli_linear_name(info->linear), info->threads, info->threads == 1 ? "" : "s", b->repeat);
+    printf("%s, %s, %s linear layers, %u thread%s, median of %u\n\n", b->engine.setup->model,
+           rs_isa_name(info->isa), cli_linear_name(info->linear), info->threads,
+           info->threads == 1 ? "" : "s", b->repeat);
     print_rate("prefill", b->prefill, b->depth, &b->prefill_ms);
     print_rate("decode", b->decode, b->depth, &b->decode_ms);
     for (size_t m = 0; m < N_METHODS && b->span > 0; m++)
@@ -193,22 +198,29 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     bench b = {.prefill = 512, .decode = 64, .repeat = 3, .span = 32};
     bool json = false;
     const cli_option options[] = {
-        {0, "prefill", "N", "tokens to read (default 512; 0: leave it out)", .u32 = &b.prefill, .max = 262144},
+        {0, "prefill", "N", "tokens to read (default 512; 0: leave it out)", .u32 = &b.prefill,
+         .max = 262144},
         {0, "decode", "N", "tokens to write (default 64; 0: leave it out)", .u32 = &b.decode, .max = 262144},
         {0, "depth", "N", "tokens already in the context (default 0)", .u32 = &b.depth, .max = 262144},
-        {0, "repeat", "N", "repetitions, 1 to 100 (default 3)", .u32 = &b.repeat, .min = 1, .max = MAX_REPEAT},
-        {0, "span", "N", "tokens to erase from the middle of the depth, or of 512 tokens without --depth\n"
-         "(default 32; 0: leave it out)", .u32 = &b.span, .max = 262144},
+        {0, "repeat", "N", "repetitions, 1 to 100 (default 3)", .u32 = &b.repeat, .min = 1,
+         .max = MAX_REPEAT},
+        {0, "span", "N",
+         "tokens to erase from the middle of the depth, or of 512 tokens without --depth\n"
+         "(default 32; 0: leave it out)",
+         .u32 = &b.span, .max = 262144},
         {0, "json", NULL, "one JSON object", .flag = &json},
     };
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code))
+        return code;
     if (first < argc) return cli_unexpected(command, argv[first]);
     if (b.span >= erase_context(&b))
-        return cli_fail(CLI_USAGE, "bench: --span %u: the context has %u tokens only", b.span, erase_context(&b));
-    const uint32_t reading = b.depth + larger(b.prefill, b.decode), erasing = b.span > 0 ? erase_context(&b) : 0;
+        return cli_fail(CLI_USAGE, "bench: --span %u: the context has %u tokens only", b.span,
+                        erase_context(&b));
+    const uint32_t reading = b.depth + larger(b.prefill, b.decode),
+                   erasing = b.span > 0 ? erase_context(&b) : 0;
     const uint32_t needed = larger(larger(reading, erasing), 68);
     if (setup.ctx > 0 && setup.ctx < needed)
         return cli_fail(CLI_USAGE, "bench: --ctx %u: this needs %u tokens", setup.ctx, needed);

@@ -99,7 +99,8 @@ static size_t sentence_end(const char *text, size_t bytes, size_t begin) {
 
 /* Adds a turn that holds the tokens [begin, end) of the cache, and the sentences of its text, which is the
  * tokens [text_begin, text_end). */
-static cli_exit add_turn(chat *c, rs_role role, size_t begin, size_t text_begin, size_t text_end, size_t end) {
+static cli_exit add_turn(chat *c, rs_role role, size_t begin, size_t text_begin, size_t text_end,
+                         size_t end) {
     view v;
     cli_text text = {0};
     cli_exit code = view_open(c, &v);
@@ -120,13 +121,13 @@ static cli_exit add_turn(chat *c, rs_role role, size_t begin, size_t text_begin,
     return code;
 }
 
-/* Takes the tokens [begin, end) out of the list. */
-static void remove_tokens(chat *c, size_t begin, size_t end) {
+/* Takes one token of the cache out of the list. */
+static void remove_token(chat *c, size_t index) {
     size_t kept = 0;
     for (size_t i = 0; i < c->n_spans; i++) {
         span s = c->spans[i];
-        size_t *const ends[2] = {&s.begin, &s.end};
-        for (int k = 0; k < 2; k++) *ends[k] = *ends[k] >= end ? *ends[k] - (end - begin) : *ends[k] > begin ? begin : *ends[k];
+        if (s.begin > index) s.begin--;
+        if (s.end > index) s.end--;
         if (s.begin < s.end) c->spans[kept++] = s;
     }
     c->n_spans = kept;
@@ -151,7 +152,8 @@ static cli_exit begin(chat *c) {
     size_t text_begin, text_end;
     cli_exit code = cli_add_opening(&c->engine, &head, c->system, &c->lead, &text_begin, &text_end);
     if (code == CLI_OK) code = cli_read(&c->engine, head.ids, head.count);
-    if (code == CLI_OK && head.count > 0) code = add_turn(c, RS_ROLE_SYSTEM, 0, text_begin, text_end, head.count);
+    if (code == CLI_OK && head.count > 0)
+        code = add_turn(c, RS_ROLE_SYSTEM, 0, text_begin, text_end, head.count);
     cli_tokens_free(&head);
     return code;
 }
@@ -199,7 +201,8 @@ static cli_exit say(chat *c, const char *text, size_t bytes) {
     const size_t end = cache_count(c);
     const cli_exit listed = add_turn(c, RS_ROLE_ASSISTANT, user_end, answer_begin, end, end);
     c->answer_open = true;
-    if (report.reason == RS_STOP_FULL) cli_fail(CLI_FAILED, "the context is full; /erase something, or /reset");
+    if (report.reason == RS_STOP_FULL)
+        cli_fail(CLI_FAILED, "the context is full; /erase something, or /reset");
     return code != CLI_OK ? code : listed;
 }
 
@@ -241,7 +244,7 @@ static cli_exit show_context(chat *c) {
     return code;
 }
 
-/* Marks the tokens of "BEGIN-END" (positions) or "N,M" (spans) and counts them. */
+/* Marks the tokens of "BEGIN-END" (positions) or "N,M" (spans). */
 static cli_exit mark(const chat *c, const view *v, const char *text, size_t bytes, bool *marked) {
     char what[256] = "";
     if (bytes < sizeof what) memcpy(what, text, bytes);
@@ -251,8 +254,8 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
         uint64_t from, to;
         if (!cli_parse_u64(what, &from) || !cli_parse_u64(dash + 1, &to) || from >= to || v->count == 0 ||
             to > (uint64_t)v->positions[v->count - 1] + 1)
-            return cli_fail(CLI_USAGE, "/erase: \"%.*s\" are no positions of this context; see /context", (int)bytes,
-                            text);
+            return cli_fail(CLI_USAGE, "/erase: \"%.*s\" are no positions of this context; see /context",
+                            (int)bytes, text);
         for (size_t i = 0; i < v->count; i++)
             marked[i] = (uint64_t)v->positions[i] >= from && (uint64_t)v->positions[i] < to;
         return CLI_OK;
@@ -267,7 +270,8 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
         if (cli_parse_u64(number, &wanted))
             for (size_t i = 0; i < c->n_spans; i++)
                 if (c->spans[i].number == wanted) found = &c->spans[i];
-        if (found == NULL) return cli_fail(CLI_USAGE, "/erase: there is no span \"%s\"; see /context", number);
+        if (found == NULL)
+            return cli_fail(CLI_USAGE, "/erase: there is no span \"%s\"; see /context", number);
         for (size_t i = found->begin; i < found->end; i++) marked[i] = true;
     } while (rest != NULL);
     return CLI_OK;
@@ -277,8 +281,10 @@ static cli_exit erase(chat *c, const char *arguments) {
     const size_t what = strcspn(arguments, " ");
     const char *name = arguments + what + strspn(arguments + what, " ");
     cli_method method = c->method;
-    if (what == 0) return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
-    if (*name != '\0' && !cli_parse_method(name, strlen(name), &method)) return cli_bad_method(name, strlen(name));
+    if (what == 0)
+        return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
+    if (*name != '\0' && !cli_parse_method(name, strlen(name), &method))
+        return cli_bad_method(name, strlen(name));
 
     view v;
     cli_exit code = view_open(c, &v);
@@ -299,7 +305,7 @@ static cli_exit erase(chat *c, const char *arguments) {
     }
     if (code == CLI_OK) {
         for (size_t i = v.count; i-- > 0;)
-            if (marked[i]) remove_tokens(c, i, i + 1);
+            if (marked[i]) remove_token(c, i);
         if (open_turn(c) == NULL) c->answer_open = false;
         cli_print_erase(stdout, &c->erased);
     }
@@ -312,7 +318,8 @@ static cli_exit erase(chat *c, const char *arguments) {
 static void show_stats(const chat *c) {
     rs_context_info info;
     rs_context_get_info(c->engine.context, &info);
-    printf("context  %u of %u tokens, next position %d\n", info.n_tokens, info.n_ctx, (int)info.next_position);
+    printf("context  %u of %u tokens, next position %d\n", info.n_tokens, info.n_ctx,
+           (int)info.next_position);
     printf("memory   %.1f MB in all, %.1f of %.1f MB of KV pages in use\n", (double)info.arena_bytes / 1e6,
            (double)info.kv_bytes / 1e6, (double)info.kv_capacity / 1e6);
     printf("read     %llu tokens in %.0f ms\n", (unsigned long long)c->n_read, c->read_ms);
@@ -338,7 +345,9 @@ static cli_exit command_line(chat *c, const char *line) {
         rs_context_reset(c->engine.context);
         return begin(c);
     } else if (strcmp(name, "/quit") == 0) c->done = true;
-    else return cli_fail(CLI_USAGE, "\"%.*s\" is no command; /help lists them", (int)(length < 40 ? length : 40), line);
+    else
+        return cli_fail(CLI_USAGE, "\"%.*s\" is no command; /help lists them",
+                        (int)(length < 40 ? length : 40), line);
     return CLI_OK;
 }
 
@@ -356,7 +365,7 @@ static cli_exit converse(chat *c) {
         const ssize_t got = getline(&line, &capacity, stdin);
         if (got < 0) break;
         size_t bytes = (size_t)got;
-        while (bytes > 0 && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r')) line[--bytes] = '\0';
+        while (bytes > 0 && strchr(" \t\r\n", line[bytes - 1]) != NULL) line[--bytes] = '\0';
         if (bytes == 0) continue;
         const cli_exit code = line[0] == '/' ? command_line(c, line) : say(c, line, bytes);
         if (code > worst && !person) worst = code;
@@ -374,7 +383,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     const cli_option own[N_OWN] = {
         {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
          .string = &c.system},
-        {0, "method", "METHOD", "how /erase erases when it names no method (default exact)", .string = &method},
+        {0, "method", "METHOD", "how /erase erases when it names no method (default exact)",
+         .string = &method},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
     memcpy(options, own, sizeof own);
@@ -383,7 +393,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code))
+        return code;
     if (first < argc) return cli_unexpected(command, argv[first]);
     if (!cli_parse_method(method, strlen(method), &c.method)) return cli_bad_method(method, strlen(method));
     code = cli_answer_check(&c.answer);
@@ -404,7 +415,8 @@ const cli_command cli_command_chat = {
     "chat",
     "a conversation in which anything can be erased",
     "[options]",
-    "Reads lines from stdin and answers each; works at a terminal and in a pipe. The conversation lives in the\n"
+    "Reads lines from stdin and answers each; works at a terminal and in a pipe. The conversation lives in "
+    "the\n"
     "KV cache alone. /context lists what is in it, /erase takes parts of it back, /help lists the rest.\n"
     "Ctrl-C stops an answer.",
     run,

@@ -1,7 +1,7 @@
 /*
- * rasure demo: the first thing a new user sees. The model reads a page of notes in which one sentence is wrong,
- * answers from it, has that sentence erased from its KV cache in each of the ways there are, and answers
- * again. Every figure comes from the run, and so does the verdict on every answer.
+ * rasure demo: the first thing a new user sees. The model reads a page of notes in which one sentence is
+ * wrong, answers from it, has that sentence erased from its KV cache in each of the ways there are, and
+ * answers again. Every figure comes from the run, and so does the verdict on every answer.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,19 +14,25 @@ static const char instruction[] = "Read the following text and answer the questi
 
 static const char text_before[] =
     "Notes for the visit to the river station, second week of May.\n\n"
-    "The station stands on the east bank, an hour by bus from the nearest town. It was built in 1962 to watch "
+    "The station stands on the east bank, an hour by bus from the nearest town. It was built in 1962 to "
+    "watch "
     "the water level, and the old brass gauge is still read twice a day, although a small radio has done the "
     "same work since the spring of 2009. The house has four rooms, a kitchen with a gas stove and a workshop "
-    "that smells of oil. The path from the bus stop is steep and turns to mud after rain, so boots are a good "
+    "that smells of oil. The path from the bus stop is steep and turns to mud after rain, so boots are a "
+    "good "
     "idea.\n\n"
-    "The team is small. Anton Weiss repairs the boats and keeps the workshop in order. Maria Keller counts the "
-    "birds; she has done so for eleven years and knows every reed bed by name. Maria Keller lives in Vienna. Tom "
+    "The team is small. Anton Weiss repairs the boats and keeps the workshop in order. Maria Keller counts "
+    "the "
+    "birds; she has done so for eleven years and knows every reed bed by name. Maria Keller lives in Vienna. "
+    "Tom "
     "Brandt, the youngest, looks after the computers and cooks on Fridays. They share one car, an old green "
     "van with a loud heater.\n\n"
-    "On Monday we take samples at the upper bridge, where the water is fast and cold. On Tuesday we row to the "
+    "On Monday we take samples at the upper bridge, where the water is fast and cold. On Tuesday we row to "
+    "the "
     "islands and look for nests. The herons came early this year, and two pairs of storks have built on the "
     "chimney of the old mill. Nobody should walk on the sandbank before the tenth of June, because the terns "
-    "breed there. Please write every count into the blue book at once, with the hour and the weather, and not "
+    "breed there. Please write every count into the blue book at once, with the hour and the weather, and "
+    "not "
     "from memory in the evening.\n\n"
     "Some addresses for later, copied from the old list.";
 static const char text_wrong[] = " Maria Keller lives in Lisbon.";
@@ -34,7 +40,8 @@ static const char text_after[] =
     " The grocer in the village is open until noon and sells bread, batteries and maps. The doctor comes on "
     "Wednesdays. The ferry runs from six in the morning to nine in the evening, and the ferryman likes to be "
     "paid in coins.\n\n"
-    "In the last night there will be a fire on the beach if the wind allows it. Bring warm clothes, a lamp and "
+    "In the last night there will be a fire on the beach if the wind allows it. Bring warm clothes, a lamp "
+    "and "
     "something to read. The generator stops at ten. If the radio is silent for more than an hour, call the "
     "harbour office and ask for the engineer.";
 static const char question[] = "In which city does Maria Keller live?";
@@ -49,7 +56,8 @@ typedef struct way {
 
 enum { N_WAYS = 4 };
 static const way ways[N_WAYS] = {
-    {RS_ERASE_DROP, "The sentence's rows are gone from the cache; later tokens still carry what they absorbed from it."},
+    {RS_ERASE_DROP,
+     "The sentence's rows are gone from the cache; later tokens still carry what they absorbed from it."},
     {RS_ERASE_SHIFT, "As drop, and later tokens move up to close the gap: what other runtimes do."},
     {RS_ERASE_REPAIR, "As drop, and the tokens right after the gap are read again without the sentence."},
     {RS_ERASE_EXACT, "All that comes after is read again: as if the sentence had never been there."},
@@ -155,7 +163,8 @@ static void print_notes(void) {
             const size_t gap = strspn(at, " \n"), word = strcspn(at + gap, " \n");
             const bool paragraph = memchr(at, '\n', gap) != NULL;
             const bool wraps = column + 1 + word > COLUMNS;
-            if (column == 0 || paragraph || wraps) fputs(column == 0 ? "  " : paragraph ? "\n\n  " : "\n  ", stdout);
+            if (column == 0 || paragraph || wraps)
+                fputs(column == 0 ? "  " : paragraph ? "\n\n  " : "\n  ", stdout);
             else if (gap > 0) putchar(' ');
             column = (column == 0 || paragraph || wraps ? 2 : column + (gap > 0)) + word;
             if (!begun) fputs(pieces[p].begin, stdout);
@@ -179,13 +188,18 @@ static void title(const char *text) {
     printf("%s%s%s\n", cli_style_of(stdout, CLI_BOLD), text, cli_style_of(stdout, CLI_PLAIN));
 }
 
-static void show_reading(const demo *d) {
-    const rs_model_info *info = &d->engine.info;
+static void show_notes(void) {
     title("1. The model reads a page of notes. One sentence in it is wrong.\n");
     print_notes();
-    printf("  %zu tokens read in %.0f ms, %.0f tok/s (%s, %s, %s linear layers, %u thread%s)\n\n", d->text.count,
-           d->before.read_ms, (double)d->text.count * 1000.0 / d->before.read_ms, info->name, rs_isa_name(info->isa),
-           cli_linear_name(info->linear), info->threads, info->threads == 1 ? "" : "s");
+    fflush(stdout);
+}
+
+static void show_answer_before(const demo *d) {
+    const rs_model_info *info = &d->engine.info;
+    printf("  %zu tokens read in %.0f ms, %.0f tok/s (%s, %s, %s linear layers, %u thread%s)\n\n",
+           d->text.count, d->before.read_ms, (double)d->text.count * 1000.0 / d->before.read_ms, info->name,
+           rs_isa_name(info->isa), cli_linear_name(info->linear), info->threads,
+           info->threads == 1 ? "" : "s");
     printf("%s2. \"%s\"%s\n\n", cli_style_of(stdout, CLI_BOLD), question, cli_style_of(stdout, CLI_PLAIN));
     print_answer(&d->before);
     title("\n3. The wrong sentence is erased from the KV cache, and the same question is asked again.\n");
@@ -208,8 +222,10 @@ static void show_table(const demo *d) {
         printf("  %-10s %10.2f %12u  %s\n", rs_erase_method_name(ways[i].method), d->after[i].erased.ms,
                d->after[i].erased.n_recomputed, d->after[i].verdict);
     putchar('\n');
-    for (size_t i = 0; i < N_WAYS; i++) printf("  %-10s %s\n", rs_erase_method_name(ways[i].method), ways[i].promise);
-    puts("\n  Whatever the method, the sentence's tokens and their own keys and values are overwritten in memory.");
+    for (size_t i = 0; i < N_WAYS; i++)
+        printf("  %-10s %s\n", rs_erase_method_name(ways[i].method), ways[i].promise);
+    puts("\n  Whatever the method, the sentence's tokens and their own keys and values are overwritten in "
+         "memory.");
 }
 
 static json_t *result_json(const char *method, const result *r) {
@@ -245,8 +261,9 @@ static void print_json(const demo *d) {
 }
 
 static cli_exit show(demo *d) {
+    if (!d->json) show_notes();
     cli_exit code = ask(d, NULL, &d->before);
-    if (code == CLI_OK && !d->json) show_reading(d);
+    if (code == CLI_OK && !d->json) show_answer_before(d);
     for (size_t i = 0; i < N_WAYS && code == CLI_OK; i++) {
         code = ask(d, &ways[i].method, &d->after[i]);
         if (code == CLI_OK && !d->json) show_way(&ways[i], &d->after[i]);
@@ -266,7 +283,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
 
     code = cli_open_model(&d.engine, &setup);
     if (code == CLI_OK) code = build(&d);
-    if (code == CLI_OK) code = cli_open_context(&d.engine, (uint32_t)(d.text.count + d.ask.count) + MAX_ANSWER);
+    if (code == CLI_OK)
+        code = cli_open_context(&d.engine, (uint32_t)(d.text.count + d.ask.count) + MAX_ANSWER);
     if (code == CLI_OK) code = show(&d);
     cli_text_free(&d.before.answer);
     for (size_t i = 0; i < N_WAYS; i++) cli_text_free(&d.after[i].answer);
@@ -280,8 +298,11 @@ const cli_command cli_command_demo = {
     "demo",
     "see a model read, answer, forget a sentence, and answer again",
     "[options]",
-    "Lets the model read a page of notes in which one sentence is wrong, asks about it, and erases that sentence\n"
-    "from the KV cache in each of the ways that rasure has, each on a fresh reading of the same page. Times and\n"
-    "answers come from the run; an answer is called right only if it names the right place and not the wrong one.",
+    "Lets the model read a page of notes in which one sentence is wrong, asks about it, and erases that "
+    "sentence\n"
+    "from the KV cache in each of the ways that rasure has, each on a fresh reading of the same page. Times "
+    "and\n"
+    "answers come from the run; an answer is called right only if it names the right place and not the wrong "
+    "one.",
     run,
 };

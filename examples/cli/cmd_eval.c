@@ -103,7 +103,8 @@ static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_
     if (is_exact) rs_context_reset(context);
     rs_status status = rs_truncate(context, (int32_t)kept);
     if (status == RS_OK) status = rs_decode(context, c->context.ids + kept, c->context.count - kept);
-    if (status == RS_OK && !col->none) status = rs_erase(context, &c->span, 1, &col->method.params, &o->erased);
+    if (status == RS_OK && !col->none)
+        status = rs_erase(context, &c->span, 1, &col->method.params, &o->erased);
     o->erase_ms = o->erased.ms;
 
     const double started = cli_now_ms();
@@ -134,7 +135,8 @@ static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_
 
 /* ------------------------------------------------------------------------------------------ scoring -- */
 
-static bool any(const json_t *list, const cli_text *answer, bool (*holds)(const cli_text *, const cli_text *)) {
+static bool any(const json_t *list, const cli_text *answer,
+                bool (*holds)(const cli_text *, const cli_text *)) {
     bool found = false;
     for (size_t i = 0; i < json_array_size(list) && !found; i++) {
         const json_t *item = json_array_get(list, i);
@@ -171,7 +173,8 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     json_object_set(row, "id", json_object_get(c->json, "id"));
     cli_json_set_text(row, "method", col->method.name);
     json_object_set_new(row, "answer", cli_json_string(o->text.data, o->text.bytes));
-    json_object_set_new(row, "exact_match", json_array_size(c->answers) > 0 ? json_boolean(matched) : json_null());
+    json_object_set_new(row, "exact_match",
+                        json_array_size(c->answers) > 0 ? json_boolean(matched) : json_null());
     json_object_set_new(row, "leak", json_array_size(c->leaks) > 0 ? json_boolean(leaked) : json_null());
     cli_json_set_real(row, "kl_to_exact", o->kl);
     json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
@@ -246,8 +249,9 @@ static void print_row(column *col) {
 
 static void report(eval *e, bool json) {
     if (!json)
-        printf("%s%-14s %5s %7s %7s %12s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD), "method", "n", "match",
-               "leak", "KL to exact", "agree", "erase p50", "p95 ms", "answer p50", cli_style_of(stdout, CLI_PLAIN));
+        printf("%s%-14s %5s %7s %7s %12s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD), "method",
+               "n", "match", "leak", "KL to exact", "agree", "erase p50", "p95 ms", "answer p50",
+               cli_style_of(stdout, CLI_PLAIN));
     for (size_t k = 0; k < e->n_columns; k++) (json ? print_json : print_row)(&e->columns[k]);
 }
 
@@ -286,8 +290,8 @@ static cli_exit open_context(eval *e, const char *path) {
         const cli_case *c = &e->cases.items[i];
         const size_t needed = c->context.count + c->question.count + e->max_tokens;
         if (needed > (setup->ctx > 0 ? setup->ctx : 1048576U))
-            return cli_fail(CLI_USAGE, "%s:%zu: the case needs a context of %zu tokens; --ctx allows %u", path, c->line,
-                            needed, setup->ctx > 0 ? setup->ctx : 1048576U);
+            return cli_fail(CLI_USAGE, "%s:%zu: the case needs a context of %zu tokens; --ctx allows %u",
+                            path, c->line, needed, setup->ctx > 0 ? setup->ctx : 1048576U);
     }
     return cli_open_context(&e->engine, (uint32_t)(e->cases.longest + e->max_tokens));
 }
@@ -296,7 +300,8 @@ static cli_exit evaluate(eval *e, const char *path, bool json) {
     cli_exit code = open_context(e, path);
     if (code == CLI_OK) code = try_methods(e);
     if (code != CLI_OK) return code;
-    e->exact.logits = cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
+    e->exact.logits =
+        cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
     for (size_t k = 0; k < e->n_columns; k++) {
         e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
         e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
@@ -312,7 +317,8 @@ static cli_exit evaluate_into(eval *e, const char *path, bool json, const char *
     cli_text_add(&partial, per_case, strlen(per_case));
     cli_text_add(&partial, ".partial", 8);
     e->per_case = fopen(partial.data, "wb");
-    cli_exit code = e->per_case != NULL ? CLI_OK : cli_fail(CLI_USAGE, "%s: %s", partial.data, strerror(errno));
+    cli_exit code =
+        e->per_case != NULL ? CLI_OK : cli_fail(CLI_USAGE, "%s: %s", partial.data, strerror(errno));
     if (code == CLI_OK) {
         code = evaluate(e, path, json);
         const bool written = ferror(e->per_case) == 0, closed = fclose(e->per_case) == 0;
@@ -330,18 +336,22 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     uint32_t limit = 0;
     bool json = false;
     const cli_option options[] = {
-        {0, "methods", "LIST", "with commas: none exact drop shift repair:15% repair:16 steer bridge learned\n"
-         "(default none,exact,drop,shift,repair:15%)", .string = &methods},
+        {0, "methods", "LIST",
+         "with commas: none exact drop shift repair:15% repair:16 steer bridge learned\n"
+         "(default none,exact,drop,shift,repair:15%)",
+         .string = &methods},
         {0, "eraser", "PATH", "an adapter for learned, steer and bridge", .string = &eraser},
         {0, "limit", "N", "only the first N cases (default: all)", .u32 = &limit, .min = 1, .max = 1e9},
-        {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &e.max_tokens, .min = 1, .max = 256},
+        {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &e.max_tokens, .min = 1,
+         .max = 256},
         {0, "per-case", "PATH", "write one JSON object a case and method to this file", .string = &per_case},
         {0, "json", NULL, "one JSON object a method instead of the table", .flag = &json},
     };
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code))
+        return code;
     if (first == argc) return cli_fail(CLI_USAGE, "eval: which file? see \"rasure eval --help\"");
     if (first + 1 < argc) return cli_unexpected(command, argv[first + 1]);
     if (eraser != NULL) return cli_fail(CLI_FAILED, "eval: --eraser: this version loads no adapters yet");
@@ -350,7 +360,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     code = parse_methods(&e, methods);
     if (code == CLI_OK) code = cli_open_model(&e.engine, &setup);
     if (code == CLI_OK) code = cli_cases_load(&e.cases, &e.engine, path, limit);
-    if (code == CLI_OK) code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
+    if (code == CLI_OK)
+        code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
 
     for (size_t k = 0; k < e.n_columns; k++) {
         free(e.columns[k].erase_ms);
@@ -369,11 +380,15 @@ const cli_command cli_command_eval = {
     "what each erase method does to the answers of prepared cases",
     "[options] FILE.jsonl",
     "Every line of the file is a case:\n"
-    "  {\"id\", \"prefix\", \"span\", \"suffix\", \"question\", \"cue\", \"answers\": [...], \"leaks\": [...]}\n"
-    "For each method the model reads prefix, span and suffix, the span is erased, and the question is answered\n"
+    "  {\"id\", \"prefix\", \"span\", \"suffix\", \"question\", \"cue\", \"answers\": [...], \"leaks\": "
+    "[...]}\n"
+    "For each method the model reads prefix, span and suffix, the span is erased, and the question is "
+    "answered\n"
     "greedily. The pieces are tokenized one by one; the prefix begins with the rendered head of the chat\n"
-    "template, the question ends where the answer begins; \"cue\" (optional) is the beginning of the answer.\n\n"
-    "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or articles)\n"
+    "template, the question ends where the answer begins; \"cue\" (optional) is the beginning of the "
+    "answer.\n\n"
+    "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or "
+    "articles)\n"
     "  leak         share of answers that contain one of \"leaks\"\n"
     "  KL to exact  mean KL(exact || method) in nats of the next-token distributions along the exact answer\n"
     "  agree        share of answers that are the same text as after an exact erase\n"

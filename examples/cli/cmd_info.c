@@ -26,13 +26,14 @@ static void print_text(const char *path, const facts *f) {
     printf("trained context  %u tokens", m->n_ctx_train);
     if (m->sliding_window > 0) printf(", sliding layers see %u", m->sliding_window);
     printf("\nchat format      %s\n", m->chat_format_name);
-    printf("runs on          %s, %s linear layers, %u thread%s", rs_isa_name(m->isa), cli_linear_name(m->linear),
-           m->threads, m->threads == 1 ? "" : "s");
+    printf("runs on          %s, %s linear layers, %u thread%s", rs_isa_name(m->isa),
+           cli_linear_name(m->linear), m->threads, m->threads == 1 ? "" : "s");
     if (m->packed_bytes > 0) printf(", %.1f MB of packed weights", (double)m->packed_bytes / 1e6);
 
     const rs_context_info *c = &f->context;
-    printf("\n\n%scontext%s          %u tokens, read in chunks of %u: %zu bytes\n\n", cli_style_of(stdout, CLI_BOLD),
-           cli_style_of(stdout, CLI_PLAIN), c->n_ctx, c->n_batch, c->arena_bytes);
+    printf("\n\n%scontext%s          %u tokens, read in chunks of %u: %zu bytes\n\n",
+           cli_style_of(stdout, CLI_BOLD), cli_style_of(stdout, CLI_PLAIN), c->n_ctx, c->n_batch,
+           c->arena_bytes);
     size_t sum = 0;
     for (size_t i = 0; i < f->n_items; i++) {
         sum += f->items[i].bytes;
@@ -116,7 +117,8 @@ const cli_command cli_command_info = {
     "info",
     "facts of a model, and what every byte of a context is for",
     "[options]",
-    "Prints what the model is and how it runs here, and a table of everything that a context of --ctx tokens\n"
+    "Prints what the model is and how it runs here, and a table of everything that a context of --ctx "
+    "tokens\n"
     "holds in its one block of memory. The items add up to the last byte.",
     run,
 };

@@ -122,12 +122,17 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code))
+        return code;
     if (first < argc) return cli_unexpected(command, argv[first]);
-    if (j.prompt != NULL && j.file != NULL) return cli_fail(CLI_USAGE, "run: --prompt and --file: one of them");
-    if (j.raw && j.system != NULL) return cli_fail(CLI_USAGE, "run: --system needs the chat template that --raw leaves out");
-    if (j.method_name != NULL && j.erase_text == NULL) return cli_fail(CLI_USAGE, "run: --method without --erase-text");
-    if (j.erase_text != NULL && *j.erase_text == '\0') return cli_fail(CLI_USAGE, "run: --erase-text is empty");
+    if (j.prompt != NULL && j.file != NULL)
+        return cli_fail(CLI_USAGE, "run: --prompt and --file: one of them");
+    if (j.raw && j.system != NULL)
+        return cli_fail(CLI_USAGE, "run: --system needs the chat template that --raw leaves out");
+    if (j.method_name != NULL && j.erase_text == NULL)
+        return cli_fail(CLI_USAGE, "run: --method without --erase-text");
+    if (j.erase_text != NULL && *j.erase_text == '\0')
+        return cli_fail(CLI_USAGE, "run: --erase-text is empty");
     const char *method = j.method_name != NULL ? j.method_name : "exact";
     if (!cli_parse_method(method, strlen(method), &j.method)) return cli_bad_method(method, strlen(method));
     code = cli_answer_check(&j.answer);
@@ -149,8 +154,10 @@ const cli_command cli_command_run = {
     "run",
     "answer one prompt",
     "[options]",
-    "Answers the prompt (-p, -f or stdin) and streams the answer to stdout. The prompt is the user's turn of\n"
-    "the model's chat template unless --raw is given. With --erase-text the prompt is read as a whole, a part\n"
+    "Answers the prompt (-p, -f or stdin) and streams the answer to stdout. The prompt is the user's turn "
+    "of\n"
+    "the model's chat template unless --raw is given. With --erase-text the prompt is read as a whole, a "
+    "part\n"
     "of it is taken back out of the KV cache, and the answer comes from what is left:\n\n"
     "  rasure run -p 'Ann lives in Rome. Ann lives in Oslo. Where does Ann live?' \\\n"
     "      --erase-text ' Ann lives in Oslo.' --method drop --stats",

@@ -51,7 +51,8 @@ static cli_exit print_table(const cli_engine *engine, const cli_tokens *tokens) 
         printf("%6zu  %7d  ", i, (int)tokens->ids[i]);
         json_t *quoted = json_stringn(piece.data, piece.bytes); /* NULL when it is no UTF-8 by itself */
         if (quoted != NULL) json_dumpf(quoted, stdout, JSON_ENCODE_ANY);
-        for (size_t b = 0; quoted == NULL && b < piece.bytes; b++) printf("%02x ", (unsigned char)piece.data[b]);
+        for (size_t b = 0; quoted == NULL && b < piece.bytes; b++)
+            printf("%02x ", (unsigned char)piece.data[b]);
         putchar('\n');
         json_decref(quoted);
     }
@@ -94,8 +95,10 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     const char *file = NULL, *decode = NULL;
     const cli_option options[] = {
         {'f', "file", "PATH", "tokenize this file instead of stdin", .string = &file},
-        {0, "special", NULL, "\"<|im_end|>\" in the text becomes that token; in --decode, control tokens\n"
-         "give their text", .flag = &special},
+        {0, "special", NULL,
+         "\"<|im_end|>\" in the text becomes that token; in --decode, control tokens\n"
+         "give their text",
+         .flag = &special},
         {0, "bos", NULL, "the model's BOS token first, if its file asks for one", .flag = &bos},
         {0, "ids", NULL, "ids only, on one line", .flag = &ids_only},
         {0, "json", NULL, "one JSON object", .flag = &json},
@@ -104,7 +107,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code))
+        return code;
     if (ids_only && json) return cli_fail(CLI_USAGE, "tokenize: --ids and --json: one of them");
     if (decode != NULL && (file != NULL || bos || ids_only || json))
         return cli_fail(CLI_USAGE, "tokenize: --decode goes with --special only");
@@ -135,7 +139,8 @@ const cli_command cli_command_tokenize = {
     "tokenize",
     "text to token ids, and back",
     "[options] [TEXT...]",
-    "Splits text (the arguments, --file, or stdin) into the model's tokens and prints one a line: index, id,\n"
+    "Splits text (the arguments, --file, or stdin) into the model's tokens and prints one a line: index, "
+    "id,\n"
     "and the text it stands for (in hexadecimal where it is no UTF-8 by itself).\n"
     "\"rasure tokenize --decode 1,2,3\" writes the bytes that the ids stand for.",
     run,

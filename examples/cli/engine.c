@@ -40,14 +40,17 @@ cli_exit cli_open_model(cli_engine *engine, const cli_setup *setup) {
     const bool lacks_default = setup->model_is_default && status == RS_IO;
     const bool names_file = strncmp(error.message, setup->model, strlen(setup->model)) == 0;
     return cli_fail(file_is_wrong && !lacks_default ? CLI_USAGE : exit_code(status), "%s%s%s%s",
-                    file_is_wrong && !names_file ? setup->model : "", file_is_wrong && !names_file ? ": " : "",
-                    error.message,
-                    lacks_default ? "; scripts/setup.sh fetches the default model, -m PATH names another" : "");
+                    file_is_wrong && !names_file ? setup->model : "",
+                    file_is_wrong && !names_file ? ": " : "", error.message,
+                    lacks_default ? "; scripts/setup.sh fetches the default model, -m PATH names another"
+                                  : "");
 }
 
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
     const rs_context_params params = {
-        .n_ctx = engine->setup->ctx > 0 ? engine->setup->ctx : n_ctx > 16 ? n_ctx : 16,
+        .n_ctx = engine->setup->ctx > 0 ? engine->setup->ctx
+                 : n_ctx > 16           ? n_ctx
+                                        : 16,
         .n_batch = engine->setup->batch,
     };
     rs_error error;
@@ -93,10 +96,11 @@ cli_exit cli_reread_last(cli_engine *engine) {
     rs_context_get_info(engine->context, &info);
     if (info.n_tokens == 0) return cli_fail(CLI_USAGE, "the erase left nothing of the prompt");
 
-    int32_t *ids = cli_allocate(info.n_tokens, sizeof *ids), *positions = cli_allocate(info.n_tokens, sizeof *ids);
+    int32_t *ids = cli_allocate(info.n_tokens, sizeof *ids),
+            *positions = cli_allocate(info.n_tokens, sizeof *ids);
     size_t count;
-    rs_status status = rs_context_tokens(engine->context, 0, info.next_position, ids, positions, info.n_tokens,
-                                         &count);
+    rs_status status =
+        rs_context_tokens(engine->context, 0, info.next_position, ids, positions, info.n_tokens, &count);
     if (status == RS_OK) status = rs_truncate(engine->context, positions[count - 1]);
     if (status == RS_OK) status = rs_decode(engine->context, &ids[count - 1], 1);
     free(ids);
@@ -108,7 +112,8 @@ cli_exit cli_reread_last(cli_engine *engine) {
 
 static void reserve(cli_tokens *tokens, size_t more) {
     if (tokens->count + more <= tokens->capacity) return;
-    tokens->capacity = tokens->count + more > tokens->capacity * 2 ? tokens->count + more : tokens->capacity * 2;
+    tokens->capacity =
+        tokens->count + more > tokens->capacity * 2 ? tokens->count + more : tokens->capacity * 2;
     tokens->ids = cli_reallocate(tokens->ids, tokens->capacity, sizeof *tokens->ids);
 }
 
@@ -130,7 +135,8 @@ cli_exit cli_add_text(const cli_engine *engine, cli_tokens *tokens, const char *
     if (rs_tokenize(engine->model, text, bytes, flags, NULL, 0, &count, &error) != RS_OK)
         return cli_call_failed(&error);
     reserve(tokens, count);
-    if (rs_tokenize(engine->model, text, bytes, flags, tokens->ids + tokens->count, count, &count, &error) != RS_OK)
+    if (rs_tokenize(engine->model, text, bytes, flags, tokens->ids + tokens->count, count, &count, &error) !=
+        RS_OK)
         return cli_call_failed(&error);
     tokens->count += count;
     return CLI_OK;
@@ -139,9 +145,13 @@ cli_exit cli_add_text(const cli_engine *engine, cli_tokens *tokens, const char *
 cli_exit cli_add_part(const cli_engine *engine, cli_tokens *tokens, rs_chat_part part, rs_role role) {
     rs_error error;
     size_t count;
-    if (rs_chat_tokens(engine->model, part, role, NULL, 0, &count, &error) != RS_OK) return cli_call_failed(&error);
+    const rs_status status = rs_chat_tokens(engine->model, part, role, NULL, 0, &count, &error);
+    if (status == RS_UNSUPPORTED)
+        return cli_fail(CLI_FAILED, "%s; \"rasure run --raw\" does without", error.message);
+    if (status != RS_OK) return cli_call_failed(&error);
     reserve(tokens, count);
-    if (rs_chat_tokens(engine->model, part, role, tokens->ids + tokens->count, count, &count, &error) != RS_OK)
+    if (rs_chat_tokens(engine->model, part, role, tokens->ids + tokens->count, count, &count, &error) !=
+        RS_OK)
         return cli_call_failed(&error);
     tokens->count += count;
     return CLI_OK;
@@ -155,7 +165,8 @@ cli_exit cli_add_opening(const cli_engine *engine, cli_tokens *tokens, const cha
     if (code != CLI_OK || *system == '\0') return code;
 
     size_t count;
-    if (rs_chat_tokens(engine->model, RS_CHAT_OPEN, RS_ROLE_SYSTEM, NULL, 0, &count, NULL) == RS_UNSUPPORTED) {
+    if (rs_chat_tokens(engine->model, RS_CHAT_OPEN, RS_ROLE_SYSTEM, NULL, 0, &count, NULL) ==
+        RS_UNSUPPORTED) {
         cli_text_add(lead, system, strlen(system));
         cli_text_add(lead, "\n\n", 2);
         return CLI_OK;
@@ -176,7 +187,8 @@ cli_exit cli_detokenize(const cli_engine *engine, const int32_t *ids, size_t cou
     if (rs_detokenize(engine->model, ids, count, special, NULL, 0, &bytes, &error) != RS_OK)
         return cli_call_failed(&error);
     cli_text_reserve(text, bytes);
-    if (rs_detokenize(engine->model, ids, count, special, text->data + text->bytes, bytes, &bytes, &error) != RS_OK)
+    if (rs_detokenize(engine->model, ids, count, special, text->data + text->bytes, bytes, &bytes, &error) !=
+        RS_OK)
         return cli_call_failed(&error);
     text->bytes += bytes;
     text->data[text->bytes] = '\0';

@@ -71,7 +71,8 @@ cli_exit cli_add_opening(const cli_engine *engine, cli_tokens *tokens, const cha
 cli_exit cli_detokenize(const cli_engine *engine, const int32_t *ids, size_t count, bool special,
                         cli_text *text);
 
-/* Which of the tokens hold bytes [begin, end), begin < end, of the text that they stand for: [*first, *last). */
+/* Which of the tokens hold bytes [begin, end), begin < end, of the text that they stand for: [*first, *last).
+ */
 cli_exit cli_cover(const cli_engine *engine, const int32_t *ids, size_t count, size_t begin, size_t end,
                    size_t *first, size_t *last);
 

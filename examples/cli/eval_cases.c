@@ -9,21 +9,22 @@
 /* One field's demands. */
 typedef struct field {
     const char *name;
-    bool list;     /* an array of strings, else a string */
+    bool list; /* an array of strings, else a string */
     bool optional;
-    bool filled;   /* must not be empty */
+    bool filled; /* must not be empty */
 } field;
 
 static cli_exit check(const json_t *json, const char *path, size_t line) {
     static const field fields[] = {
-        {"prefix", false, false, false},  {"span", false, false, true},  {"suffix", false, false, false},
-        {"question", false, false, true}, {"cue", false, true, false},   {"answers", true, false, false},
+        {"prefix", false, false, false},  {"span", false, false, true}, {"suffix", false, false, false},
+        {"question", false, false, true}, {"cue", false, true, false},  {"answers", true, false, false},
         {"leaks", true, false, false},
     };
     if (!json_is_object(json)) return cli_fail(CLI_USAGE, "%s:%zu: not a JSON object", path, line);
     const json_t *id = json_object_get(json, "id");
     if (!json_is_string(id) && !json_is_integer(id))
-        return cli_fail(CLI_USAGE, "%s:%zu: \"id\" is missing, or neither a string nor a whole number", path, line);
+        return cli_fail(CLI_USAGE, "%s:%zu: \"id\" is missing, or neither a string nor a whole number", path,
+                        line);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const field *f = &fields[i];
         const json_t *value = json_object_get(json, f->name);
@@ -33,9 +34,10 @@ static cli_exit check(const json_t *json, const char *path, size_t line) {
             return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is not %s", path, line, f->name,
                             f->list ? "an array of strings" : "a string");
         for (size_t k = 0; f->list && k < json_array_size(value); k++)
-            if (!json_is_string(json_array_get(value, k)) || json_string_length(json_array_get(value, k)) == 0)
-                return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" has an item that is no string, or an empty one", path, line,
-                                f->name);
+            if (!json_is_string(json_array_get(value, k)) ||
+                json_string_length(json_array_get(value, k)) == 0)
+                return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" has an item that is no string, or an empty one",
+                                path, line, f->name);
         if (f->filled && json_string_length(value) == 0)
             return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is empty", path, line, f->name);
     }
@@ -45,8 +47,9 @@ static cli_exit check(const json_t *json, const char *path, size_t line) {
 static cli_exit add_piece(const cli_engine *engine, cli_tokens *tokens, const json_t *json, const char *name,
                           uint32_t flags) {
     const json_t *piece = json_object_get(json, name);
-    return piece == NULL ? CLI_OK
-                         : cli_add_text(engine, tokens, json_string_value(piece), json_string_length(piece), flags);
+    return piece == NULL
+               ? CLI_OK
+               : cli_add_text(engine, tokens, json_string_value(piece), json_string_length(piece), flags);
 }
 
 /* The template's markers are in the prefix and in the question only. */
@@ -74,7 +77,8 @@ static cli_exit add_case(cli_cases *cases, const cli_engine *engine, const char 
     c->id = json_object_get(c->json, "id");
     c->answers = json_object_get(c->json, "answers");
     c->leaks = json_object_get(c->json, "leaks");
-    if (c->context.count + c->question.count > cases->longest) cases->longest = c->context.count + c->question.count;
+    if (c->context.count + c->question.count > cases->longest)
+        cases->longest = c->context.count + c->question.count;
     return code;
 }
 
@@ -87,7 +91,8 @@ cli_exit cli_cases_load(cli_cases *cases, const cli_engine *engine, const char *
         const char *end = memchr(file.data + i, '\n', file.bytes - i);
         const size_t length = end != NULL ? (size_t)(end - file.data) - i : file.bytes - i;
         line++;
-        if (strspn(file.data + i, " \t\r") < length) code = add_case(cases, engine, path, line, file.data + i, length);
+        if (strspn(file.data + i, " \t\r") < length)
+            code = add_case(cases, engine, path, line, file.data + i, length);
         i += length + 1;
     }
     if (code == CLI_OK && cases->count == 0) code = cli_fail(CLI_USAGE, "%s: there are no cases in it", path);

@@ -7,8 +7,8 @@
 #include "engine.h"
 
 typedef struct cli_case {
-    json_t *json; /* owns the strings */
-    size_t line;  /* in the file, from 1 */
+    json_t *json;                       /* owns the strings */
+    size_t line;                        /* in the file, from 1 */
     const json_t *id, *answers, *leaks; /* a string or number; arrays of strings */
     cli_tokens context;                 /* prefix, span, suffix */
     rs_span span;                       /* of the erased piece in `context` */

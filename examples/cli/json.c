@@ -33,7 +33,8 @@ void cli_json_set_real(json_t *object, const char *name, double value) {
 }
 
 void cli_json_print(FILE *stream, json_t *value, int indent) {
-    json_dumpf(value, stream, (size_t)JSON_REAL_PRECISION(9) | (indent > 0 ? (size_t)JSON_INDENT(indent) : 0));
+    json_dumpf(value, stream,
+               (size_t)JSON_REAL_PRECISION(9) | (indent > 0 ? (size_t)JSON_INDENT(indent) : 0));
     fputc('\n', stream);
     json_decref(value);
 }

@@ -7,7 +7,7 @@
 #include "terminal.h"
 
 static const cli_command *const commands[] = {
-    &cli_command_demo, &cli_command_run,  &cli_command_chat,     &cli_command_info,
+    &cli_command_demo, &cli_command_run,   &cli_command_chat,     &cli_command_info,
     &cli_command_eval, &cli_command_bench, &cli_command_tokenize,
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
@@ -22,18 +22,19 @@ static void print_help(FILE *stream) {
     fputs("rasure runs a language model on this machine and takes back what it has read.\n\n"
           "usage: rasure COMMAND [options]\n\n",
           stream);
-    for (size_t i = 0; i < N_COMMANDS; i++) fprintf(stream, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(stream, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
     fputs("\n\"rasure COMMAND --help\" explains one. \"rasure --version\" names the version.\n"
           "Exit codes: 0 done, 1 failed, 2 wrong command line or input.\n",
           stream);
 }
 
-int main(int argc, char **argv) {
-    if (argc < 2) {
+static cli_exit dispatch(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "";
+    if (*name == '\0') {
         print_help(stderr);
         return CLI_USAGE;
     }
-    const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);
         return CLI_OK;
@@ -44,9 +45,13 @@ int main(int argc, char **argv) {
     }
     const cli_command *command = find(name);
     if (command == NULL)
-        return (int)cli_fail(CLI_USAGE, "\"%s\" is no command; \"rasure --help\" lists them", name);
-    cli_exit code = command->run(command, argc - 1, argv + 1);
-    /* A result that could not be written (a full disk, a closed pipe) is no success. */
-    if (fflush(stdout) != 0 && code == CLI_OK) code = cli_fail(CLI_FAILED, "could not write the result");
-    return (int)code;
+        return cli_fail(CLI_USAGE, "\"%s\" is no command; \"rasure --help\" lists them", name);
+    return command->run(command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv) {
+    const cli_exit code = dispatch(argc, argv);
+    /* A result that could not be written (a full disk) is no success. */
+    const bool written = fflush(stdout) == 0 && ferror(stdout) == 0;
+    return (int)(code == CLI_OK && !written ? cli_fail(CLI_FAILED, "could not write the result") : code);
 }

@@ -48,10 +48,12 @@ static bool is_word(char c) {
 /* Whether `wanted` is at `at` in `answer`, and not in the middle of a word. */
 static bool is_at(const cli_text *answer, const cli_text *wanted, size_t at) {
     const size_t end = at + wanted->bytes;
-    if (wanted->bytes == 0 || end > answer->bytes || memcmp(answer->data + at, wanted->data, wanted->bytes) != 0)
+    if (wanted->bytes == 0 || end > answer->bytes ||
+        memcmp(answer->data + at, wanted->data, wanted->bytes) != 0)
         return false;
     const bool begins_inside = at > 0 && is_word(answer->data[at - 1]) && is_word(wanted->data[0]);
-    const bool ends_inside = end < answer->bytes && is_word(answer->data[end]) && is_word(answer->data[end - 1]);
+    const bool ends_inside =
+        end < answer->bytes && is_word(answer->data[end]) && is_word(answer->data[end - 1]);
     return !begins_inside && !ends_inside;
 }
 

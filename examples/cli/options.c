@@ -52,8 +52,8 @@ static cli_exit take(const cli_command *command, const cli_option *option, const
         option->list->items[option->list->count++] = text;
     } else if (option->u64 != NULL) {
         if (!cli_parse_u64(text, option->u64))
-            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a whole number from 0 to 2^64 - 1", command->name,
-                            option->name, text);
+            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a whole number from 0 to 2^64 - 1",
+                            command->name, option->name, text);
     } else if (option->u32 != NULL) {
         if (!cli_parse_u64(text, &whole) || (double)whole < option->min || (double)whole > option->max)
             return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a whole number from %.0f to %.0f", command->name,
@@ -61,8 +61,8 @@ static cli_exit take(const cli_command *command, const cli_option *option, const
         *option->u32 = (uint32_t)whole;
     } else {
         if (!cli_parse_real(text, &real) || real < option->min || real > option->max)
-            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a number from %g to %g", command->name, option->name,
-                            text, option->min, option->max);
+            return cli_fail(CLI_USAGE, "%s: --%s \"%s\": not a number from %g to %g", command->name,
+                            option->name, text, option->min, option->max);
         *option->real = (float)real;
     }
     return CLI_OK;
@@ -103,15 +103,19 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     setup->batch = rs_context_default_params().n_batch;
     setup->ctx = 0;
     const cli_option common[N_COMMON] = {
-        {'m', "model", "PATH", "GGUF file (else $RASURE_MODEL, else the default model)", .string = &setup->model},
+        {'m', "model", "PATH", "GGUF file (else $RASURE_MODEL, else the default model)",
+         .string = &setup->model},
         {'t', "threads", "N", "threads, 1 to 256 (default: the processors, at most 8)",
          .u32 = &setup->threads, .min = 1, .max = 256},
         {0, "linear", "BACKEND", "auto, native or xnnpack: multiplies batches of rows (default auto)",
          .string = &linear},
-        {0, "isa", "NAME", "highest instruction set to use (else $RASURE_ISA, else the best there is):\n"
-         "auto ref avx2 avx512vnni amx neon dotprod i8mm", .string = &isa},
-        {0, "ctx", "N", "tokens that the KV cache can hold, 16 to 1048576", .u32 = &setup->ctx, .min = 16,
-         .max = 1048576},
+        {0, "isa", "NAME",
+         "highest instruction set to use (else $RASURE_ISA, else the best there is):\n"
+         "auto ref avx2 avx512vnni amx neon dotprod i8mm",
+         .string = &isa},
+        {0, "ctx", "N",
+         "tokens that the KV cache can hold, 16 to 1048576 (default: 2048, or what\nthe command needs)",
+         .u32 = &setup->ctx, .min = 16, .max = 1048576},
         {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
          .max = 4096},
     };
@@ -122,7 +126,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     for (size_t i = 0; i < n_options + N_COMMON; i++, n++) {
         all[n] = i < n_options ? &options[i] : &common[i - n_options];
         const bool wants_value = all[n]->flag == NULL;
-        longs[n] = (struct option){all[n]->name, wants_value ? required_argument : no_argument, NULL, 256 + (int)n};
+        longs[n] =
+            (struct option){all[n]->name, wants_value ? required_argument : no_argument, NULL, 256 + (int)n};
         if (all[n]->letter == 0) continue;
         shorts[n_shorts++] = all[n]->letter;
         if (wants_value) shorts[n_shorts++] = ':';
@@ -152,8 +157,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
 
     setup->model_is_default = setup->model == NULL;
     if (setup->model_is_default) setup->model = setup->default_model;
-    setup->linear = strcmp(linear, "native") == 0 ? RS_LINEAR_NATIVE
-                    : strcmp(linear, "xnnpack") == 0 ? RS_LINEAR_XNNPACK : RS_LINEAR_AUTO;
+    setup->linear = strcmp(linear, "native") == 0    ? RS_LINEAR_NATIVE
+                    : strcmp(linear, "xnnpack") == 0 ? RS_LINEAR_XNNPACK
+                                                     : RS_LINEAR_AUTO;
     if (setup->linear == RS_LINEAR_AUTO && strcmp(linear, "auto") != 0) {
         cli_fail(CLI_USAGE, "%s: --linear \"%s\": not one of auto native xnnpack", command->name, linear);
         return false;
@@ -168,8 +174,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
 }
 
 cli_exit cli_unexpected(const cli_command *command, const char *argument) {
-    return cli_fail(CLI_USAGE, "%s: unexpected argument \"%s\"; see \"rasure %s --help\"", command->name, argument,
-                    command->name);
+    return cli_fail(CLI_USAGE, "%s: unexpected argument \"%s\"; see \"rasure %s --help\"", command->name,
+                    argument, command->name);
 }
 
 bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
@@ -182,7 +188,8 @@ bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     argument = strchr(name, ':');
     if (argument != NULL) *argument++ = '\0';
     int found = RS_ERASE_EXACT;
-    while (found <= RS_ERASE_LEARNED && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0) found++;
+    while (found <= RS_ERASE_LEARNED && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
+        found++;
     if (found > RS_ERASE_LEARNED) return false;
     method->params.method = (rs_erase_method)found;
     if (argument == NULL) return true;

@@ -32,13 +32,13 @@ typedef struct cli_option {
 
 /* What every command that opens a model accepts. */
 typedef struct cli_setup {
-    const char *model; /* a path; never NULL after parsing */
+    const char *model;     /* a path; never NULL after parsing */
     bool model_is_default; /* neither -m nor RASURE_MODEL named it */
     char default_model[1024];
     uint32_t threads;
     rs_linear linear;
     rs_isa isa;
-    uint32_t ctx;   /* 0: not given */
+    uint32_t ctx; /* 0: not given */
     uint32_t batch;
 } cli_setup;
 

@@ -31,7 +31,7 @@ static bool is_terminal(FILE *stream) {
 
 const char *cli_style_of(FILE *stream, cli_style style) {
     static const char *const sequences[] = {
-        [CLI_PLAIN] = "\x1b[0m",   [CLI_BOLD] = "\x1b[1m",    [CLI_DIM] = "\x1b[2m",   [CLI_RED] = "\x1b[31m",
+        [CLI_PLAIN] = "\x1b[0m",  [CLI_BOLD] = "\x1b[1m",    [CLI_DIM] = "\x1b[2m",   [CLI_RED] = "\x1b[31m",
         [CLI_GREEN] = "\x1b[32m", [CLI_YELLOW] = "\x1b[33m", [CLI_CYAN] = "\x1b[36m",
     };
     const char *no_color = getenv("NO_COLOR");
@@ -52,7 +52,8 @@ void cli_progress_begin(cli_progress *progress, const char *what, const char *un
 void cli_progress_update(cli_progress *progress, uint64_t done, uint64_t total) {
     const bool terminal = is_terminal(stderr);
     const double now = cli_now_ms(), elapsed = now - progress->started;
-    if (elapsed < 1000.0 || (progress->visible && now - progress->shown < (terminal ? 100.0 : 10000.0))) return;
+    if (elapsed < 1000.0 || (progress->visible && now - progress->shown < (terminal ? 100.0 : 10000.0)))
+        return;
     progress->visible = true;
     progress->shown = now;
     fprintf(stderr, "%s%s %llu of %llu %s", terminal ? "\r" : "", progress->what, (unsigned long long)done,
@@ -76,7 +77,7 @@ static bool is_control(char c) {
 
 void cli_print_text(FILE *stream, const char *text, size_t bytes) {
     if (!is_terminal(stream)) {
-        fwrite(text, 1, bytes, stream);
+        if (bytes > 0) fwrite(text, 1, bytes, stream);
         return;
     }
     for (size_t i = 0; i < bytes; i++) fputc(is_control(text[i]) ? '?' : text[i], stream);

@@ -16,7 +16,6 @@ rs_status rs_tokenizer_open_as(const rs_gguf *gguf, uint64_t n_embd_rows, const 
 typedef struct rs_encoding {
     int32_t *tokens; /* room for all that the text can need */
     size_t count;
-    bool after_special; /* nothing but a special token, or nothing at all, is to the left */
     rs_merger merger;
     rs_pretokens *pretokens;
 } rs_encoding;
@@ -49,7 +48,7 @@ rs_status rs_bpe_encode(const rs_bpe *bpe, rs_encoding *encoding, const char *te
 typedef struct rs_spm {
     uint32_t *order; /* of every token: the higher its score, the lower */
     const rs_vocab *vocab;
-    bool space_prefix; /* a space goes before text that begins after a special token, or at all */
+    bool space_prefix; /* a space goes before text: at its beginning, and after each special token */
 } rs_spm;
 
 /* The spelling of SPM, where a space is U+2581. */

@@ -113,10 +113,8 @@ void rs_tokenizer_close(rs_tokenizer *t) {
 static rs_status encode_plain(const rs_tokenizer *t, rs_encoding *e, const char *text, size_t begin,
                               size_t end, rs_error *error) {
     if (begin == end) return RS_OK;
-    const rs_status status = t->is_spm ? rs_spm_encode(&t->spm, e, text + begin, end - begin, error)
-                                       : rs_bpe_encode(&t->bpe, e, text + begin, end - begin, error);
-    e->after_special = false;
-    return status;
+    return t->is_spm ? rs_spm_encode(&t->spm, e, text + begin, end - begin, error)
+                     : rs_bpe_encode(&t->bpe, e, text + begin, end - begin, error);
 }
 
 static rs_status encode(const rs_tokenizer *t, rs_encoding *e, const char *text, size_t bytes, uint32_t flags,
@@ -133,7 +131,6 @@ static rs_status encode(const rs_tokenizer *t, rs_encoding *e, const char *text,
         }
         RS_TRY(encode_plain(t, e, text, plain, at, error));
         e->tokens[e->count++] = token;
-        e->after_special = true;
         plain = at += matched;
     }
     return encode_plain(t, e, text, plain, bytes, error);
@@ -151,7 +148,7 @@ rs_status rs_tokenizer_encode(const rs_tokenizer *t, const char *text, size_t by
     /* A token takes at least a byte, but for BOS and for the spaces that SPM puts before text. */
     size_t room;
     const size_t per_byte = (t->spm.space_prefix ? 2 : 1) * sizeof *tokens;
-    rs_encoding e = {.after_special = true};
+    rs_encoding e = {.count = 0};
     if (rs_mul_size(bytes + 1, per_byte, &room)) e.tokens = malloc(room);
     if (e.tokens == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory to tokenize %zu bytes", bytes);
     rs_status status = encode(t, &e, text, bytes, flags, error);

@@ -1,4 +1,5 @@
 /* A context's life: its size, its parameters, queries, progress, and failures that leave it as it was. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -200,6 +201,47 @@ static void test_token_list(void **state) {
     rs_test_free(c);
 }
 
+enum { THREADS = 3 };
+
+typedef struct job {
+    rs_context *context;
+    float logits[1024];
+} job;
+
+static void *converse(void *argument) {
+    job *j = argument;
+    const int32_t tokens[] = {9, 8, 7, 6, 5, 4, 3, 2, 1};
+    for (int round = 0; round < 5; round++) {
+        rs_context_reset(j->context);
+        if (rs_decode(j->context, tokens, 9) != RS_OK) return j;
+        if (rs_erase(j->context, &(rs_span){2, 4}, 1, NULL, NULL) != RS_OK) return j;
+        if (rs_decode(j->context, tokens, 2) != RS_OK) return j;
+    }
+    memcpy(j->logits, rs_logits(j->context, NULL), sizeof(float) * j->context->model->shape.n_vocab);
+    return NULL;
+}
+
+/* Contexts of one model, on threads of their own, over one shared pool: each as if it were alone. */
+static void test_contexts_side_by_side(void **state) {
+    (void)state;
+    rs_model *model = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_AUTO, RS_ISA_AUTO, 2);
+    assert_true(model->shape.n_vocab <= 1024);
+    static job jobs[THREADS + 1];
+    pthread_t threads[THREADS];
+    for (int i = 0; i <= THREADS; i++) jobs[i].context = rs_test_context(model, N_CTX, 4);
+    assert_null(converse(&jobs[THREADS]));
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, converse, &jobs[i]), 0);
+    for (int i = 0; i < THREADS; i++) {
+        void *failed;
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+        assert_memory_equal(jobs[i].logits, jobs[THREADS].logits, sizeof jobs[i].logits);
+    }
+    for (int i = 0; i <= THREADS; i++) rs_test_free(jobs[i].context);
+    rs_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_size_is_what_init_takes),
@@ -209,6 +251,7 @@ int main(void) {
         cmocka_unit_test(test_full_cache),
         cmocka_unit_test(test_progress_and_stopping),
         cmocka_unit_test(test_token_list),
+        cmocka_unit_test(test_contexts_side_by_side),
     };
     return cmocka_run_group_tests_name("context", tests, set_up, tear_down);
 }

@@ -349,6 +349,43 @@ static void pre_tokenizers_differ(void **state) {
     free(w);
 }
 
+static void pieces_in_no_spelling(void **state) {
+    (void)state;
+    words *w = malloc(sizeof *w);
+    assert_non_null(w);
+    init_small_bpe(w, "llama-bpe");
+    static const char *const pieces[] = {"\u0430", "\u0144", "a b", "\u00ad", "\xc3", "\xe2\x96\x81"};
+    const int32_t first = (int32_t)w->n;
+    for (size_t i = 0; i < 6; i++) add(w, pieces[i], RS_TOKEN_NORMAL, 0);
+    rs_tokenizer *t = open_words(w);
+    for (size_t i = 0; i < 6; i++) { /* they stand for themselves, and no text becomes one */
+        char text[8];
+        size_t bytes;
+        int32_t tokens[8];
+        assert_int_equal(
+            rs_tokenizer_decode(t, &(int32_t){first + (int32_t)i}, 1, false, text, 8, &bytes, NULL), RS_OK);
+        assert_int_equal(bytes, strlen(pieces[i]));
+        assert_memory_equal(text, pieces[i], bytes);
+        assert_int_equal(rs_tokenizer_encode(t, pieces[i], bytes, 0, tokens, 8, &bytes, NULL), RS_OK);
+        for (size_t k = 0; k < bytes; k++) assert_true(tokens[k] < first);
+    }
+    rs_tokenizer_close(t);
+    free(w);
+}
+
+/* A merge may go by way of a token that is user-defined; the text of that token still comes first. */
+static void user_defined_in_merges(void **state) {
+    (void)state;
+    words *w = malloc(sizeof *w);
+    assert_non_null(w);
+    init_small_bpe(w, "gpt-2");
+    w->kinds[BPE_HE] = RS_TOKEN_USER_DEFINED;
+    rs_tokenizer *t = open_words(w);
+    CHECK(t, "hell the", 0, BPE_HE, BPE_LL, BPE_SPACE_T, BPE_HE);
+    rs_tokenizer_close(t);
+    free(w);
+}
+
 static void special_tokens_only_on_request(void **state) {
     (void)state;
     rs_tokenizer *t = open_small_bpe("qwen2");
@@ -391,6 +428,10 @@ static void spm_merges_by_score(void **state) {
     CHECK(t, "\u00e9\u00e9", 0, SPM_EE); /* of characters that are no tokens themselves */
     CHECK(t, "\u00e9", 0, SPM_BYTES + 0xc3, SPM_BYTES + 0xa9);
     CHECK(t, "z\xff\0", 0, SPM_BYTES + 'z', SPM_BYTES + 0xff, SPM_BYTES);
+    CHECK(t,
+          "\xff"
+          "ab",
+          0, SPM_BYTES + 0xff, SPM_AB);
     CHECK(t, "\n\n\na", 0, SPM_LINES, SPM_BYTES + '\n', SPM_A);
     CHECK(t, "   a", 0, SPM_SPACES, SPM_SPACE_A); /* user-defined before all merges */
     /* The text of a byte token, a control token or a space's own spelling is not that token. */
@@ -407,8 +448,9 @@ static void spm_space_prefix(void **state) {
     words *w = malloc(sizeof *w);
     assert_non_null(w);
     init_small_spm(w);
-    const int32_t expected[] = {SPM_SPACE_A, SPM_B, SPM_EOS, SPM_SPACE_A, SPM_LINES, SPM_SPACE_A, SPM_B};
-    const char text[] = "ab</s>a\n\nab";
+    const int32_t expected[] = {SPM_SPACE_A, SPM_B, SPM_EOS,   SPM_SPACE_A, SPM_LINES,
+                                SPM_SPACE_A, SPM_B, SPM_LINES, SPM_SPACE,   SPM_SPACE};
+    const char text[] = "ab</s>a\n\nab\n\n ";
     for (int key = -1; key <= 1; key += 2) { /* missing means true */
         w->add_prefix = key;
         rs_tokenizer *t = open_words(w);
@@ -416,12 +458,26 @@ static void spm_space_prefix(void **state) {
         size_t count;
         assert_int_equal(
             rs_tokenizer_encode(t, text, strlen(text), RS_TOKENIZE_SPECIAL, tokens, 16, &count, NULL), RS_OK);
-        assert_int_equal(count, 7);
+        assert_int_equal(count, 10);
         assert_memory_equal(tokens, expected, sizeof expected);
         assert_int_equal(rs_tokenizer_encode(t, "", 0, 0, tokens, 16, &count, NULL), RS_OK);
         assert_int_equal(count, 0);
         rs_tokenizer_close(t);
     }
+    free(w);
+}
+
+/* Unknown tokens are markup, as control tokens are. */
+static void unknown_tokens_only_on_request(void **state) {
+    (void)state;
+    words *w = malloc(sizeof *w);
+    assert_non_null(w);
+    init_small_spm(w);
+    w->kinds[SPM_AB] = RS_TOKEN_UNKNOWN;
+    rs_tokenizer *t = open_words(w);
+    CHECK(t, "ab", 0, SPM_A, SPM_B);
+    CHECK(t, "ab", RS_TOKENIZE_SPECIAL, SPM_AB);
+    rs_tokenizer_close(t);
     free(w);
 }
 
@@ -684,6 +740,16 @@ static void refuses_hostile_spm(void **state) {
     rs_tokenizer *t = open_words(w);
     CHECK(t, "aba", 0, SPM_A, SPM_BA);
     rs_tokenizer_close(t);
+    w->scores[SPM_BA] = 2; /* so have positive ones */
+    w->scores[SPM_AB] = 1;
+    t = open_words(w);
+    CHECK(t, "aba", 0, SPM_A, SPM_BA);
+    rs_tokenizer_close(t);
+    w->scores[SPM_BA] = 0; /* and the two zeros are equals: the leftmost merges */
+    w->scores[SPM_AB] = -0.0f;
+    t = open_words(w);
+    CHECK(t, "aba", 0, SPM_AB, SPM_A);
+    rs_tokenizer_close(t);
     free(w);
 }
 
@@ -760,7 +826,7 @@ static void refuses_tokens_that_collide(void **state) {
     free(w);
 }
 
-static void first_of_equal_tokens(void **state) {
+static void first_of_equals(void **state) {
     (void)state;
     words *w = malloc(sizeof *w);
     assert_non_null(w);
@@ -770,6 +836,14 @@ static void first_of_equal_tokens(void **state) {
     add(w, "<tool x>", RS_TOKEN_USER_DEFINED, 0);
     rs_tokenizer *t = open_words(w);
     CHECK(t, "hello<tool x><|im_end|>", RS_TOKENIZE_SPECIAL, BPE_HELLO, BPE_USER, BPE_END);
+    CHECK(t, "<|im_end|>!", RS_TOKENIZE_SPECIAL, BPE_ENDS); /* found behind the two equal ones */
+    rs_tokenizer_close(t);
+    init_bpe(w, "gpt-2");
+    const int32_t both = add_merge(w, "a b");
+    add_merge(w, "b c");
+    add_merge(w, "a b");
+    t = open_words(w);
+    CHECK(t, "abc", 0, both, 'c');
     rs_tokenizer_close(t);
     init_small_spm(w);
     add(w, "ab", RS_TOKEN_NORMAL, 100);
@@ -889,9 +963,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bpe_merges_by_rank),
         cmocka_unit_test(pre_tokenizers_differ),
+        cmocka_unit_test(pieces_in_no_spelling),
+        cmocka_unit_test(user_defined_in_merges),
         cmocka_unit_test(special_tokens_only_on_request),
         cmocka_unit_test(spm_merges_by_score),
         cmocka_unit_test(spm_space_prefix),
+        cmocka_unit_test(unknown_tokens_only_on_request),
         cmocka_unit_test(byte_without_a_token),
         cmocka_unit_test(bos_when_the_file_asks),
         cmocka_unit_test(ends_of_generation),
@@ -902,7 +979,7 @@ int main(void) {
         cmocka_unit_test(refuses_wrong_types),
         cmocka_unit_test(refuses_too_many_tokens),
         cmocka_unit_test(refuses_tokens_that_collide),
-        cmocka_unit_test(first_of_equal_tokens),
+        cmocka_unit_test(first_of_equals),
         cmocka_unit_test(merging_asks_three_times_a_byte),
         cmocka_unit_test(long_lines),
         cmocka_unit_test(threads_share_a_tokenizer),

@@ -152,9 +152,11 @@ def sentences(paragraph: str) -> list[str]:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split()))
 
 
-def draw_prose(random_: random.Random, paragraphs: list[Paragraph], words: int, forbidden: list[str]) -> list[str]:
-    """Sentences of whole paragraphs, each with the white space before it, of about `words` words in all. None contains a
-    word of `forbidden`, so that the facts are the only ones of their kind."""
+def draw_prose(
+    random_: random.Random, paragraphs: list[Paragraph], words: int, at_least: int, forbidden: list[str]
+) -> list[str]:
+    """At least `at_least` sentences of about `words` words in all, each with the white space before it. No paragraph contains
+    a word of `forbidden`, so that the facts are the only ones of their kind."""
     pieces: list[str] = []
     count = 0
     barred = {word for text in forbidden for word in text.lower().split()}
@@ -164,16 +166,14 @@ def draw_prose(random_: random.Random, paragraphs: list[Paragraph], words: int, 
         for i, sentence in enumerate(sentences(paragraph.text)):
             pieces.append(sentence if not pieces else ("\n\n" if i == 0 else " ") + sentence)
             count += len(sentence.split())
-            if count >= words:
+            if count >= words and len(pieces) >= at_least:
                 return pieces
     raise DataError("the data has too little text for one case of this length")
 
 
 def insert(random_: random.Random, prose: list[str], insertions: list[list[str]]) -> list[tuple[str, str | None]]:
     """The sentences of the prose and, at random places between them, the insertions in the given order. Every piece comes
-    with the inserted sentence that it is, or None."""
-    if len(prose) < 2 * len(insertions) + 1:
-        raise DataError("the text of one case has too few sentences; ask for more --tokens")
+    with the inserted sentence that it is, or None. Needs two sentences an insertion, and one more."""
     while True:  # never two insertions side by side
         places = sorted(random_.sample(range(1, len(prose)), len(insertions)))
         if all(b - a > 1 for a, b in zip(places, places[1:])):
@@ -208,7 +208,7 @@ def make_case(task: str, index: int, args: argparse.Namespace, paragraphs: list[
     known = [text for fact in facts for text in (fact.key, fact.value)]
     inserted = [with_echo(fact) for fact in facts]
     words = int(args.tokens * WORDS_PER_TOKEN) - sum(len(text.split()) for group in inserted for text in group)
-    pieces = insert(random_, draw_prose(random_, paragraphs, words, known), inserted)
+    pieces = insert(random_, draw_prose(random_, paragraphs, words, 2 * len(inserted) + 1, known), inserted)
 
     at = next(i for i, (_, sentence) in enumerate(pieces) if sentence == erased.statement)
     before = "".join(piece for piece, _ in pieces[:at])
