@@ -201,8 +201,9 @@ enum {
 /*
  * Text (any bytes; need not be valid UTF-8, may hold zeros) to token ids. *count is always the number that
  * the text needs; with tokens NULL and capacity 0 only that is computed. RS_NO_SPACE: capacity too small,
- * nothing written. Detokenizing gives back the same bytes (SPM vocabularies without a leading-space rule
- * included), unless RS_TOKENIZE_BOS added some.
+ * nothing written. Detokenizing gives the same bytes back, but for a BOS and for the space that some SPM
+ * vocabularies put first. RS_UNSUPPORTED: the text has a byte for which the vocabulary has no token (SmolLM2
+ * lacks some control bytes). Tokens that a file declares user-defined are matched in plain text too.
  */
 RS_API rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uint32_t flags,
                              int32_t *tokens, size_t capacity, size_t *count, rs_error *error);

@@ -524,9 +524,8 @@ class Eval(Case):
                 for leak in case["leaks"]:
                     self.assertIn(leak, case["span"])
                     self.assertNotIn(leak, re.findall(r"\w+", kept))
-            text = self.good("eval", self.folder / f"{task}.jsonl", "--limit", 1, "--methods", "drop", "--json",
-                             "--max-tokens", 2)  # fmt: skip
-            self.assertEqual(json.loads(text)["n"], 1)
+        text = self.good("eval", self.folder / "redact.jsonl", "--limit", 1, "--methods", "drop", "--json", "--max-tokens", 2)
+        self.assertEqual(json.loads(text)["n"], 1)
         sentences = [set(re.findall(r"visitor \d+", c["prefix"] + c["suffix"])) for split in ("train", "test")
                      for c in generate("conflict", "--split", split)]  # fmt: skip
         self.assertFalse(set().union(*sentences[:6]) & set().union(*sentences[6:]), "splits share no article")

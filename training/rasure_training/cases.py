@@ -52,7 +52,8 @@ Chicago Copenhagen Dallas Delhi Denver Dublin Edinburgh Florence Geneva Glasgow 
 Jakarta Jerusalem Kiev Lima Lisbon London Madrid Manila Melbourne Miami Milan Montreal Moscow Mumbai Munich Nairobi Naples
 Oslo Paris Prague Rome Santiago Seattle Seoul Singapore Stockholm Sydney Tehran Tokyo Toronto Venice Vienna Warsaw
 Zurich""".split()
-COLORS = "black blue brown crimson gold gray green indigo ivory orange pink purple red silver turquoise violet white yellow".split()
+COLORS = """black blue brown crimson gold gray green indigo ivory orange pink purple red silver turquoise violet white
+yellow""".split()
 JOBS = """baker barber butcher carpenter chemist cook dentist doctor driver farmer fisherman florist gardener jeweler judge
 lawyer librarian mechanic miner musician nurse painter photographer pilot plumber policeman priest sailor sculptor singer
 soldier surgeon tailor teacher translator waiter""".split()
