@@ -237,6 +237,8 @@ def make_case(task: str, index: int, args: argparse.Namespace, paragraphs: list[
 
 def make_cases(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     folder = args.data.parent if args.data.name == PARAGRAPHS_FILE else args.data
+    if not (folder / PARAGRAPHS_FILE).is_file():
+        raise DataError(f"{folder / PARAGRAPHS_FILE}: no such file; --data names the folder that holds it")
     paragraphs = load_paragraphs(folder, test=args.split == "test")
     for index in range(args.n):
         yield make_case(args.task, index, args, paragraphs)
