@@ -1,161 +1,36 @@
-/* One constant kernel table per instruction set level, and the choice among them. */
+/* The choice among the kernel tables. */
 #include <cpuinfo.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
-#include "kernels/ref/ref.h"
-#include "kernels/x86/avx2.h"
+#include "kernels/levels.h"
 #include "runtime/status.h"
 
-static const rs_kernels ref_table = {
-    .isa = RS_ISA_REF,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_ref_dequantize_f16,
-            [RS_TYPE_BF16] = rs_ref_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_ref_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_unpack_q6_k,
-        },
-    .quantize_acts = rs_ref_quantize_acts,
-    .dot_acts = rs_ref_dot_acts,
-    .dot_f32 = rs_ref_dot_f32,
-    .rms_norm = rs_ref_rms_norm,
-    .rope = rs_ref_rope,
-    .swiglu = rs_ref_swiglu,
-    .geglu = rs_ref_geglu,
-    .add = rs_ref_add,
-    .quantize_head = rs_ref_quantize_head,
-    .attend_keys = rs_ref_attend_keys,
-    .softmax_step = rs_ref_softmax_step,
-    .attend_values = rs_ref_attend_values,
-};
-
-#if defined(__x86_64__)
-static const rs_kernels avx2_table = {
-    .isa = RS_ISA_AVX2,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
-            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
-        },
-    .quantize_acts = rs_avx2_quantize_acts,
-    .dot_acts = rs_avx2_dot_acts,
-    .dot_f32 = rs_avx2_dot_f32,
-    .rms_norm = rs_avx2_rms_norm,
-    .rope = rs_ref_rope,
-    .swiglu = rs_avx2_swiglu,
-    .geglu = rs_avx2_geglu,
-    .add = rs_ref_add,
-    .quantize_head = rs_avx2_quantize_head,
-    .attend_keys = rs_avx2_attend_keys,
-    .softmax_step = rs_avx2_softmax_step,
-    .attend_values = rs_avx2_attend_values,
-};
-
-static bool has_avx2(void) {
-    return cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
+static rs_status missing(rs_isa isa, rs_error *error) {
+    return rs_fail(error, RS_UNSUPPORTED, "this CPU does not have the instruction set level \"%s\"",
+                   rs_isa_name(isa));
 }
 
-static bool has_avx512vnni(void) {
-    return has_avx2() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() &&
-           cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
+/* RS_ISA_AUTO becomes what the environment asks for, if it does. */
+static rs_status read_environment(rs_isa *limit, rs_error *error) {
+    const char *name = getenv("RASURE_ISA");
+    if (*limit != RS_ISA_AUTO || name == NULL || rs_isa_from_name(name, limit) == RS_OK) return RS_OK;
+    return rs_fail(error, RS_INVALID_ARGUMENT,
+                   "the environment's RASURE_ISA=%.32s names no instruction set level", name);
 }
-
-static bool has_amx(void) {
-    return has_avx512vnni() && cpuinfo_has_x86_amx_int8();
-}
-#elif defined(__aarch64__)
-static bool has_neon(void) {
-    return cpuinfo_has_arm_neon();
-}
-
-static bool has_dotprod(void) {
-    return cpuinfo_has_arm_neon_dot();
-}
-
-static bool has_i8mm(void) {
-    return has_dotprod() && cpuinfo_has_arm_i8mm();
-}
-#endif
-
-static bool always(void) {
-    return true;
-}
-
-/* The levels of this architecture, lowest first. One without kernels of its own uses those of the level
- * below. */
-typedef struct level {
-    rs_isa isa;
-    bool (*present)(void);
-    const rs_kernels *table;
-} level;
-
-static const level levels[] = {
-    {RS_ISA_REF, always, &ref_table},
-#if defined(__x86_64__)
-    {RS_ISA_AVX2, has_avx2, &avx2_table},
-    {RS_ISA_AVX512VNNI, has_avx512vnni, &avx2_table},
-    {RS_ISA_AMX, has_amx, &avx2_table},
-#elif defined(__aarch64__)
-    {RS_ISA_NEON, has_neon, &ref_table},
-    {RS_ISA_DOTPROD, has_dotprod, &ref_table},
-    {RS_ISA_I8MM, has_i8mm, &ref_table},
-#endif
-};
 
 rs_status rs_kernels_select(rs_isa limit, const rs_kernels **kernels, rs_error *error) {
+    RS_TRY(read_environment(&limit, error));
+    const rs_kernels *best = &rs_ref_table;
+    size_t count;
+    const rs_level *levels = rs_arch_levels(&count);
     /* Where the CPU cannot be told, the portable level is all that is sure. */
-    const size_t n_levels = cpuinfo_initialize() ? sizeof levels / sizeof *levels : 1;
-    bool has_limit = limit == RS_ISA_AUTO;
-    const rs_kernels *best = NULL;
-    for (size_t i = 0; i < n_levels && levels[i].present(); i++) {
-        if (limit != RS_ISA_AUTO && levels[i].isa > limit) break;
-        best = levels[i].table;
-        has_limit = has_limit || levels[i].isa == limit;
+    if (!cpuinfo_initialize()) count = 0;
+    for (size_t i = 0; i < count && limit != RS_ISA_REF; i++) {
+        if (levels[i].present()) best = levels[i].table;
+        if (levels[i].isa == limit) break;
     }
-    if (!has_limit) {
-        return rs_fail(error, RS_UNSUPPORTED, "this CPU does not have the instruction set level \"%s\"",
-                       rs_isa_name(limit));
-    }
+    if (limit != RS_ISA_AUTO && best->isa != limit) return missing(limit, error);
     *kernels = best;
     return RS_OK;
 }
@@ -165,6 +40,7 @@ static const char *const isa_names[] = {
     [RS_ISA_AVX2] = "avx2",       [RS_ISA_AVX512VNNI] = "avx512vnni",
     [RS_ISA_AMX] = "amx",         [RS_ISA_NEON] = "neon",
     [RS_ISA_DOTPROD] = "dotprod", [RS_ISA_I8MM] = "i8mm",
+    [RS_ISA_AVXVNNI] = "avxvnni",
 };
 
 enum { N_ISAS = sizeof isa_names / sizeof *isa_names };

@@ -15,34 +15,62 @@
 
 enum {
     RS_ACT_BLOCK = 32,     /* activations carry one scale per 32 */
-    RS_ROW_GROUP = 16,     /* unpacked weights carry one scale (and one minimum) per 16 */
+    RS_PANEL_ROWS = 16,    /* weight rows (output channels) that are taken out of their blocks together */
     RS_PAGE_ENTRIES = 16,  /* tokens in a KV page */
     RS_ATTEND_PAGES = 8,   /* pages that one softmax step covers */
     RS_HEAD_DIM_UNIT = 16, /* head_dim is a multiple of this ... */
     RS_HEAD_DIM_MAX = 512, /* ... and at most this */
 };
 
+/* What the integers of a panel are, and how many of a row share a scale. */
+typedef enum rs_panel_kind {
+    RS_PANEL_U4, /* 0 to 15, groups of 32 with a minimum */
+    RS_PANEL_U5, /* 0 to 31, groups of 32 with a minimum */
+    RS_PANEL_U6, /* 0 to 63, groups of 16 with a minimum */
+    RS_PANEL_S8, /* -128 to 127, groups of 32 without minimum */
+    RS_PANEL_KINDS,
+} rs_panel_kind;
+
+/* Elements of a row that share a scale. */
+static inline size_t rs_panel_group(rs_panel_kind kind) {
+    return kind == RS_PANEL_U6 ? 16 : 32;
+}
+
+/* The kind that a quantised type unpacks to. */
+static inline rs_panel_kind rs_panel_kind_of(rs_type type) {
+    switch (type) {
+    case RS_TYPE_Q4_0:
+    case RS_TYPE_Q4_1:
+    case RS_TYPE_Q4_K: return RS_PANEL_U4;
+    case RS_TYPE_Q5_0:
+    case RS_TYPE_Q5_1:
+    case RS_TYPE_Q5_K: return RS_PANEL_U5;
+    case RS_TYPE_Q6_K: return RS_PANEL_U6;
+    default: return RS_PANEL_S8;
+    }
+}
+
 /*
- * A weight row taken out of its blocks:  w[i] = scale[i / 16] * q[i] + min[i / 16].
- * q: n int8 in [-128, 127]; scale: n / 16; min: n / 16, all zero when has_min is 0 (then neither written nor
- * read).
+ * Sixteen weight rows of n taken out of their blocks. Lanes are rows: four neighbouring weights of each of
+ * the sixteen lie together, so that four-byte dot product instructions (vpdpbusd, sdot) give sixteen outputs.
+ *   w[r][i] = scale[i / group][r] * q[i / 4][r][i % 4] + min[i / group][r]
  */
-typedef struct rs_row {
-    int8_t *q;
-    float *scale;
-    float *min;
-    int has_min;
-} rs_row;
+typedef struct rs_panel {
+    int8_t *q;    /* [n / 4][16][4]; 64-byte aligned */
+    float *scale; /* [n / group][16]; 64-byte aligned */
+    float *min;   /* [n / group][16]; 64-byte aligned; neither read nor written for RS_PANEL_S8 */
+} rs_panel;
 
 /*
  * Activation rows in int8:  x[r][i] ~ scale[r][i / 32] * q[r][i], q in [-127, 127].
- * sum[r][g] = scale[r][g / 2] * (sum of q over the 16 elements of group g).
- * Rows follow each other without gaps: n int8, n / 32 scales, n / 16 sums a row.
+ * sum[r][b] = scale[r][b] * (sum of q over the 32 elements of block b), and half_sum the same over the
+ * 16 elements of each half. Rows follow each other without gaps.
  */
 typedef struct rs_acts {
-    int8_t *q;
-    float *scale;
-    float *sum;
+    int8_t *q;       /* [rows][n] */
+    float *scale;    /* [rows][n / 32] */
+    float *sum;      /* [rows][n / 32] */
+    float *half_sum; /* [rows][n / 16] */
 } rs_acts;
 
 /*
@@ -52,9 +80,11 @@ typedef struct rs_acts {
  */
 typedef struct rs_page_view {
     int8_t *k;      /* 16 * head_dim */
-    int8_t *v;      /* 16 * head_dim */
+    int8_t *v;      /* 16 * head_dim; attend_keys MAY fetch them for attend_values */
     float *k_scale; /* 16 */
-    float *v_scale; /* 16 */
+    float *v_scale; /* 16, none negative */
+    /* The keys of a page that a later call reads, to be fetched into cache meanwhile; NULL: none. */
+    const int8_t *next;
 } rs_page_view;
 
 typedef struct rs_kernels {
@@ -63,21 +93,30 @@ typedef struct rs_kernels {
     /* Row of n elements (a multiple of the type's block) to float. All types. */
     void (*dequantize[RS_TYPE_COUNT])(const void *blocks, float *out, size_t n);
 
-    /* Row of n elements to rs_row form. Quantised types only; NULL for the others. Sets row->has_min. */
-    void (*unpack[RS_TYPE_COUNT])(const void *blocks, rs_row *row, size_t n);
+    /* `rows` (1 to 16) neighbouring rows of n elements, `row_bytes` apart, to the panel form that
+     * rs_panel_kind_of names. Quantised types only; NULL for the others. What lies in the lanes of rows that
+     * are not there is a number, no more is said of it. */
+    void (*unpack[RS_TYPE_COUNT])(const void *blocks, size_t row_bytes, size_t rows, size_t n,
+                                  const rs_panel *panel);
+
+    /* Sixteen neighbouring weight rows against one activation row, without a panel in between: the bits that
+     * unpack and multiply would give. Quantised types only; NULL in levels that do without. MAY prefetch
+     * what follows the rows in memory. */
+    void (*multiply_blocks[RS_TYPE_COUNT])(const void *blocks, size_t row_bytes, size_t n,
+                                           const rs_acts *acts, float *out);
 
     /* `rows` rows of n floats (n a multiple of 32) to rs_acts form: scale = max |x| / 127 over a block,
      * q = round to nearest of x / scale; a block of zeros, or with a maximum below 2^-119, has scale and q 0.
      * Input finite. */
     void (*quantize_acts)(const float *x, rs_acts *acts, size_t rows, size_t n);
 
-    /* out[r * out_stride] = sum_i w[i] * x[r][i] for r < rows; one weight row against many activation
-     * rows. n a multiple of 32. Each output depends on its own row only, in an order that does not depend
-     * on `rows`. */
-    void (*dot_acts)(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
-                     size_t out_stride);
+    /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to 16). n a multiple
+     * of 32. Each output depends on its own rows only, in an order that does not depend on `rows`. */
+    void (*multiply[RS_PANEL_KINDS])(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
+                                     float *out, size_t out_stride, size_t channels);
 
-    /* The same for float weights and float activations, any n. */
+    /* out[r * out_stride] = sum_i w[i] * x[r][i] for r < rows: one row of float weights against float
+     * activations, any n. As above, an output does not depend on `rows`. */
     void (*dot_f32)(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
 
     /* out[i] = x[i] * w[i] / sqrt(mean(x^2) + eps); out may be x (Zhang & Sennrich, arXiv 1910.07467). */
@@ -94,14 +133,19 @@ typedef struct rs_kernels {
     /* x[i] += y[i] */
     void (*add)(float *x, const float *y, size_t n);
 
+    /* The index of the largest of n floats (n above 0), the first of equals; n when one of them is not
+     * finite. */
+    size_t (*largest)(const float *x, size_t n);
+
     /* n floats (a multiple of 16) to int8 with one scale, as quantize_acts does a block; returns the scale.
      * Input finite. */
     float (*quantize_head)(const float *x, int8_t *q, size_t n);
 
-    /* score[r * score_stride + e] = q_scale[r] * k_scale[e] * <q[r], k[e]> for r < rows, e < 16.
-     * q: rows of head_dim int8 in [-127, 127]. */
-    void (*attend_keys)(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
-                        size_t head_dim, float *score, size_t score_stride);
+    /* score[r * score_stride + 16 p + e] = q_scale[r] * k_scale[p][e] * <q[r], k[p][e]> for r < rows,
+     * p < n_pages (at most RS_ATTEND_PAGES), e < 16. q: rows of head_dim int8 in [-127, 127]. A page whose
+     * view has no `k` is passed over: its scores stay. */
+    void (*attend_keys)(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                        size_t n_pages, size_t head_dim, float *score, size_t score_stride);
 
     /* Softmax step over n scores: entries -INFINITY are invisible. *max is the running maximum (start
      * -INFINITY) and *sum the running sum. Scores become exp(score - new max), invisible ones exactly 0.
@@ -110,10 +154,13 @@ typedef struct rs_kernels {
      * block). */
     float (*softmax_step)(float *score, size_t n, float *max, float *sum);
 
-    /* acc[r][d] += sum_e p[r * p_stride + e] * v_scale[e] * v[e][d] for r < rows; acc: rows of head_dim
-     * floats. */
-    void (*attend_values)(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
-                          size_t head_dim, float *acc);
+    /* acc[r][d] = acc[r][d] * factor[r] + sum_{p, e} w[r][p][e] * v[p][e][d] for r < rows, where
+     * w[r][p][e] = prob[r * stride + 16 p + e] * v_scale[p][e], rounded to the nearest multiple of the row's
+     * largest w / 16,383 (so that values meet weights in integers of two times seven bits). prob in [0, 1].
+     * A page whose view has no `v` is passed over. A row whose weights are all below 2^-100 adds nothing.
+     * acc: rows of head_dim floats. A row's sums do not depend on the others. */
+    void (*attend_values)(const float *prob, size_t stride, const float *factor, size_t rows,
+                          const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
 } rs_kernels;
 
 /*

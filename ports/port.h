@@ -26,6 +26,9 @@ void rs_port_secure_zero(void *memory, size_t bytes);
 /* Monotonic, in nanoseconds, from an arbitrary start. */
 uint64_t rs_port_clock_ns(void);
 
+/* Lets other threads run on this core, if any want to. */
+void rs_port_yield(void);
+
 /* Power of two. */
 size_t rs_port_page_size(void);
 

@@ -54,12 +54,12 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
         s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
         s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
     }
-    s->head = rs_arena_take_scratch(arena, name, shape->head_dim, sizeof(int8_t));
+    rs_team_layout(&c->team, arena, c->model->threads);
     rs_linear_layout(&c->linear, arena, c->model->threads, c->params.n_batch,
                      max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),
                      c->model->linear == RS_LINEAR_XNNPACK);
-    rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_heads / shape->n_kv_heads,
-                        shape->head_dim);
+    rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_kv_heads,
+                        shape->n_heads / shape->n_kv_heads, shape->head_dim, c->kv.stream_pages);
 }
 
 /* Takes every block from the arena, in the same order whether it measures or places. */
@@ -119,7 +119,8 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     rs_arena_open(&arena, memory, needed);
     layout(c, &arena);
     c->linear.kernels = c->attention.kernels = model->kernels;
-    c->linear.pool = c->attention.pool = model->pool;
+    rs_team_init(&c->team, model->pool);
+    c->linear.team = c->attention.team = &c->team;
     memcpy(c->items, arena.items, sizeof c->items);
     c->n_items = arena.n_items;
     rs_kv_reset(&c->kv);

@@ -7,17 +7,17 @@
 #include "runtime/kv.h"
 #include "runtime/linear.h"
 #include "runtime/model.h"
+#include "runtime/team.h"
 
 /* Activations of up to n_batch tokens; one row a token. Zeroed when something is erased. */
 typedef struct rs_scratch {
     float *x;                     /* [n_embd] the residual stream */
-    float *h;                     /* [max(n_embd, n_heads * head_dim)] input or output of a linear layer */
+    float *h;                     /* [n_embd] input or output of a linear layer */
     float *q;                     /* [n_heads * head_dim]; attention's output too */
     float *k, *v;                 /* [n_kv_heads * head_dim] */
     float *gate, *up;             /* [n_ff] */
     float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */
     float *sine[RS_ROPE_KINDS];
-    int8_t *head; /* [head_dim], one key or value in int8 */
 } rs_scratch;
 
 struct rs_context {
@@ -35,6 +35,7 @@ struct rs_context {
     int32_t *positions; /* [n_ctx] */
 
     rs_kv kv;
+    rs_team team;
     rs_linear_work linear;
     rs_attention_work attention;
     rs_scratch scratch;
@@ -42,6 +43,7 @@ struct rs_context {
 
     float *logits; /* [n_vocab] */
     bool has_logits;
+    int32_t best;                    /* the token with the largest logit */
     struct rs_candidate *candidates; /* [n_vocab], of the sampler */
     char *text;                      /* [text_capacity], held back by rs_generate */
     size_t text_capacity;

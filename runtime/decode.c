@@ -36,7 +36,7 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count
     return RS_OK;
 }
 
-static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count) {
+static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count, bool logits) {
     int32_t *list = c->tokens + c->n_tokens, *positions = c->positions + c->n_tokens;
     for (uint32_t i = 0; i < count; i++) {
         list[i] = tokens[i];
@@ -45,8 +45,11 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
     rs_kv_append(&c->kv, positions, count);
     c->n_tokens += count;
     c->next_position += (int32_t)count;
-    return rs_forward(
-        c, &(rs_pass){.tokens = list, .positions = positions, .count = count, .visible = rs_visible_all()});
+    return rs_forward(c, &(rs_pass){.tokens = list,
+                                    .positions = positions,
+                                    .count = count,
+                                    .visible = rs_visible_all(),
+                                    .logits = logits});
 }
 
 static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, void *user) {
@@ -67,13 +70,9 @@ static rs_status decode_all(rs_context *c, const int32_t *tokens, size_t count, 
     while (done < count) {
         const size_t left = count - done;
         const uint32_t chunk = left < c->params.n_batch ? (uint32_t)left : c->params.n_batch;
-        RS_TRY(decode_chunk(c, tokens + done, chunk));
+        RS_TRY(decode_chunk(c, tokens + done, chunk, each == NULL && chunk == left));
         done += chunk;
-        if (each != NULL) {
-            RS_TRY(give_logits(c, chunk, each, user));
-        } else if (done == count) {
-            RS_TRY(rs_forward_logits(c, chunk - 1));
-        }
+        if (each != NULL) RS_TRY(give_logits(c, chunk, each, user));
         if (done < count && !rs_context_report(c, (uint32_t)done, (uint32_t)count)) {
             return rs_fail(&c->error, RS_STOPPED, "stopped by the progress callback after %zu of %zu tokens",
                            done, count);

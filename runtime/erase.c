@@ -5,7 +5,6 @@
  */
 #include <inttypes.h>
 #include <math.h>
-#include <pthreadpool.h>
 
 #include "ports/port.h"
 #include "runtime/forward.h"
@@ -129,8 +128,9 @@ typedef struct rotate_task {
     int32_t by;
 } rotate_task;
 
-static void rotate_stream(void *argument, size_t index) {
+static void rotate_stream(void *argument, size_t thread, size_t index) {
     const rotate_task *task = argument;
+    (void)thread;
     const rs_context *c = task->context;
     const rs_model *model = c->model;
     const uint32_t rope = model->layers[index / model->shape.n_kv_heads].rope;
@@ -157,7 +157,7 @@ static void rotate(rs_context *c, int32_t begin, int32_t end, int32_t by) {
         rs_rope_angles(c->model, kind, by, c->scratch.cosine[kind], c->scratch.sine[kind]);
     }
     rotate_task task = {c, begin, end, by};
-    pthreadpool_parallelize_1d(c->model->pool, rotate_stream, &task, c->kv.n_streams, 0);
+    rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
 }
 
 static void erase_shift(rs_context *c, const rs_span *spans, size_t n_spans, rs_erase_report *report) {

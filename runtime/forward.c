@@ -2,26 +2,40 @@
 #include "runtime/forward.h"
 
 #include <math.h>
-#include <pthreadpool.h>
-#include <string.h>
 
 #include "runtime/status.h"
+
+/* Tokens that one task takes where the work is token by token. */
+enum { TASK_TOKENS = 4 };
 
 typedef struct pass_state {
     rs_context *context;
     const rs_pass *pass;
     const rs_layer *layer;
-    const float *norm; /* of the step at hand */
+    uint32_t layer_index;
+    /* Of the step at hand: whether h is added to x, normalised by add_norm unless NULL, and what the next
+     * linear layers' input is normalised by, NULL when there are none. */
+    bool add;
+    const float *add_norm, *norm;
+    void (*each)(const struct pass_state *state, size_t token);
+    rs_status status;
 } pass_state;
 
-/* A task per token; a single token is not worth waking threads for. */
-static void for_each_token(pass_state *state, pthreadpool_task_1d_t task) {
-    const uint32_t count = state->pass->count;
-    pthreadpool_parallelize_1d(count > 1 ? state->context->model->pool : NULL, task, state, count, 0);
+static void some_tokens(void *argument, size_t thread, size_t index) {
+    const pass_state *state = argument;
+    const size_t begin = index * TASK_TOKENS, left = state->pass->count - begin;
+    const size_t end = begin + (left < TASK_TOKENS ? left : TASK_TOKENS);
+    (void)thread;
+    for (size_t t = begin; t < end; t++) state->each(state, t);
 }
 
-static void embed(void *argument, size_t t) {
-    const pass_state *state = argument;
+static void for_each_token(pass_state *state, void (*each)(const pass_state *state, size_t token)) {
+    state->each = each;
+    rs_team_run(&state->context->team, some_tokens, state,
+                (state->pass->count + TASK_TOKENS - 1) / TASK_TOKENS);
+}
+
+static void embed(const pass_state *state, size_t t) {
     const rs_model *model = state->context->model;
     const size_t n = model->shape.n_embd;
     const rs_matrix *table = &model->embedding;
@@ -40,8 +54,7 @@ void rs_rope_angles(const rs_model *model, int kind, int32_t by, float *cosine, 
     }
 }
 
-static void angles(void *argument, size_t t) {
-    const pass_state *state = argument;
+static void angles(const pass_state *state, size_t t) {
     const rs_model *model = state->context->model;
     const rs_scratch *s = &state->context->scratch;
     const size_t at = t * (model->shape.n_rot / 2);
@@ -51,93 +64,94 @@ static void angles(void *argument, size_t t) {
     }
 }
 
-static void norm_residual(void *argument, size_t t) {
-    const pass_state *state = argument;
-    const rs_model *model = state->context->model;
-    const size_t n = model->shape.n_embd;
-    model->kernels->rms_norm(state->context->scratch.x + t * n, state->norm, model->shape.norm_eps, n,
-                             state->context->scratch.h + t * n);
+/* Between two groups of linear layers: x += h, then h = norm(x), quantised while it is in cache. */
+static void enter(const pass_state *state, size_t t) {
+    const rs_context *c = state->context;
+    const rs_kernels *kernels = c->model->kernels;
+    const uint32_t n = c->model->shape.n_embd;
+    const float eps = c->model->shape.norm_eps;
+    float *x = c->scratch.x + t * n, *h = c->scratch.h + t * n;
+    if (state->add) {
+        if (state->add_norm != NULL) kernels->rms_norm(h, state->add_norm, eps, n, h);
+        kernels->add(x, h, n);
+    }
+    if (state->norm == NULL) return;
+    kernels->rms_norm(x, state->norm, eps, n, h);
+    rs_linear_input(&c->linear, h, t, n);
 }
 
-/* x += h, h normalised first where the architecture does that. */
-static void add_residual(void *argument, size_t t) {
-    const pass_state *state = argument;
-    const rs_model *model = state->context->model;
-    const size_t n = model->shape.n_embd;
-    float *h = state->context->scratch.h + t * n;
-    if (state->norm != NULL) model->kernels->rms_norm(h, state->norm, model->shape.norm_eps, n, h);
-    model->kernels->add(state->context->scratch.x + t * n, h, n);
-}
-
-static void finish_heads(const pass_state *state, size_t t, float *heads, uint32_t n_heads, const float *bias,
-                         const float *norm) {
+/* What is left to do to the heads of q or k: bias, norm, RoPE. */
+static void finish_heads(const pass_state *state, size_t t, float *heads, size_t first_head, size_t n_heads,
+                         const float *bias, const float *norm) {
     const rs_model *model = state->context->model;
     const rs_scratch *s = &state->context->scratch;
     const size_t head_dim = model->shape.head_dim, half = model->shape.n_rot / 2;
     const float *cosine = s->cosine[state->layer->rope] + t * half;
     const float *sine = s->sine[state->layer->rope] + t * half;
-    heads += t * n_heads * head_dim;
-    if (bias != NULL) model->kernels->add(heads, bias, n_heads * head_dim);
-    for (uint32_t h = 0; h < n_heads; h++) {
+    for (size_t h = 0; h < n_heads; h++) {
         float *head = heads + h * head_dim;
+        if (bias != NULL) model->kernels->add(head, bias + (first_head + h) * head_dim, head_dim);
         if (norm != NULL) model->kernels->rms_norm(head, norm, model->shape.norm_eps, head_dim, head);
         model->kernels->rope(head, cosine, sine, model->shape.n_rot, model->shape.rope_interleaved);
     }
 }
 
-static void finish_qkv(void *argument, size_t t) {
+/* One KV head and a page's worth of tokens: its query heads made ready, its keys and values stored. */
+static void finish_qkv(void *argument, size_t thread, size_t index) {
     const pass_state *state = argument;
-    const rs_shape *shape = &state->context->model->shape;
-    const rs_layer *layer = state->layer;
-    const rs_scratch *s = &state->context->scratch;
-    finish_heads(state, t, s->q, shape->n_heads, layer->q_bias, layer->q_norm);
-    finish_heads(state, t, s->k, shape->n_kv_heads, layer->k_bias, layer->k_norm);
-    const size_t kv_dim = (size_t)shape->n_kv_heads * shape->head_dim;
-    if (layer->v_bias != NULL) state->context->model->kernels->add(s->v + t * kv_dim, layer->v_bias, kv_dim);
-}
-
-static void store_kv(const pass_state *state, uint32_t layer) {
-    rs_context *c = state->context;
+    const rs_context *c = state->context;
     const rs_shape *shape = &c->model->shape;
-    const size_t kv_dim = (size_t)shape->n_kv_heads * shape->head_dim;
-    for (uint32_t h = 0; h < shape->n_kv_heads; h++) {
-        const rs_kv_stream *stream = &c->kv.streams[layer * shape->n_kv_heads + h];
-        rs_kv_cursor at;
-        bool found = rs_kv_seek(&c->kv, stream, state->pass->positions[0], &at);
-        for (uint32_t t = 0; t < state->pass->count && found; t++) {
-            const size_t head = t * kv_dim + (size_t)h * shape->head_dim;
-            rs_kv_store(&c->kv, c->model->kernels, stream, at, c->scratch.k + head, c->scratch.v + head,
-                        c->scratch.head);
-            found = rs_kv_next(&c->kv, stream, &at);
-        }
+    const rs_layer *layer = state->layer;
+    const size_t kv_head = index % shape->n_kv_heads, begin = index / shape->n_kv_heads * RS_PAGE_ENTRIES;
+    const size_t left = state->pass->count - begin;
+    const size_t end = begin + (left < RS_PAGE_ENTRIES ? left : RS_PAGE_ENTRIES);
+    const size_t group = shape->n_heads / shape->n_kv_heads, head_dim = shape->head_dim;
+    const rs_kv_stream *stream = &c->kv.streams[state->layer_index * shape->n_kv_heads + kv_head];
+    int8_t scratch[RS_HEAD_DIM_MAX];
+    rs_kv_cursor at;
+    (void)thread;
+    bool found = rs_kv_seek(&c->kv, stream, state->pass->positions[begin], &at);
+    for (size_t t = begin; t < end && found; t++) {
+        float *q = c->scratch.q + (t * shape->n_heads + kv_head * group) * head_dim;
+        float *k = c->scratch.k + (t * shape->n_kv_heads + kv_head) * head_dim;
+        float *v = c->scratch.v + (t * shape->n_kv_heads + kv_head) * head_dim;
+        finish_heads(state, t, q, kv_head * group, group, layer->q_bias, layer->q_norm);
+        finish_heads(state, t, k, kv_head, 1, layer->k_bias, layer->k_norm);
+        if (layer->v_bias != NULL) c->model->kernels->add(v, layer->v_bias + kv_head * head_dim, head_dim);
+        rs_kv_store(&c->kv, c->model->kernels, stream, at, k, v, scratch);
+        found = rs_kv_next(&c->kv, stream, &at);
     }
 }
 
-static void activate(void *argument, size_t t) {
-    const pass_state *state = argument;
-    const rs_model *model = state->context->model;
-    const size_t n = model->shape.n_ff;
-    float *gate = state->context->scratch.gate + t * n, *up = state->context->scratch.up + t * n;
-    (model->shape.gelu ? model->kernels->geglu : model->kernels->swiglu)(gate, up, n);
+static void quantize_attention(const pass_state *state, size_t t) {
+    const rs_context *c = state->context;
+    const uint32_t n = c->model->shape.n_heads * c->model->shape.head_dim;
+    rs_linear_input(&c->linear, c->scratch.q + t * n, t, n);
 }
 
-static rs_status attention_part(pass_state *state, uint32_t index) {
+static void activate(const pass_state *state, size_t t) {
+    const rs_context *c = state->context;
+    const rs_model *model = c->model;
+    const uint32_t n = model->shape.n_ff;
+    float *gate = c->scratch.gate + t * n, *up = c->scratch.up + t * n;
+    (model->shape.gelu ? model->kernels->geglu : model->kernels->swiglu)(gate, up, n);
+    rs_linear_input(&c->linear, gate, t, n);
+}
+
+static rs_status attention_part(pass_state *state) {
     rs_context *c = state->context;
     const rs_shape *shape = &c->model->shape;
     const rs_layer *layer = state->layer;
     const rs_pass *pass = state->pass;
     rs_scratch *s = &c->scratch;
 
-    state->norm = layer->attn_norm;
-    for_each_token(state, norm_residual);
-    rs_linear_input(&c->linear, s->h, pass->count, shape->n_embd);
     const rs_product qkv[] = {{&layer->q, s->q}, {&layer->k, s->k}, {&layer->v, s->v}};
     RS_TRY(rs_linear_run(&c->linear, s->h, pass->count, qkv, 3, &c->error));
-    for_each_token(state, finish_qkv);
-    store_kv(state, index);
+    const size_t blocks = (pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
+    rs_team_run(&c->team, finish_qkv, state, blocks * shape->n_kv_heads);
     rs_attention_run(&c->attention, &(rs_attention){
                                         .kv = &c->kv,
-                                        .first_stream = index * shape->n_kv_heads,
+                                        .first_stream = state->layer_index * shape->n_kv_heads,
                                         .n_kv_heads = shape->n_kv_heads,
                                         .group = shape->n_heads / shape->n_kv_heads,
                                         .scale = shape->attention_scale,
@@ -148,63 +162,79 @@ static rs_status attention_part(pass_state *state, uint32_t index) {
                                         .count = pass->count,
                                         .out = s->q,
                                     });
-    rs_linear_input(&c->linear, s->q, pass->count, shape->n_heads * shape->head_dim);
-    RS_TRY(rs_linear_run(&c->linear, s->q, pass->count, &(rs_product){&layer->o, s->h}, 1, &c->error));
-    state->norm = layer->attn_post_norm;
-    for_each_token(state, add_residual);
-    return RS_OK;
+    for_each_token(state, quantize_attention);
+    return rs_linear_run(&c->linear, s->q, pass->count, &(rs_product){&layer->o, s->h}, 1, &c->error);
 }
 
 static rs_status feed_forward_part(pass_state *state) {
     rs_context *c = state->context;
-    const rs_shape *shape = &c->model->shape;
     const rs_layer *layer = state->layer;
     const uint32_t count = state->pass->count;
     rs_scratch *s = &c->scratch;
 
-    state->norm = layer->ffn_norm;
-    for_each_token(state, norm_residual);
-    rs_linear_input(&c->linear, s->h, count, shape->n_embd);
     const rs_product gate_up[] = {{&layer->gate, s->gate}, {&layer->up, s->up}};
     RS_TRY(rs_linear_run(&c->linear, s->h, count, gate_up, 2, &c->error));
     for_each_token(state, activate);
-    rs_linear_input(&c->linear, s->gate, count, shape->n_ff);
-    RS_TRY(rs_linear_run(&c->linear, s->gate, count, &(rs_product){&layer->down, s->h}, 1, &c->error));
-    state->norm = layer->ffn_post_norm;
-    for_each_token(state, add_residual);
+    return rs_linear_run(&c->linear, s->gate, count, &(rs_product){&layer->down, s->h}, 1, &c->error);
+}
+
+static rs_status run_layers(pass_state *state) {
+    rs_context *c = state->context;
+    const rs_model *model = c->model;
+    for_each_token(state, embed);
+    for_each_token(state, angles);
+    state->norm = model->layers[0].attn_norm;
+    for_each_token(state, enter);
+    state->add = true;
+    for (uint32_t l = 0; l < model->shape.n_layers; l++) {
+        state->layer = &model->layers[l];
+        state->layer_index = l;
+        RS_TRY(attention_part(state));
+        state->add_norm = state->layer->attn_post_norm;
+        state->norm = state->layer->ffn_norm;
+        for_each_token(state, enter);
+        RS_TRY(feed_forward_part(state));
+        state->add_norm = state->layer->ffn_post_norm;
+        state->norm = l + 1 < model->shape.n_layers ? state->layer[1].attn_norm : NULL;
+        for_each_token(state, enter);
+        if (state->pass->observe != NULL) state->pass->observe(state->pass->user, l, c->scratch.x);
+    }
     return RS_OK;
+}
+
+static rs_status compute_logits(rs_context *c, uint32_t row) {
+    const rs_model *model = c->model;
+    const uint32_t n = model->shape.n_embd, n_vocab = model->shape.n_vocab;
+    float *h = c->scratch.h;
+    model->kernels->rms_norm(c->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps, n, h);
+    rs_linear_input(&c->linear, h, 0, n);
+    RS_TRY(rs_linear_run(&c->linear, h, 1, &(rs_product){&model->output, c->logits}, 1, &c->error));
+    if (model->kernels->largest(c->logits, n_vocab) == n_vocab) {
+        /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */
+        return rs_fail(&c->error, RS_BAD_FILE, "the model's logits are no numbers: its weights are damaged");
+    }
+    c->has_logits = true;
+    return RS_OK;
+}
+
+static void run_pass(void *argument) {
+    pass_state *state = argument;
+    state->status = run_layers(state);
+    if (state->status == RS_OK && state->pass->logits)
+        state->status = compute_logits(state->context, state->pass->count - 1);
 }
 
 rs_status rs_forward(rs_context *context, const rs_pass *pass) {
-    const rs_model *model = context->model;
     pass_state state = {.context = context, .pass = pass};
-    for_each_token(&state, embed);
-    for_each_token(&state, angles);
-    for (uint32_t l = 0; l < model->shape.n_layers; l++) {
-        state.layer = &model->layers[l];
-        RS_TRY(attention_part(&state, l));
-        RS_TRY(feed_forward_part(&state));
-        if (pass->observe != NULL) pass->observe(pass->user, l, context->scratch.x);
+    /* XNNPACK's operators want the pool for themselves. */
+    if (context->model->pool == NULL || context->model->linear == RS_LINEAR_XNNPACK) {
+        run_pass(&state);
+    } else {
+        rs_team_section(&context->team, run_pass, &state);
     }
-    return RS_OK;
+    return state.status;
 }
 
 rs_status rs_forward_logits(rs_context *context, uint32_t row) {
-    const rs_model *model = context->model;
-    const uint32_t n = model->shape.n_embd;
-    float *h = context->scratch.h;
-    model->kernels->rms_norm(context->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps,
-                             n, h);
-    rs_linear_input(&context->linear, h, 1, n);
-    RS_TRY(rs_linear_run(&context->linear, h, 1, &(rs_product){&model->output, context->logits}, 1,
-                         &context->error));
-    /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */
-    for (uint32_t i = 0; i < model->shape.n_vocab; i++) {
-        if (!isfinite(context->logits[i])) {
-            return rs_fail(&context->error, RS_BAD_FILE,
-                           "the model's logits are no numbers: its weights are damaged");
-        }
-    }
-    context->has_logits = true;
-    return RS_OK;
+    return compute_logits(context, row);
 }

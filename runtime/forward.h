@@ -16,6 +16,7 @@ typedef struct rs_pass {
                                  every stream, follow each other there, and are overwritten layer by layer */
     uint32_t count;           /* 1 to n_batch */
     rs_visible visible;
+    bool logits;           /* those of the last token are wanted, into context->logits */
     rs_observe_fn observe; /* NULL: nobody looks */
     void *user;
 } rs_pass;

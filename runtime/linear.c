@@ -1,34 +1,35 @@
-/* Splits the rows of a weight matrix over threads; each row is unpacked once and multiplied with every
- * activation row. */
+/* Splits a weight matrix over threads, sixteen rows at a time: each is taken out of its blocks once and
+ * multiplied with every activation row. */
 #include "runtime/linear.h"
-
-#include <pthreadpool.h>
 
 #include "runtime/status.h"
 
-/* Weight rows that one task takes: neighbouring rows write neighbouring outputs, so a tile fills whole cache
- * lines. */
-enum { TILE = 16 };
+/* Bytes of weights that a task of a single activation row takes at least: enough to be worth taking, few
+ * enough for a hundred tasks a layer. */
+enum { TASK_BYTES = 32768 };
 
 void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
                       uint32_t max_in, bool packed) {
     static const char name[] = "linear scratch";
-    const size_t groups = max_in / RS_ROW_GROUP, cells = (size_t)max_rows * max_in;
-    work->rows = rs_arena_take(arena, "context", threads, sizeof *work->rows);
+    /* The narrowest groups of a panel are of sixteen. */
+    const size_t panel = (size_t)RS_PANEL_ROWS * max_in, scales = panel / 16;
+    const size_t cells = (size_t)max_rows * max_in, blocks = cells / RS_ACT_BLOCK;
+    work->panels = rs_arena_take(arena, "context", threads, sizeof *work->panels);
     work->float_rows = rs_arena_take(arena, "context", threads, sizeof *work->float_rows);
     for (uint32_t t = 0; t < threads; t++) {
-        rs_row row = {.has_min = 0};
-        row.q = rs_arena_take_scratch(arena, name, max_in, sizeof *row.q);
-        row.scale = rs_arena_take_scratch(arena, name, groups, sizeof *row.scale);
-        row.min = rs_arena_take_scratch(arena, name, groups, sizeof *row.min);
+        rs_panel p;
+        p.q = rs_arena_take_scratch(arena, name, panel, sizeof *p.q);
+        p.scale = rs_arena_take_scratch(arena, name, scales, sizeof *p.scale);
+        p.min = rs_arena_take_scratch(arena, name, scales, sizeof *p.min);
         float *values = rs_arena_take_scratch(arena, name, max_in, sizeof *values);
         if (arena->base == NULL) continue;
-        work->rows[t] = row;
+        work->panels[t] = p;
         work->float_rows[t] = values;
     }
     work->acts.q = rs_arena_take_scratch(arena, name, cells, sizeof *work->acts.q);
-    work->acts.scale = rs_arena_take_scratch(arena, name, cells / RS_ACT_BLOCK, sizeof *work->acts.scale);
-    work->acts.sum = rs_arena_take_scratch(arena, name, cells / RS_ROW_GROUP, sizeof *work->acts.sum);
+    work->acts.scale = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.scale);
+    work->acts.sum = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.sum);
+    work->acts.half_sum = rs_arena_take_scratch(arena, name, 2 * blocks, sizeof *work->acts.half_sum);
     work->packed_scratch = NULL;
 #if RASURE_HAVE_XNNPACK
     if (packed)
@@ -38,24 +39,12 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, u
 #endif
 }
 
-typedef struct input_task {
-    const rs_linear_work *work;
-    const float *x;
-    uint32_t n_in;
-} input_task;
-
-static void quantize_row(void *argument, size_t row) {
-    const input_task *task = argument;
-    const size_t at = row * task->n_in;
-    rs_acts acts = {task->work->acts.q + at, task->work->acts.scale + at / RS_ACT_BLOCK,
-                    task->work->acts.sum + at / RS_ROW_GROUP};
-    task->work->kernels->quantize_acts(task->x + at, &acts, 1, task->n_in);
-}
-
-void rs_linear_input(const rs_linear_work *work, const float *x, uint32_t rows, uint32_t n_in) {
+void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t n_in) {
     if (n_in % RS_ACT_BLOCK != 0) return; /* only float weights have such rows */
-    input_task task = {work, x, n_in};
-    pthreadpool_parallelize_1d(rows > 1 ? work->pool : NULL, quantize_row, &task, rows, 0);
+    const size_t at = row * n_in, block = at / RS_ACT_BLOCK;
+    rs_acts acts = {work->acts.q + at, work->acts.scale + block, work->acts.sum + block,
+                    work->acts.half_sum + 2 * block};
+    work->kernels->quantize_acts(x, &acts, 1, n_in);
 }
 
 typedef struct run_task {
@@ -65,31 +54,56 @@ typedef struct run_task {
     uint32_t rows;
 } run_task;
 
-static size_t tiles_of(const rs_matrix *matrix) {
-    return (matrix->n_out + TILE - 1) / TILE;
+static size_t panels_of(const rs_matrix *matrix) {
+    return (matrix->n_out + RS_PANEL_ROWS - 1) / RS_PANEL_ROWS;
 }
 
-static void multiply_tile(void *argument, size_t thread, size_t tile) {
+/* Panels that one task takes. */
+static size_t panels_per_task(const rs_matrix *matrix, uint32_t rows) {
+    const size_t bytes = RS_PANEL_ROWS * rs_row_bytes(matrix->type, matrix->n_in);
+    return rows == 1 && bytes < TASK_BYTES ? TASK_BYTES / bytes : 1;
+}
+
+static size_t tasks_of(const rs_matrix *matrix, uint32_t rows) {
+    const size_t panels = panels_of(matrix), at_once = panels_per_task(matrix, rows);
+    return (panels + at_once - 1) / at_once;
+}
+
+static void multiply_panel(const run_task *task, const rs_product *product, size_t thread, size_t panel) {
+    const rs_matrix *matrix = product->matrix;
+    const rs_linear_work *work = task->work;
+    const rs_kernels *kernels = work->kernels;
+    const size_t n_in = matrix->n_in, n_out = matrix->n_out, begin = panel * RS_PANEL_ROWS;
+    const size_t row_bytes = rs_row_bytes(matrix->type, n_in);
+    const size_t channels = n_out - begin < RS_PANEL_ROWS ? n_out - begin : RS_PANEL_ROWS;
+    const unsigned char *source = matrix->data + begin * row_bytes;
+    if (task->rows == 1 && channels == RS_PANEL_ROWS && kernels->multiply_blocks[matrix->type] != NULL) {
+        kernels->multiply_blocks[matrix->type](source, row_bytes, n_in, &work->acts, product->out + begin);
+        return;
+    }
+    if (rs_type_is_quantized(matrix->type)) {
+        const rs_panel *p = &work->panels[thread];
+        kernels->unpack[matrix->type](source, row_bytes, channels, n_in, p);
+        kernels->multiply[rs_panel_kind_of(matrix->type)](p, &work->acts, task->rows, n_in,
+                                                          product->out + begin, n_out, channels);
+        return;
+    }
+    float *row = work->float_rows[thread];
+    for (size_t c = 0; c < channels; c++) {
+        kernels->dequantize[matrix->type](source + c * row_bytes, row, n_in);
+        kernels->dot_f32(row, task->x, task->rows, n_in, product->out + begin + c, n_out);
+    }
+}
+
+static void multiply_panels(void *argument, size_t thread, size_t index) {
     const run_task *task = argument;
     const rs_product *product = task->products;
-    for (; tile >= tiles_of(product->matrix); product++) tile -= tiles_of(product->matrix);
-    const rs_matrix *matrix = product->matrix;
-    const rs_kernels *kernels = task->work->kernels;
-    const size_t n_in = matrix->n_in, n_out = matrix->n_out;
-    const size_t row_bytes = rs_row_bytes(matrix->type, n_in);
-    const size_t begin = tile * TILE, end = begin + TILE < n_out ? begin + TILE : n_out;
-    for (size_t r = begin; r < end; r++) {
-        const unsigned char *source = matrix->data + r * row_bytes;
-        if (rs_type_is_quantized(matrix->type)) {
-            rs_row *row = &task->work->rows[thread];
-            kernels->unpack[matrix->type](source, row, n_in);
-            kernels->dot_acts(row, &task->work->acts, task->rows, n_in, product->out + r, n_out);
-        } else {
-            float *row = task->work->float_rows[thread];
-            kernels->dequantize[matrix->type](source, row, n_in);
-            kernels->dot_f32(row, task->x, task->rows, n_in, product->out + r, n_out);
-        }
-    }
+    for (; index >= tasks_of(product->matrix, task->rows); product++)
+        index -= tasks_of(product->matrix, task->rows);
+    const size_t panels = panels_of(product->matrix);
+    const size_t at_once = panels_per_task(product->matrix, task->rows), begin = index * at_once;
+    const size_t end = begin + at_once < panels ? begin + at_once : panels;
+    for (size_t p = begin; p < end; p++) multiply_panel(task, product, thread, p);
 }
 
 rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
@@ -97,7 +111,7 @@ rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t row
 #if RASURE_HAVE_XNNPACK
     if (products[0].matrix->packed != NULL && rows > 1) {
         for (uint32_t i = 0; i < n_products; i++) {
-            RS_TRY(rs_batched_run(products[i].matrix->packed, work->pool, x, rows, products[i].out,
+            RS_TRY(rs_batched_run(products[i].matrix->packed, work->team->pool, x, rows, products[i].out,
                                   work->packed_scratch, error));
         }
         return RS_OK;
@@ -106,8 +120,8 @@ rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t row
     (void)error;
 #endif
     run_task task = {work, products, x, rows};
-    size_t tiles = 0;
-    for (uint32_t i = 0; i < n_products; i++) tiles += tiles_of(products[i].matrix);
-    pthreadpool_parallelize_1d_with_thread(work->pool, multiply_tile, &task, tiles, 0);
+    size_t tasks = 0;
+    for (uint32_t i = 0; i < n_products; i++) tasks += tasks_of(products[i].matrix, rows);
+    rs_team_run(work->team, multiply_panels, &task, tasks);
     return RS_OK;
 }

@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 #include "kernels/xnnpack/batched.h"
 #include "runtime/arena.h"
+#include "runtime/team.h"
 
 typedef struct rs_matrix {
     rs_type type;
@@ -16,8 +17,8 @@ typedef struct rs_matrix {
 /* What linear layers of one context work in. */
 typedef struct rs_linear_work {
     const rs_kernels *kernels;
-    struct pthreadpool *pool;
-    rs_row *rows;         /* one per thread: a weight row taken out of its blocks */
+    rs_team *team;
+    rs_panel *panels;     /* one per thread: weight rows taken out of their blocks */
     float **float_rows;   /* one per thread: a row of float weights */
     rs_acts acts;         /* the quantised input */
     void *packed_scratch; /* for XNNPACK; NULL when the model has none */
@@ -27,8 +28,9 @@ typedef struct rs_linear_work {
 void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
                       uint32_t max_in, bool packed);
 
-/* Quantises x [rows][n_in] for the native linear layers that follow. */
-void rs_linear_input(const rs_linear_work *work, const float *x, uint32_t rows, uint32_t n_in);
+/* Quantises row `row` of an input, x [n_in], for the native linear layers that follow. Rows may be given by
+ * different threads. */
+void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t n_in);
 
 /* One product of an input: out[rows][n_out] = x[rows][n_in] * matrix^T. */
 typedef struct rs_product {
@@ -37,8 +39,8 @@ typedef struct rs_product {
 } rs_product;
 
 /*
- * All products of one input in one call, so that threads are woken once. x MUST be what the last
- * rs_linear_input saw, unless the matrices hold floats. Fails only inside XNNPACK.
+ * All products of one input in one step. x MUST be what rs_linear_input saw, row by row, unless the matrices
+ * hold floats. Fails only inside XNNPACK.
  */
 rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
                         uint32_t n_products, rs_error *error);

@@ -119,7 +119,7 @@ static void sort_best(rs_candidate *all, size_t n, size_t k) {
     }
 }
 
-static int32_t best(const rs_candidate *candidates, size_t n) {
+static int32_t best_of(const rs_candidate *candidates, size_t n) {
     size_t at = 0;
     for (size_t i = 1; i < n; i++) {
         if (better(&candidates[i], &candidates[at])) at = i;
@@ -163,10 +163,14 @@ rs_status rs_sample(rs_context *context, rs_sampler *sampler, int32_t *token) {
     const rs_sampler_params *p = &sampler->params;
     const size_t n_vocab = context->model->shape.n_vocab;
     rs_candidate *candidates = context->candidates;
+    if (p->temperature == 0 && p->repetition_penalty == 1) {
+        *token = (int32_t)context->model->kernels->largest(context->logits, n_vocab);
+        return RS_OK;
+    }
     for (size_t i = 0; i < n_vocab; i++) candidates[i] = (rs_candidate){context->logits[i], (int32_t)i};
     penalize(context, p, candidates);
     if (p->temperature == 0) {
-        *token = best(candidates, n_vocab);
+        *token = best_of(candidates, n_vocab);
         return RS_OK;
     }
     size_t n = p->top_k > 0 && p->top_k < n_vocab ? p->top_k : n_vocab;

@@ -84,7 +84,7 @@ static const char *environment(const char *name) {
 static cli_exit bad_isa(const cli_command *command, const char *name) {
     char known[128] = "";
     size_t used = 0;
-    for (int i = RS_ISA_AUTO; i <= RS_ISA_I8MM; i++)
+    for (int i = RS_ISA_AUTO; i <= RS_ISA_AVXVNNI; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, " %s", rs_isa_name((rs_isa)i));
     return cli_fail(CLI_USAGE, "%s: --isa \"%s\": not one of%s", command->name, name, known);
 }
@@ -96,7 +96,7 @@ static uint32_t default_threads(void) {
 
 bool cli_parse(const cli_command *command, const cli_option *options, size_t n_options, cli_setup *setup,
                int argc, char **argv, int *first, cli_exit *code) {
-    const char *linear = "auto", *isa = environment("RASURE_ISA");
+    const char *linear = "auto", *isa = "auto";
     default_model(setup->default_model, sizeof setup->default_model);
     setup->model = environment("RASURE_MODEL");
     setup->threads = default_threads();
@@ -110,8 +110,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "linear", "BACKEND", "auto, native or xnnpack: multiplies batches of rows (default auto)",
          .string = &linear},
         {0, "isa", "NAME",
-         "highest instruction set to use (else $RASURE_ISA, else the best there is):\n"
-         "auto ref avx2 avx512vnni amx neon dotprod i8mm",
+         "instruction set to use: auto ref avx2 avxvnni avx512vnni amx neon dotprod i8mm\n"
+         "(auto: $RASURE_ISA, else the best there is)",
          .string = &isa},
         {0, "ctx", "N",
          "tokens that the KV cache can hold, 16 to 1048576 (default: 2048, or what\nthe command needs)",
@@ -164,8 +164,7 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         cli_fail(CLI_USAGE, "%s: --linear \"%s\": not one of auto native xnnpack", command->name, linear);
         return false;
     }
-    setup->isa = RS_ISA_AUTO;
-    if (isa != NULL && rs_isa_from_name(isa, &setup->isa) != RS_OK) {
+    if (rs_isa_from_name(isa, &setup->isa) != RS_OK) {
         bad_isa(command, isa);
         return false;
     }

@@ -111,9 +111,10 @@ typedef enum rs_linear {
                               per activation row and per output channel: several times the native KL */
 } rs_linear;
 
-/* Instruction set levels, lowest first within an architecture. A level is used only if the CPU has it. */
+/* Instruction set levels. A level is used only if the CPU has it. Lowest first: REF, AVX2, AVXVNNI,
+ * AVX512VNNI, AMX on x86; REF, NEON, DOTPROD, I8MM on Arm. */
 typedef enum rs_isa {
-    RS_ISA_AUTO = 0, /* the best that the CPU has */
+    RS_ISA_AUTO = 0, /* what the environment variable RASURE_ISA names, else the best that the CPU has */
     RS_ISA_REF = 1,  /* portable C */
     RS_ISA_AVX2 = 2,
     RS_ISA_AVX512VNNI = 3,
@@ -121,6 +122,7 @@ typedef enum rs_isa {
     RS_ISA_NEON = 5,
     RS_ISA_DOTPROD = 6,
     RS_ISA_I8MM = 7,
+    RS_ISA_AVXVNNI = 8,
 } rs_isa;
 
 /* "auto", "ref", "avx2", ...; "?" for a value that is none. */
@@ -131,7 +133,7 @@ RS_API rs_status rs_isa_from_name(const char *name, rs_isa *isa);
 typedef struct rs_model_params {
     uint32_t threads; /* 1 to 256: size of the pool that the model creates; always explicit */
     rs_linear linear;
-    rs_isa isa;               /* highest level to use; one that the CPU lacks is RS_UNSUPPORTED */
+    rs_isa isa;               /* level to use; one that the CPU lacks is RS_UNSUPPORTED */
     struct pthreadpool *pool; /* a pool to use instead; not owned, outlives the model; NULL: create one */
 } rs_model_params;
 

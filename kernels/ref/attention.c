@@ -11,19 +11,28 @@ float rs_ref_quantize_head(const float *x, int8_t *q, size_t n) {
     return rs_quantize(x, q, n);
 }
 
-void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
-                        size_t head_dim, float *score, size_t score_stride) {
-    for (size_t r = 0; r < rows; r++, q += head_dim, score += score_stride) {
-        int32_t dot[RS_PAGE_ENTRIES] = {0};
-        for (size_t d = 0; d < head_dim; d += 4) {
-            const int8_t *k = page->k + d * RS_PAGE_ENTRIES;
-            RS_KEEP_LOOP
-            for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-                dot[e] += q[d] * k[4 * e] + q[d + 1] * k[4 * e + 1] + q[d + 2] * k[4 * e + 2] +
-                          q[d + 3] * k[4 * e + 3];
-            }
+static void keys_of_page(const int8_t *q, float q_scale, const rs_page_view *page, size_t head_dim,
+                         float *score) {
+    int32_t dot[RS_PAGE_ENTRIES] = {0};
+    for (size_t d = 0; d < head_dim; d += 4) {
+        const int8_t *k = page->k + d * RS_PAGE_ENTRIES;
+        RS_KEEP_LOOP
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            dot[e] +=
+                q[d] * k[4 * e] + q[d + 1] * k[4 * e + 1] + q[d + 2] * k[4 * e + 2] + q[d + 3] * k[4 * e + 3];
         }
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) score[e] = q_scale[r] * page->k_scale[e] * (float)dot[e];
+    }
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) score[e] = q_scale * page->k_scale[e] * (float)dot[e];
+}
+
+void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                        size_t n_pages, size_t head_dim, float *score, size_t score_stride) {
+    for (size_t p = 0; p < n_pages; p++) {
+        if (pages[p].k == NULL) continue;
+        for (size_t r = 0; r < rows; r++) {
+            keys_of_page(q + r * head_dim, q_scale[r], &pages[p], head_dim,
+                         score + r * score_stride + p * RS_PAGE_ENTRIES);
+        }
     }
 }
 
@@ -55,16 +64,56 @@ float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum) {
     return factor;
 }
 
-void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
-                          size_t head_dim, float *acc) {
-    for (size_t r = 0; r < rows; r++, p += p_stride, acc += head_dim) {
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e += 4) {
-            const int8_t *v = page->v + e * head_dim;
-            const float p0 = p[e] * page->v_scale[e], p1 = p[e + 1] * page->v_scale[e + 1];
-            const float p2 = p[e + 2] * page->v_scale[e + 2], p3 = p[e + 3] * page->v_scale[e + 3];
+/* A row's weights in fourteen bits, upper and lower seven apart; returns what 1 stands for, 0 when there is
+ * nothing to add. */
+static float split_weights(const float *prob, const rs_page_view *pages, size_t n_pages,
+                           int8_t upper[RS_ATTEND_PAGES * RS_PAGE_ENTRIES],
+                           int8_t lower[RS_ATTEND_PAGES * RS_PAGE_ENTRIES]) {
+    float weight[RS_ATTEND_PAGES * RS_PAGE_ENTRIES], max = 0;
+    const size_t n = n_pages * RS_PAGE_ENTRIES;
+    for (size_t i = 0; i < n; i++) {
+        const rs_page_view *page = &pages[i / RS_PAGE_ENTRIES];
+        weight[i] = page->v != NULL ? prob[i] * page->v_scale[i % RS_PAGE_ENTRIES] : 0.0f;
+        max = weight[i] > max ? weight[i] : max;
+    }
+    if (max < RS_WEIGHT_MIN) return 0.0f;
+    const float inverse = RS_WEIGHT_STEPS / max;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t steps = rs_float_bits(weight[i] * inverse + 0x1p23f) & 0x3fff;
+        upper[i] = (int8_t)(steps >> 7);
+        lower[i] = (int8_t)(steps & 127);
+    }
+    return max / RS_WEIGHT_STEPS;
+}
+
+/* sum[d] = sum over the entries of weight * v; exact: 128 products of less than 2^14. */
+static void sum_values(const int8_t *weight, const rs_page_view *pages, size_t n_pages, size_t head_dim,
+                       int32_t *sum) {
+    memset(sum, 0, head_dim * sizeof *sum);
+    for (size_t p = 0; p < n_pages; p++) {
+        for (size_t e = 0; e < RS_PAGE_ENTRIES && pages[p].v != NULL; e += 4) {
+            const int8_t *w = weight + p * RS_PAGE_ENTRIES + e, *v = pages[p].v + e * head_dim;
             for (size_t d = 0; d < head_dim; d++) {
-                acc[d] += p0 * v[4 * d] + p1 * v[4 * d + 1] + p2 * v[4 * d + 2] + p3 * v[4 * d + 3];
+                sum[d] += w[0] * v[4 * d] + w[1] * v[4 * d + 1] + w[2] * v[4 * d + 2] + w[3] * v[4 * d + 3];
             }
+        }
+    }
+}
+
+void rs_ref_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
+                          const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc) {
+    int8_t upper[RS_ATTEND_PAGES * RS_PAGE_ENTRIES], lower[RS_ATTEND_PAGES * RS_PAGE_ENTRIES];
+    int32_t upper_sum[RS_HEAD_DIM_MAX], lower_sum[RS_HEAD_DIM_MAX];
+    for (size_t r = 0; r < rows; r++, prob += stride, acc += head_dim) {
+        const float unit = split_weights(prob, pages, n_pages, upper, lower);
+        if (unit == 0.0f) {
+            for (size_t d = 0; d < head_dim; d++) acc[d] *= factor[r];
+            continue;
+        }
+        sum_values(upper, pages, n_pages, head_dim, upper_sum);
+        sum_values(lower, pages, n_pages, head_dim, lower_sum);
+        for (size_t d = 0; d < head_dim; d++) {
+            acc[d] = acc[d] * factor[r] + unit * (float)(upper_sum[d] * 128 + lower_sum[d]);
         }
     }
 }

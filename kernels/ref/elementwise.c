@@ -1,4 +1,4 @@
-/* Norms, rotations and activation functions in portable C. */
+/* Norms, rotations, activation functions and the like in portable C. */
 #include <math.h>
 
 #include "kernels/ref/math.h"
@@ -43,6 +43,19 @@ void rs_ref_geglu(float *gate, const float *up, size_t n) {
         const float x = gate[i];
         gate[i] = x / (1.0f + rs_exp(minus_2_root * (x + 0.044715f * (x * x * x)))) * up[i];
     }
+}
+
+/* Exponents of all ones are infinities and NaN; they are looked for in integers, so that both loops become
+ * vector code. */
+size_t rs_ref_largest(const float *x, size_t n) {
+    uint32_t all_ones = 0;
+    float top = x[0];
+    for (size_t i = 0; i < n; i++) all_ones |= (rs_float_bits(x[i]) & 0x7f800000u) == 0x7f800000u;
+    if (all_ones) return n;
+    for (size_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
+    size_t at = 0;
+    while (x[at] != top) at++;
+    return at;
 }
 
 void rs_ref_add(float *x, const float *y, size_t n) {

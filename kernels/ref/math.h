@@ -19,6 +19,10 @@
  * scale a normal number. */
 #define RS_QUANTIZE_MIN 0x1p-119f
 
+/* attend_values' weights are multiples of max / STEPS; rows whose largest is below MIN count as all zero. */
+#define RS_WEIGHT_STEPS 16383.0f
+#define RS_WEIGHT_MIN 0x1p-100f
+
 static inline uint32_t rs_float_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);

@@ -17,18 +17,23 @@ void rs_ref_dequantize_q4_k(const void *blocks, float *out, size_t n);
 void rs_ref_dequantize_q5_k(const void *blocks, float *out, size_t n);
 void rs_ref_dequantize_q6_k(const void *blocks, float *out, size_t n);
 
-void rs_ref_unpack_q4_0(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q4_1(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q5_0(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q5_1(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q8_0(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n);
-void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n);
+void rs_ref_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
+void rs_ref_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
 
 void rs_ref_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
-void rs_ref_dot_acts(const rs_row *w, const rs_acts *acts, size_t rows, size_t n, float *out,
-                     size_t out_stride);
+/* RS_PANEL_U4 and U5 */
+void rs_ref_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                        size_t out_stride, size_t channels);
+void rs_ref_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                        size_t out_stride, size_t channels);
+void rs_ref_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                        size_t out_stride, size_t channels);
 void rs_ref_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
 
 void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
@@ -36,12 +41,13 @@ void rs_ref_rope(float *x, const float *cosine, const float *sine, size_t dim, i
 void rs_ref_swiglu(float *gate, const float *up, size_t n);
 void rs_ref_geglu(float *gate, const float *up, size_t n);
 void rs_ref_add(float *x, const float *y, size_t n);
+size_t rs_ref_largest(const float *x, size_t n);
 
 float rs_ref_quantize_head(const float *x, int8_t *q, size_t n);
-void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *page,
-                        size_t head_dim, float *score, size_t score_stride);
+void rs_ref_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                        size_t n_pages, size_t head_dim, float *score, size_t score_stride);
 float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum);
-void rs_ref_attend_values(const float *p, size_t p_stride, size_t rows, const rs_page_view *page,
-                          size_t head_dim, float *acc);
+void rs_ref_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
+                          const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
 
 #endif

@@ -1,14 +1,24 @@
 /*
- * Weight blocks, in ggml's layouts, to rs_row form and to floats. Blocks are read byte by byte or through
- * memcpy: they may lie at any address. A block's numbers f16 are little endian, as GGUF files are.
+ * Weight blocks, in ggml's layouts, to panels and to floats. Blocks are read byte by byte or through memcpy:
+ * they may lie at any address. A block's numbers f16 are little endian, as GGUF files are.
  */
 #include <string.h>
 
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
 
-/* The largest block of any type. */
-enum { MAX_BLOCK = 256 };
+/* The largest block of any type, and its scales. */
+enum { MAX_BLOCK = 256, GROUP = 16, MAX_GROUPS = MAX_BLOCK / GROUP };
+
+/* A piece of a row:  w[i] = scale[i / 16] * q[i] + min[i / 16], the minima all zero unless has_min. */
+typedef struct piece {
+    int8_t q[MAX_BLOCK];
+    float scale[MAX_GROUPS], min[MAX_GROUPS];
+    int has_min;
+} piece;
+
+/* Takes n elements, at most MAX_BLOCK, out of their blocks. */
+typedef void unpack_fn(const void *blocks, piece *row, size_t n);
 
 float rs_f16_to_f32(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
@@ -50,7 +60,7 @@ static void split_nibbles5(const uint8_t *restrict nibbles, const uint8_t *restr
 }
 
 /* {f16 d, 16 bytes of nibbles}: d * (nibble - 8) */
-void rs_ref_unpack_q4_0(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q4_0(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 0;
     for (size_t b = 0; b < n / 32; b++, block += 18) {
@@ -60,7 +70,7 @@ void rs_ref_unpack_q4_0(const void *blocks, rs_row *row, size_t n) {
 }
 
 /* {f16 d, f16 m, 16 bytes of nibbles}: d * nibble + m */
-void rs_ref_unpack_q4_1(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q4_1(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 1;
     for (size_t b = 0; b < n / 32; b++, block += 20) {
@@ -71,7 +81,7 @@ void rs_ref_unpack_q4_1(const void *blocks, rs_row *row, size_t n) {
 }
 
 /* {f16 d, 32 high bits, 16 bytes of nibbles}: d * (five bits - 16) */
-void rs_ref_unpack_q5_0(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q5_0(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 0;
     for (size_t b = 0; b < n / 32; b++, block += 22) {
@@ -81,7 +91,7 @@ void rs_ref_unpack_q5_0(const void *blocks, rs_row *row, size_t n) {
 }
 
 /* {f16 d, f16 m, 32 high bits, 16 bytes of nibbles}: d * five bits + m */
-void rs_ref_unpack_q5_1(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q5_1(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 1;
     for (size_t b = 0; b < n / 32; b++, block += 24) {
@@ -92,7 +102,7 @@ void rs_ref_unpack_q5_1(const void *blocks, rs_row *row, size_t n) {
 }
 
 /* {f16 d, 32 int8}: d * q */
-void rs_ref_unpack_q8_0(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q8_0(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 0;
     for (size_t b = 0; b < n / 32; b++, block += 34) {
@@ -119,7 +129,7 @@ static void unpack_k_scales(const uint8_t *block, float *scale, float *min) {
 }
 
 /* {head, 128 bytes of nibbles}: each 32 bytes hold 64 elements, low nibbles first */
-void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q4_k(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 1;
     for (size_t b = 0; b < n / 256; b++, block += 144) {
@@ -137,7 +147,7 @@ void rs_ref_unpack_q4_k(const void *blocks, rs_row *row, size_t n) {
 
 /* {head, 32 bytes of high bits, 128 bytes of nibbles}: as Q4_K; bit k of high byte i belongs to element 32 k
  * + i */
-void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q5_k(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 1;
     for (size_t b = 0; b < n / 256; b++, block += 176) {
@@ -159,7 +169,7 @@ void rs_ref_unpack_q5_k(const void *blocks, rs_row *row, size_t n) {
  * Each half of 128 elements has 64 nibble bytes (low nibbles are its elements 0 to 63) and 32 bytes of pairs
  * (pair k of byte i belongs to element 32 k + i).
  */
-void rs_ref_unpack_q6_k(const void *blocks, rs_row *row, size_t n) {
+static void unpack_q6_k(const void *blocks, piece *row, size_t n) {
     const uint8_t *block = blocks;
     row->has_min = 0;
     for (size_t b = 0; b < n / 256; b++, block += 210) {
@@ -196,52 +206,115 @@ void rs_ref_dequantize_bf16(const void *blocks, float *out, size_t n) {
     }
 }
 
-/* The quantised types: rs_row form, a piece at a time, multiplied out. */
-static void dequantize(rs_type type, void (*unpack)(const void *, rs_row *, size_t), const void *blocks,
-                       float *out, size_t n) {
+/* The quantised types, a piece at a time, multiplied out. */
+static void dequantize(rs_type type, unpack_fn *unpack, const void *blocks, float *out, size_t n) {
     const uint8_t *block = blocks;
-    int8_t q[MAX_BLOCK];
-    float scale[MAX_BLOCK / RS_ROW_GROUP], min[MAX_BLOCK / RS_ROW_GROUP];
-    rs_row row = {.q = q, .scale = scale, .min = min};
+    piece row;
     for (size_t done = 0; done < n; done += MAX_BLOCK) {
         const size_t count = n - done < MAX_BLOCK ? n - done : MAX_BLOCK;
         unpack(block, &row, count);
         for (size_t i = 0; i < count; i++) {
-            const float value = scale[i / RS_ROW_GROUP] * (float)q[i];
-            out[done + i] = row.has_min ? value + min[i / RS_ROW_GROUP] : value;
+            const float value = row.scale[i / GROUP] * (float)row.q[i];
+            out[done + i] = row.has_min ? value + row.min[i / GROUP] : value;
         }
         block += rs_row_bytes(type, count);
     }
 }
 
+/* Elements [first, first + count) of a panel's row `lane`. */
+static void put_piece(const piece *row, rs_panel_kind kind, size_t lane, size_t first, size_t count,
+                      const rs_panel *panel) {
+    /* What makes the integers of types that are symmetric about 0 non-negative. */
+    static const int offsets[RS_PANEL_KINDS] = {[RS_PANEL_U4] = 8, [RS_PANEL_U5] = 16, [RS_PANEL_U6] = 32};
+    const int offset = row->has_min ? 0 : offsets[kind];
+    const size_t group = rs_panel_group(kind);
+    for (size_t i = 0; i < count; i++) {
+        const size_t at = first + i;
+        panel->q[(at / 4 * RS_PANEL_ROWS + lane) * 4 + at % 4] = (int8_t)(row->q[i] + offset);
+    }
+    for (size_t i = 0; i < count; i += group) {
+        const size_t at = (first + i) / group * RS_PANEL_ROWS + lane;
+        const float scale = row->scale[i / GROUP];
+        panel->scale[at] = scale;
+        if (kind != RS_PANEL_S8) panel->min[at] = row->has_min ? row->min[i / GROUP] : (float)-offset * scale;
+    }
+}
+
+static void unpack_rows(rs_type type, unpack_fn *unpack, const void *blocks, size_t row_bytes, size_t rows,
+                        size_t n, const rs_panel *panel) {
+    const rs_panel_kind kind = rs_panel_kind_of(type);
+    for (size_t lane = 0; lane < RS_PANEL_ROWS; lane++) {
+        const uint8_t *block = (const uint8_t *)blocks + (lane < rows ? lane : rows - 1) * row_bytes;
+        for (size_t done = 0; done < n; done += MAX_BLOCK) {
+            const size_t count = n - done < MAX_BLOCK ? n - done : MAX_BLOCK;
+            piece row;
+            unpack(block, &row, count);
+            put_piece(&row, kind, lane, done, count, panel);
+            block += rs_row_bytes(type, count);
+        }
+    }
+}
+
 void rs_ref_dequantize_q4_0(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q4_0, rs_ref_unpack_q4_0, blocks, out, n);
+    dequantize(RS_TYPE_Q4_0, unpack_q4_0, blocks, out, n);
+}
+
+void rs_ref_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q4_0, unpack_q4_0, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q4_1(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q4_1, rs_ref_unpack_q4_1, blocks, out, n);
+    dequantize(RS_TYPE_Q4_1, unpack_q4_1, blocks, out, n);
+}
+
+void rs_ref_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q4_1, unpack_q4_1, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q5_0(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q5_0, rs_ref_unpack_q5_0, blocks, out, n);
+    dequantize(RS_TYPE_Q5_0, unpack_q5_0, blocks, out, n);
+}
+
+void rs_ref_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q5_0, unpack_q5_0, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q5_1(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q5_1, rs_ref_unpack_q5_1, blocks, out, n);
+    dequantize(RS_TYPE_Q5_1, unpack_q5_1, blocks, out, n);
+}
+
+void rs_ref_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q5_1, unpack_q5_1, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q8_0(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q8_0, rs_ref_unpack_q8_0, blocks, out, n);
+    dequantize(RS_TYPE_Q8_0, unpack_q8_0, blocks, out, n);
+}
+
+void rs_ref_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q8_0, unpack_q8_0, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q4_k(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q4_K, rs_ref_unpack_q4_k, blocks, out, n);
+    dequantize(RS_TYPE_Q4_K, unpack_q4_k, blocks, out, n);
+}
+
+void rs_ref_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q4_K, unpack_q4_k, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q5_k(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q5_K, rs_ref_unpack_q5_k, blocks, out, n);
+    dequantize(RS_TYPE_Q5_K, unpack_q5_k, blocks, out, n);
+}
+
+void rs_ref_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q5_K, unpack_q5_k, blocks, row_bytes, rows, n, panel);
 }
 
 void rs_ref_dequantize_q6_k(const void *blocks, float *out, size_t n) {
-    dequantize(RS_TYPE_Q6_K, rs_ref_unpack_q6_k, blocks, out, n);
+    dequantize(RS_TYPE_Q6_K, unpack_q6_k, blocks, out, n);
+}
+
+void rs_ref_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
+    unpack_rows(RS_TYPE_Q6_K, unpack_q6_k, blocks, row_bytes, rows, n, panel);
 }

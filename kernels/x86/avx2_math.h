@@ -5,9 +5,20 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-/* For tiles whose size must be a constant in each call for their accumulators to live in registers. */
-#define RS_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/inline.h"
+
+RS_INLINE __m256i rs_avx2_load(const void *bytes) {
+    return _mm256_loadu_si256(bytes);
+}
+
+/* Four bytes in every lane. */
+RS_INLINE __m256i rs_avx2_spread(const int8_t *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return _mm256_set1_epi32(four);
+}
 
 /* The first `count` (0 to 8) of eight 32-bit lanes, for maskload and maskstore: masked lanes are not touched.
  */
@@ -29,6 +40,13 @@ RS_INLINE float rs_avx2_max(__m256 x) {
 
 RS_INLINE __m256 rs_avx2_abs(__m256 x) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
+
+/* Adds the products of four weights and four activations in each lane, both signed; activations are -127 to
+ * 127, so that two products fit in 16 bits: vpmaddubsw takes magnitudes with the signs moved across. */
+RS_INLINE __m256i rs_avx2_add_signed(__m256i sums, __m256i w, __m256i x) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 /* rs_exp of kernels/ref/math.h, lane by lane. */

@@ -109,7 +109,9 @@ class CommandLine(Case):
             self.refuses(2, "--model: a value is missing", command, "--model")
             self.refuses(2, "not one of auto native xnnpack", command, "--linear", "fast")
             self.refuses(2, "not one of auto ref avx2", command, "--isa", "sse9")
-            self.refuses(2, "not one of auto ref avx2", command, RASURE_ISA="sse9")
+
+    def test_environment(self) -> None:
+        self.refuses(2, "RASURE_ISA=sse9 names no instruction set level", "info", RASURE_ISA="sse9")
 
     def test_numbers(self) -> None:
         for text in ("", "0", "257", "-1", "+1", " 1", "1 ", "1x", "0x1", "1.0", "1e0", "99999999999999999999"):

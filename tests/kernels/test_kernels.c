@@ -2,12 +2,18 @@
  * Every kernel of every table that this CPU can run: against plain double arithmetic, and to the bit against
  * the portable table where the contract leaves no freedom. Random and extreme values, all tails, buffers of
  * exactly the contract's size beside inaccessible pages.
+ *
+ * Tables are chosen one by one; the environment's RASURE_ISA does not matter here. RS_TEST_ISA names a level
+ * that the CPU must have, for runs under emulation, which are worth nothing without it.
  */
+#define _POSIX_C_SOURCE 200112L /* setenv */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +21,7 @@
 
 #include "kernels/kernels.h"
 #include "tests/kernels/guard.h"
+#include "tests/kernels/tables.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -22,6 +29,8 @@
 static const double ROUNDING = 0x1p-24;
 /* The absolute error of one rounding among denormals. */
 static const double TINY = 0x1p-149;
+/* What outputs hold before, where they may not be touched. */
+static const float SENTINEL = -7.0f;
 
 static const guard_side sides[] = {GUARD_AFTER, GUARD_BEFORE};
 static const size_t lengths[] = {32, 64, 96, 256, 576, 1536, 2048};
@@ -32,21 +41,28 @@ static const size_t head_dims[] = {16, 32, 64, 80, 128, 256, RS_HEAD_DIM_MAX};
 
 typedef struct table_list {
     const rs_kernels *ref;
-    const rs_kernels *table[8]; /* ref first */
+    const rs_kernels *table[RS_ALL_LEVELS]; /* ref first */
     size_t count;
 } table_list;
 
 static int find_tables(void **state) {
     static table_list list;
-    for (rs_isa isa = RS_ISA_REF; isa <= RS_ISA_I8MM; isa = (rs_isa)(isa + 1)) {
-        const rs_kernels *kernels;
-        if (rs_kernels_select(isa, &kernels, NULL) != RS_OK || kernels->isa != isa) continue;
-        if (isa == RS_ISA_REF) list.ref = kernels;
-        list.table[list.count++] = kernels;
-        print_message("table: %s\n", rs_isa_name(isa));
+    bool has_wanted = false;
+    const char *wanted = getenv("RS_TEST_ISA");
+    if (unsetenv("RASURE_ISA") != 0) return -1;
+    list.count = rs_tables_of_cpu(list.table);
+    for (size_t t = 0; t < list.count; t++) {
+        const char *name = rs_isa_name(list.table[t]->isa);
+        print_message("table: %s\n", name);
+        has_wanted |= wanted != NULL && strcmp(wanted, name) == 0;
     }
+    if (wanted != NULL && !has_wanted) {
+        print_error("RS_TEST_ISA=%s: this CPU has no such table\n", wanted);
+        return -1;
+    }
+    list.ref = list.table[0];
     *state = &list;
-    return list.ref == NULL;
+    return list.count > 0 && list.ref->isa == RS_ISA_REF ? 0 : -1;
 }
 
 /* SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
@@ -64,6 +80,10 @@ static float random_float(uint64_t *seed) {
 
 static int8_t random_int8(uint64_t *seed, int low, int high) {
     return (int8_t)(low + (int)(next_random(seed) % (uint64_t)(high - low + 1)));
+}
+
+static void fill_constant(float *x, size_t n, float value) {
+    for (size_t i = 0; i < n; i++) x[i] = value;
 }
 
 static void fill_floats(float *x, size_t n, float magnitude, uint64_t *seed) {
@@ -94,29 +114,39 @@ static void check_same(const char *kernel, const rs_kernels *kernels, const void
     fail_msg("%s of %s: byte %zu of %zu differs", kernel, rs_isa_name(kernels->isa), at, bytes);
 }
 
-typedef struct guarded_row {
+typedef struct guarded_panel {
     guard q, scale, min;
-    rs_row row;
-} guarded_row;
+    rs_panel panel;
+} guarded_panel;
 
-/* Without minima the row has none to read or write. */
-static guarded_row alloc_row(size_t n, int has_min, guard_side side) {
-    guarded_row r;
-    r.q = guard_alloc(n, side);
-    r.scale = guard_alloc(n / RS_ROW_GROUP * sizeof(float), side);
-    r.min = guard_alloc(has_min ? n / RS_ROW_GROUP * sizeof(float) : 0, side);
-    r.row = (rs_row){r.q.data, r.scale.data, r.min.data, has_min};
-    return r;
+/* Filled with bytes that are NaN in floats. A kind without minima has none to read or write. The sizes being
+ * multiples of 64, the arrays are aligned on both sides. */
+static guarded_panel alloc_panel(rs_panel_kind kind, size_t n, guard_side side) {
+    const size_t scale_bytes = n / rs_panel_group(kind) * RS_PANEL_ROWS * sizeof(float);
+    guarded_panel p;
+    p.q = guard_alloc(n * RS_PANEL_ROWS, side);
+    p.scale = guard_alloc(scale_bytes, side);
+    p.min = guard_alloc(kind == RS_PANEL_S8 ? 0 : scale_bytes, side);
+    memset(p.q.data, 0xff, p.q.bytes);
+    memset(p.scale.data, 0xff, p.scale.bytes);
+    if (p.min.bytes != 0) memset(p.min.data, 0xff, p.min.bytes);
+    p.panel = (rs_panel){p.q.data, p.scale.data, p.min.data};
+    return p;
 }
 
-static void free_row(guarded_row *r) {
-    guard_free(&r->q);
-    guard_free(&r->scale);
-    guard_free(&r->min);
+static void free_panel(guarded_panel *p) {
+    guard_free(&p->q);
+    guard_free(&p->scale);
+    guard_free(&p->min);
+}
+
+/* The layout, spelled out: element i of row r. */
+static int weight_at(const rs_panel *panel, size_t r, size_t i) {
+    return panel->q[(i / 4 * RS_PANEL_ROWS + r) * 4 + i % 4];
 }
 
 typedef struct guarded_acts {
-    guard q, scale, sum;
+    guard q, scale, sum, half_sum;
     rs_acts acts;
 } guarded_acts;
 
@@ -124,8 +154,9 @@ static guarded_acts alloc_acts(size_t rows, size_t n, guard_side side) {
     guarded_acts a;
     a.q = guard_alloc(rows * n, side);
     a.scale = guard_alloc(rows * n / RS_ACT_BLOCK * sizeof(float), side);
-    a.sum = guard_alloc(rows * n / RS_ROW_GROUP * sizeof(float), side);
-    a.acts = (rs_acts){a.q.data, a.scale.data, a.sum.data};
+    a.sum = guard_alloc(rows * n / RS_ACT_BLOCK * sizeof(float), side);
+    a.half_sum = guard_alloc(rows * n / 16 * sizeof(float), side);
+    a.acts = (rs_acts){a.q.data, a.scale.data, a.sum.data, a.half_sum.data};
     return a;
 }
 
@@ -133,6 +164,26 @@ static void free_acts(guarded_acts *a) {
     guard_free(&a->q);
     guard_free(&a->scale);
     guard_free(&a->sum);
+    guard_free(&a->half_sum);
+}
+
+/* Row r of activation rows of n. */
+static rs_acts acts_row(const rs_acts *acts, size_t r, size_t n) {
+    return (rs_acts){acts->q + r * n, acts->scale + r * n / RS_ACT_BLOCK, acts->sum + r * n / RS_ACT_BLOCK,
+                     acts->half_sum + r * n / 16};
+}
+
+/* Integers in [low, high], or only these two, odd scales, and the sums that follow from them. */
+static void fill_acts(rs_acts *acts, size_t count, int low, int high, bool ends_only, uint64_t *seed) {
+    for (size_t i = 0; i < count; i++)
+        acts->q[i] = ends_only ? (int8_t)(next_random(seed) % 2 ? low : high) : random_int8(seed, low, high);
+    fill_scales(acts->scale, count / RS_ACT_BLOCK, seed);
+    for (size_t b = 0; b < count / RS_ACT_BLOCK; b++) {
+        int half[2] = {0, 0};
+        for (size_t i = 0; i < RS_ACT_BLOCK; i++) half[i / 16] += acts->q[b * RS_ACT_BLOCK + i];
+        acts->sum[b] = acts->scale[b] * (float)(half[0] + half[1]);
+        for (size_t h = 0; h < 2; h++) acts->half_sum[2 * b + h] = acts->scale[b] * (float)half[h];
+    }
 }
 
 /* --------------------------------------------------------------------------------------- selection -- */
@@ -144,10 +195,12 @@ static void tables_are_complete(void **state) {
         for (rs_type type = RS_TYPE_F32; type < RS_TYPE_COUNT; type = (rs_type)(type + 1)) {
             assert_true(k->dequantize[type] != NULL);
             assert_true((k->unpack[type] != NULL) == rs_type_is_quantized(type));
+            assert_true(k->multiply_blocks[type] == NULL || rs_type_is_quantized(type));
         }
-        assert_true(k->quantize_acts && k->dot_acts && k->dot_f32 && k->rms_norm && k->rope && k->swiglu &&
-                    k->geglu);
-        assert_true(k->add && k->quantize_head && k->attend_keys && k->softmax_step && k->attend_values);
+        for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++) assert_true(k->multiply[kind] != NULL);
+        assert_true(k->quantize_acts && k->dot_f32 && k->rms_norm && k->rope && k->swiglu && k->geglu);
+        assert_true(k->add && k->largest && k->quantize_head && k->attend_keys && k->softmax_step);
+        assert_true(k->attend_values != NULL);
     }
 }
 
@@ -172,16 +225,84 @@ static void selection_obeys_its_limit(void **state) {
     assert_int_equal(rs_kernels_select((rs_isa)99, &kernels, &error), RS_UNSUPPORTED);
 }
 
+/* A level is given exactly or not at all. */
+static void every_level_is_exact_or_missing(void **state) {
+    const table_list *list = *state;
+    size_t found = 0;
+    for (size_t i = 0; i < RS_ALL_LEVELS; i++) {
+        const rs_kernels *kernels = NULL;
+        rs_error error = {0};
+        const rs_status status = rs_kernels_select(rs_all_levels[i], &kernels, &error);
+        if (status == RS_OK) {
+            assert_int_equal(kernels->isa, rs_all_levels[i]);
+            assert_ptr_equal(kernels, list->table[found++]);
+        } else {
+            assert_int_equal(status, RS_UNSUPPORTED);
+            assert_null(kernels);
+            assert_non_null(strstr(error.message, rs_isa_name(rs_all_levels[i])));
+        }
+    }
+    assert_int_equal(found, list->count);
+}
+
+/* RASURE_ISA stands in for RS_ISA_AUTO, and for nothing else. */
+static void the_environment_names_a_level(void **state) {
+    const table_list *list = *state;
+    const rs_kernels *best = list->table[list->count - 1], *kernels;
+    for (size_t i = 0; i < RS_ALL_LEVELS; i++) {
+        const char *name = rs_isa_name(rs_all_levels[i]);
+        const rs_kernels *want = NULL;
+        rs_error error = {0};
+        const rs_status status = rs_kernels_select(rs_all_levels[i], &want, NULL);
+        assert_int_equal(setenv("RASURE_ISA", name, 1), 0);
+        kernels = NULL;
+        assert_int_equal(rs_kernels_select(RS_ISA_AUTO, &kernels, &error), status);
+        assert_ptr_equal(kernels, want);
+        if (status != RS_OK) assert_non_null(strstr(error.message, name));
+        for (size_t t = 0; t < list->count; t++) {
+            assert_int_equal(rs_kernels_select(list->table[t]->isa, &kernels, NULL), RS_OK);
+            assert_ptr_equal(kernels, list->table[t]);
+        }
+    }
+    assert_int_equal(setenv("RASURE_ISA", "auto", 1), 0);
+    assert_int_equal(rs_kernels_select(RS_ISA_AUTO, &kernels, NULL), RS_OK);
+    assert_ptr_equal(kernels, best);
+
+    rs_error error = {0};
+    kernels = NULL;
+    assert_int_equal(setenv("RASURE_ISA", "sse9", 1), 0);
+    assert_int_equal(rs_kernels_select(RS_ISA_AUTO, &kernels, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(error.status, RS_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "sse9"));
+    assert_null(kernels);
+    assert_int_equal(rs_kernels_select(RS_ISA_AUTO, &kernels, NULL), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_kernels_select(RS_ISA_REF, &kernels, &error), RS_OK);
+    assert_ptr_equal(kernels, list->ref);
+    assert_int_equal(unsetenv("RASURE_ISA"), 0);
+}
+
+static bool is_level(rs_isa isa) {
+    for (size_t i = 0; i < RS_ALL_LEVELS; i++) {
+        if (rs_all_levels[i] == isa) return true;
+    }
+    return isa == RS_ISA_AUTO;
+}
+
 static void isa_names_are_inverse(void **state) {
     (void)state;
-    for (rs_isa isa = RS_ISA_AUTO; isa <= RS_ISA_I8MM; isa = (rs_isa)(isa + 1)) {
+    for (int value = -1; value < 99; value++) {
+        const rs_isa isa = (rs_isa)value;
         rs_isa found = (rs_isa)99;
-        assert_int_equal(rs_isa_from_name(rs_isa_name(isa), &found), RS_OK);
-        assert_int_equal(found, isa);
+        if (is_level(isa)) {
+            assert_int_equal(rs_isa_from_name(rs_isa_name(isa), &found), RS_OK);
+            assert_int_equal(found, isa);
+        } else {
+            assert_string_equal(rs_isa_name(isa), "?"); /* or a level is missing in rs_all_levels */
+        }
     }
+    assert_int_equal(RS_ISA_AVXVNNI, 8);
+    assert_string_equal(rs_isa_name(RS_ISA_AVXVNNI), "avxvnni");
     rs_isa untouched = RS_ISA_AMX;
-    assert_string_equal(rs_isa_name((rs_isa)99), "?");
-    assert_string_equal(rs_isa_name((rs_isa)-1), "?");
     assert_int_equal(rs_isa_from_name("?", &untouched), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_isa_from_name("AVX2", &untouched), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_isa_from_name(NULL, &untouched), RS_INVALID_ARGUMENT);
@@ -263,35 +384,71 @@ static void float_types_are_exact(void **state) {
     }
 }
 
-/* Unpacking is the same to the bit in every table, and scale * q + min is what dequantize says. */
-static void check_unpack(const table_list *list, rs_type type, size_t n, guard_side side, uint64_t *seed) {
-    guard blocks = guard_alloc(rs_row_bytes(type, n), side);
+/* Rows of blocks `row_bytes` apart, the last of them ending the buffer. What lies between rows would be NaN
+ * as a scale. */
+static guard alloc_blocks(rs_type type, size_t rows, size_t n, size_t row_bytes, guard_side side,
+                          uint64_t *seed) {
+    const size_t own_bytes = rs_row_bytes(type, n);
+    guard blocks = guard_alloc((rows - 1) * row_bytes + own_bytes, side);
+    memset(blocks.data, 0xff, blocks.bytes);
+    for (size_t r = 0; r < rows; r++)
+        fill_blocks(type, (uint8_t *)blocks.data + r * row_bytes, own_bytes, seed);
+    return blocks;
+}
+
+/* The lanes of `rows` rows are the portable table's to the bit; the others hold numbers. */
+static void check_lanes(const rs_kernels *k, rs_type type, const rs_panel *got, const rs_panel *want,
+                        size_t rows, size_t n) {
+    const rs_panel_kind kind = rs_panel_kind_of(type);
+    for (size_t quad = 0; quad < n / 4; quad++) {
+        const size_t at = quad * 4 * RS_PANEL_ROWS;
+        check_same("unpack's q", k, got->q + at, want->q + at, 4 * rows);
+    }
+    for (size_t g = 0; g < n / rs_panel_group(kind); g++) {
+        const size_t at = g * RS_PANEL_ROWS;
+        check_same("unpack's scale", k, got->scale + at, want->scale + at, rows * sizeof(float));
+        if (kind != RS_PANEL_S8)
+            check_same("unpack's min", k, got->min + at, want->min + at, rows * sizeof(float));
+        for (size_t r = rows; r < RS_PANEL_ROWS; r++)
+            assert_true(isfinite(got->scale[at + r]) && (kind == RS_PANEL_S8 || isfinite(got->min[at + r])));
+    }
+}
+
+/* scale * q + min is what dequantize says, which rounds at most the sum: a half's 11 bits times a scale's 7
+ * and a weight's 6 fit into a float. */
+static void check_values(const rs_kernels *k, rs_type type, const rs_panel *panel, size_t lane,
+                         const float *values, size_t n) {
+    const rs_panel_kind kind = rs_panel_kind_of(type);
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = i / rs_panel_group(kind) * RS_PANEL_ROWS + lane;
+        const double product = (double)panel->scale[at] * weight_at(panel, lane, i);
+        const double want = kind == RS_PANEL_S8 ? product : product + (double)panel->min[at];
+        check_close(rs_types[type].name, k, i, values[i], want, (ROUNDING + 0x1p-52) * fabs(want));
+    }
+}
+
+static void check_unpack(const table_list *list, rs_type type, size_t rows, size_t n, size_t gap,
+                         guard_side side, uint64_t *seed) {
+    const rs_panel_kind kind = rs_panel_kind_of(type);
+    const size_t row_bytes = rs_row_bytes(type, n) + gap;
+    guard blocks = alloc_blocks(type, rows, n, row_bytes, side, seed);
     guard values = guard_alloc(n * sizeof(float), side);
-    fill_blocks(type, blocks.data, blocks.bytes, seed);
-    const int has_min =
-        type == RS_TYPE_Q4_1 || type == RS_TYPE_Q5_1 || type == RS_TYPE_Q4_K || type == RS_TYPE_Q5_K;
-    guarded_row ref = alloc_row(n, has_min, side);
-    list->ref->unpack[type](blocks.data, &ref.row, n);
+    guarded_panel want = alloc_panel(kind, n, side);
+    list->ref->unpack[type](blocks.data, row_bytes, rows, n, &want.panel);
     for (size_t t = 0; t < list->count; t++) {
         const rs_kernels *k = list->table[t];
-        guarded_row got = alloc_row(n, has_min, side);
-        got.row.has_min = -1;
-        k->unpack[type](blocks.data, &got.row, n);
-        assert_int_equal(got.row.has_min, has_min);
-        check_same("unpack's q", k, got.row.q, ref.row.q, n);
-        check_same("unpack's scale", k, got.row.scale, ref.row.scale, ref.scale.bytes);
-        if (has_min) check_same("unpack's min", k, got.row.min, ref.row.min, ref.min.bytes);
-        k->dequantize[type](blocks.data, values.data, n);
-        for (size_t i = 0; i < n; i++) {
-            const float product = got.row.scale[i / RS_ROW_GROUP] * (float)got.row.q[i];
-            const float want = has_min ? product + got.row.min[i / RS_ROW_GROUP] : product;
-            if (((float *)values.data)[i] == want) continue;
-            fail_msg("%s of %s: element %zu: unpack and dequantize differ", rs_types[type].name,
-                     rs_isa_name(k->isa), i);
+        guarded_panel got = alloc_panel(kind, n, side);
+        k->unpack[type](blocks.data, row_bytes, rows, n, &got.panel);
+        check_lanes(k, type, &got.panel, &want.panel, rows, n);
+        free_panel(&got);
+        /* The last row, whose dequantisation ends at the guard, and another. */
+        const size_t lanes[] = {rows - 1, rows / 2};
+        for (size_t l = 0; l < COUNT(lanes); l++) {
+            k->dequantize[type]((uint8_t *)blocks.data + lanes[l] * row_bytes, values.data, n);
+            check_values(k, type, &want.panel, lanes[l], values.data, n);
         }
-        free_row(&got);
     }
-    free_row(&ref);
+    free_panel(&want);
     guard_free(&blocks);
     guard_free(&values);
 }
@@ -300,8 +457,11 @@ static void unpack_agrees(void **state) {
     uint64_t seed = 2;
     for (rs_type type = RS_TYPE_Q4_0; type < RS_TYPE_COUNT; type = (rs_type)(type + 1)) {
         for (size_t blocks = 1; blocks <= 20; blocks++) {
-            for (size_t s = 0; s < COUNT(sides); s++) {
-                check_unpack(*state, type, blocks * rs_types[type].block_elems, sides[s], &seed);
+            for (size_t rows = 1; rows <= RS_PANEL_ROWS; rows++) {
+                const size_t n = blocks * rs_types[type].block_elems, gap = 2 * rows + 1;
+                const guard_side side = sides[(blocks + rows) % 2], other = sides[(blocks + rows + 1) % 2];
+                check_unpack(*state, type, rows, n, 0, side, &seed);
+                check_unpack(*state, type, rows, n, gap, other, &seed);
             }
         }
     }
@@ -353,11 +513,14 @@ static void quantize_acts_rounds_to_nearest(void **state) {
                 const int8_t *q = ref.acts.q + b * RS_ACT_BLOCK;
                 check_quantized("quantize_acts", list->ref, (float *)x.data + b * RS_ACT_BLOCK, q,
                                 ref.acts.scale[b], RS_ACT_BLOCK);
+                int half[2] = {0, 0};
+                for (size_t i = 0; i < RS_ACT_BLOCK; i++) half[i / 16] += q[i];
+                const float want = ref.acts.scale[b] * (float)(half[0] + half[1]);
+                check_same("quantize_acts' sum", list->ref, &ref.acts.sum[b], &want, sizeof want);
                 for (size_t h = 0; h < 2; h++) {
-                    int sum = 0;
-                    for (size_t i = 0; i < RS_ROW_GROUP; i++) sum += q[h * RS_ROW_GROUP + i];
-                    const float want = ref.acts.scale[b] * (float)sum;
-                    check_same("quantize_acts' sum", list->ref, &ref.acts.sum[2 * b + h], &want, sizeof want);
+                    const float part = ref.acts.scale[b] * (float)half[h];
+                    check_same("quantize_acts' half sum", list->ref, &ref.acts.half_sum[2 * b + h], &part,
+                               sizeof part);
                 }
             }
             for (size_t t = 0; t < list->count; t++) {
@@ -367,6 +530,8 @@ static void quantize_acts_rounds_to_nearest(void **state) {
                 check_same("quantize_acts' scale", list->table[t], got.acts.scale, ref.acts.scale,
                            ref.scale.bytes);
                 check_same("quantize_acts' sum", list->table[t], got.acts.sum, ref.acts.sum, ref.sum.bytes);
+                check_same("quantize_acts' half sum", list->table[t], got.acts.half_sum, ref.acts.half_sum,
+                           ref.half_sum.bytes);
                 free_acts(&got);
             }
             free_acts(&ref);
@@ -377,80 +542,160 @@ static void quantize_acts_rounds_to_nearest(void **state) {
 
 enum { N_CORNERS = 6 };
 
-/* The corners of the int8 ranges, where 16-bit intermediate sums are largest; `corner` < N_CORNERS. */
-static void fill_operands(int8_t *w, size_t n_w, int8_t *x, size_t n_x, int corner, uint64_t *seed) {
+/* The corners of the ranges, where 16-bit intermediate sums are largest; `corner` < N_CORNERS. */
+static void fill_operands(rs_panel_kind kind, const rs_panel *panel, rs_acts *acts, size_t rows, size_t n,
+                          int corner, uint64_t *seed) {
+    static const int lows[] = {0, 0, 0, -128}, highs[] = {15, 31, 63, 127};
     static const struct {
-        int w_low, w_high, x_low, x_high;
+        bool w_low, w_high; /* whether weights may be at this end */
+        int x_low, x_high;
     } ranges[N_CORNERS] = {
-        {-128, 127, -127, 127}, {-128, -128, 127, 127}, {-128, -128, -127, -127},
-        {127, 127, -127, -127}, {-128, -127, 126, 127}, {0, 15, -127, 127},
+        {true, true, -127, 127}, {false, true, 127, 127},   {false, true, -127, -127},
+        {true, false, 127, 127}, {true, false, -127, -127}, {true, true, -127, 127},
     };
-    for (size_t i = 0; i < n_w; i++) w[i] = random_int8(seed, ranges[corner].w_low, ranges[corner].w_high);
-    for (size_t i = 0; i < n_x; i++) x[i] = random_int8(seed, ranges[corner].x_low, ranges[corner].x_high);
+    const bool ends_only = corner != 0;
+    const int low = ranges[corner].w_low ? lows[kind] : highs[kind];
+    const int high = ranges[corner].w_high ? highs[kind] : lows[kind];
+    const size_t scales = n / rs_panel_group(kind) * RS_PANEL_ROWS;
+    for (size_t i = 0; i < n * RS_PANEL_ROWS; i++) {
+        panel->q[i] = ends_only ? (int8_t)(next_random(seed) % 2 ? low : high) : random_int8(seed, low, high);
+    }
+    fill_scales(panel->scale, scales, seed);
+    if (kind != RS_PANEL_S8) fill_scales(panel->min, scales, seed);
+    fill_acts(acts, rows * n, ranges[corner].x_low, ranges[corner].x_high, ends_only, seed);
 }
 
-static void check_dot_acts(const table_list *list, size_t rows, size_t n, int corner, int has_min,
-                           guard_side side, uint64_t *seed) {
-    const size_t groups = n / RS_ROW_GROUP, stride = corner % 2 == 0 ? 1 : 3;
-    const size_t blocks = n / RS_ACT_BLOCK;
-    guarded_row w = alloc_row(n, has_min, side);
+/*
+ * Integer sums are exact. Of each group there are then two terms, of products and of minima, that round a
+ * few times and add up over the groups: an error of so many roundings of the sum of magnitudes. Signed
+ * weights may have been made unsigned by 128, which adds as large a term and takes it away again. A product
+ * of scales, or a sum, may be rounded as a denormal before it meets an integer of up to 2^20 or a scale.
+ */
+static double multiply_channel(rs_panel_kind kind, const rs_panel *panel, size_t c, const rs_acts *x,
+                               size_t n, double *tolerance) {
+    const size_t group = rs_panel_group(kind), groups = n / group;
+    const float *sums = kind == RS_PANEL_U6 ? x->half_sum : x->sum;
+    double want = 0, magnitude = 0, denormal = 0;
+    for (size_t g = 0; g < groups; g++) {
+        const size_t at = g * RS_PANEL_ROWS + c;
+        const double w_scale = panel->scale[at], x_scale = x->scale[g * group / RS_ACT_BLOCK];
+        int dot = 0, sum = 0;
+        for (size_t i = g * group; i < (g + 1) * group; i++) {
+            dot += weight_at(panel, c, i) * x->q[i];
+            sum += x->q[i];
+        }
+        const double offset = kind == RS_PANEL_S8 ? 2 * 128 * fabs(w_scale * x_scale * sum) : 0;
+        const double min = kind == RS_PANEL_S8 ? 0 : (double)panel->min[at] * (double)sums[g];
+        want += w_scale * x_scale * dot + min;
+        magnitude += fabs(w_scale * x_scale * dot) + fabs(min) + offset;
+        denormal += (0x1p20 + 0x1p8 * fabs(w_scale)) * TINY;
+    }
+    *tolerance = (2.0 * (double)groups + 8) * ROUNDING * magnitude + denormal;
+    return want;
+}
+
+static void check_multiply(const table_list *list, rs_panel_kind kind, size_t rows, size_t n, size_t channels,
+                           int corner, guard_side side, uint64_t *seed) {
+    char name[32];
+    (void)snprintf(name, sizeof name, "multiply %s", rs_panel_kind_name(kind));
+    const size_t stride = channels + (size_t)corner % 3 * 2;
+    guarded_panel w = alloc_panel(kind, n, side);
     guarded_acts x = alloc_acts(rows, n, side);
-    fill_operands(w.row.q, n, x.acts.q, rows * n, corner, seed);
-    fill_scales(w.row.scale, groups, seed);
-    if (has_min) fill_scales(w.row.min, groups, seed);
-    fill_scales(x.acts.scale, rows * blocks, seed);
-    for (size_t g = 0; g < rows * groups; g++) {
-        int sum = 0;
-        for (size_t i = 0; i < RS_ROW_GROUP; i++) sum += x.acts.q[g * RS_ROW_GROUP + i];
-        x.acts.sum[g] = x.acts.scale[g / 2] * (float)sum;
+    fill_operands(kind, &w.panel, &x.acts, rows, n, corner, seed);
+    double *want = malloc(rows * channels * sizeof *want),
+           *tolerance = malloc(rows * channels * sizeof *want);
+    assert_true(want != NULL && tolerance != NULL);
+    for (size_t i = 0; i < rows * channels; i++) {
+        const rs_acts row = acts_row(&x.acts, i / channels, n);
+        want[i] = multiply_channel(kind, &w.panel, i % channels, &row, n, &tolerance[i]);
     }
     for (size_t t = 0; t < list->count; t++) {
         const rs_kernels *k = list->table[t];
-        guard out = guard_alloc(((rows - 1) * stride + 1) * sizeof(float), side);
+        guard out = guard_alloc(((rows - 1) * stride + channels) * sizeof(float), side);
+        guard alone = guard_alloc(channels * sizeof(float), side);
         float *got = out.data;
-        for (size_t i = 0; i < out.bytes / sizeof(float); i++) got[i] = -7.0f;
-        k->dot_acts(&w.row, &x.acts, rows, n, got, stride);
-        for (size_t r = 0; r < rows; r++) {
-            double want = 0, magnitude = 0;
-            for (size_t g = 0; g < groups; g++) {
-                const double scale = (double)w.row.scale[g] * (double)x.acts.scale[r * blocks + g / 2];
-                for (size_t i = g * RS_ROW_GROUP; i < (g + 1) * RS_ROW_GROUP; i++) {
-                    const double term = scale * w.row.q[i] * x.acts.q[r * n + i];
-                    want += term;
-                    magnitude += fabs(term);
-                }
-                const double min = has_min ? (double)w.row.min[g] * (double)x.acts.sum[r * groups + g] : 0;
-                want += min;
-                magnitude += fabs(min);
-            }
-            /* The integer sums are exact; at most 2 additions a group and a few roundings of each term
-             * remain. A product of scales may be rounded as a denormal before it meets an integer of up to
-             * 2^18. */
-            const double tolerance =
-                (2.0 * (double)groups + 8) * ROUNDING * magnitude + (double)n * 0x1p18 * TINY;
-            check_close("dot_acts", k, r, got[r * stride], want, tolerance);
-
-            float alone = 0;
-            rs_acts one = {x.acts.q + r * n, x.acts.scale + r * blocks, x.acts.sum + r * groups};
-            k->dot_acts(&w.row, &one, 1, n, &alone, 1);
-            check_same("dot_acts alone", k, &got[r * stride], &alone, sizeof alone);
-        }
+        fill_constant(got, out.bytes / sizeof(float), SENTINEL);
+        k->multiply[kind](&w.panel, &x.acts, rows, n, got, stride, channels);
+        for (size_t i = 0; i < rows * channels; i++)
+            check_close(name, k, i, got[i / channels * stride + i % channels], want[i], tolerance[i]);
         for (size_t i = 0; i < out.bytes / sizeof(float); i++)
-            assert_true(i % stride == 0 || got[i] == -7.0f);
+            assert_true(i % stride < channels || got[i] == SENTINEL);
+        for (size_t r = 0; r < rows; r++) {
+            const rs_acts row = acts_row(&x.acts, r, n);
+            k->multiply[kind](&w.panel, &row, 1, n, alone.data, channels, channels);
+            check_same("multiply alone", k, got + r * stride, alone.data, alone.bytes);
+        }
         guard_free(&out);
+        guard_free(&alone);
     }
-    free_row(&w);
+    free(want);
+    free(tolerance);
+    free_panel(&w);
     free_acts(&x);
 }
 
-static void dot_acts_is_close_and_independent_of_rows(void **state) {
+static void multiply_is_close_and_independent_of_rows(void **state) {
+    static const size_t channel_counts[] = {16, 1, 15, 16, 2, 8, 16, 3, 7, 9};
+    static const size_t counts[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 128};
     uint64_t seed = 4;
+    size_t turn = 0;
     for (size_t l = 0; l < COUNT(lengths); l++) {
-        for (size_t r = 0; r < COUNT(row_counts); r++) {
-            for (int corner = 0; corner < N_CORNERS; corner++) {
+        for (size_t r = 0; r < COUNT(counts); r++) {
+            for (int corner = 0; corner < N_CORNERS; corner++, turn++) {
+                const size_t channels = channel_counts[turn % COUNT(channel_counts)];
                 const guard_side side = sides[(l + r + (size_t)corner) % 2];
-                check_dot_acts(*state, row_counts[r], lengths[l], corner, corner % 2, side, &seed);
-                check_dot_acts(*state, row_counts[r], lengths[l], corner, !(corner % 2), side, &seed);
+                for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++)
+                    check_multiply(*state, (rs_panel_kind)kind, counts[r], lengths[l], channels, corner, side,
+                                   &seed);
+            }
+        }
+    }
+}
+
+/* Every number of channels, whatever lies in the lanes past them. */
+static void multiply_keeps_to_its_channels(void **state) {
+    uint64_t seed = 14;
+    for (size_t channels = 1; channels <= RS_PANEL_ROWS; channels++) {
+        for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++) {
+            for (size_t s = 0; s < COUNT(sides); s++)
+                check_multiply(*state, (rs_panel_kind)kind, 5, 96, channels, (int)s, sides[s], &seed);
+        }
+    }
+}
+
+/* Straight from the blocks: the bits that unpack and multiply give. */
+static void check_multiply_blocks(const table_list *list, rs_type type, size_t n, size_t gap, guard_side side,
+                                  uint64_t *seed) {
+    const rs_panel_kind kind = rs_panel_kind_of(type);
+    const size_t row_bytes = rs_row_bytes(type, n) + gap;
+    guard blocks = alloc_blocks(type, RS_PANEL_ROWS, n, row_bytes, side, seed);
+    guard out = guard_alloc(RS_PANEL_ROWS * sizeof(float), side);
+    guarded_panel w = alloc_panel(kind, n, side);
+    guarded_acts x = alloc_acts(1, n, side);
+    fill_acts(&x.acts, n, -127, 127, false, seed);
+    for (size_t t = 0; t < list->count; t++) {
+        const rs_kernels *k = list->table[t];
+        float want[RS_PANEL_ROWS];
+        if (k->multiply_blocks[type] == NULL) continue;
+        k->unpack[type](blocks.data, row_bytes, RS_PANEL_ROWS, n, &w.panel);
+        k->multiply[kind](&w.panel, &x.acts, 1, n, want, RS_PANEL_ROWS, RS_PANEL_ROWS);
+        k->multiply_blocks[type](blocks.data, row_bytes, n, &x.acts, out.data);
+        check_same("multiply_blocks", k, out.data, want, sizeof want);
+    }
+    free_panel(&w);
+    free_acts(&x);
+    guard_free(&out);
+    guard_free(&blocks);
+}
+
+static void multiply_blocks_is_unpack_and_multiply(void **state) {
+    uint64_t seed = 15;
+    for (rs_type type = RS_TYPE_Q4_0; type < RS_TYPE_COUNT; type = (rs_type)(type + 1)) {
+        for (size_t blocks = 1; blocks <= 20; blocks++) {
+            for (size_t s = 0; s < COUNT(sides); s++) {
+                const size_t n = blocks * rs_types[type].block_elems;
+                check_multiply_blocks(*state, type, n, 0, sides[s], &seed);
+                check_multiply_blocks(*state, type, n, 2 * blocks + 1, sides[s], &seed);
             }
         }
     }
@@ -627,6 +872,58 @@ static void add_is_exact(void **state) {
     }
 }
 
+static void check_largest(const table_list *list, const float *x, size_t n, size_t want) {
+    for (size_t t = 0; t < list->count; t++) {
+        const size_t got = list->table[t]->largest(x, n);
+        if (got != want)
+            fail_msg("largest of %s, n %zu: %zu, expected %zu", rs_isa_name(list->table[t]->isa), n, got,
+                     want);
+    }
+}
+
+static void check_largest_of(const table_list *list, size_t n, size_t every, guard_side side,
+                             uint64_t *seed) {
+    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    guard buffer = guard_alloc(n * sizeof(float), side);
+    float *x = buffer.data;
+    for (size_t at = 0; at < n; at += every) {
+        /* The only largest; then the first of several, all others being negative. */
+        fill_floats(x, n, 1, seed);
+        x[at] = 1.5f;
+        check_largest(list, x, n, at);
+        for (size_t i = at; i < n; i += 1 + next_random(seed) % 5) x[i] = 1.5f;
+        check_largest(list, x, n, at);
+        for (size_t i = 0; i < n; i++) x[i] = -1.0f - fabsf(x[i]);
+        x[at] = -0x1p-149f;
+        check_largest(list, x, n, at);
+        fill_constant(x, n, -FLT_MAX);
+        check_largest(list, x, n, 0);
+        x[at] = FLT_MAX;
+        check_largest(list, x, n, at);
+        /* Zeros are equal whatever their signs. */
+        for (size_t i = 0; i < n; i++) x[i] = i < at ? -1.0f : i == at ? -0.0f : 0.0f;
+        check_largest(list, x, n, at);
+        for (size_t i = 0; i < n; i++) x[i] = i < at ? -1.0f : i == at ? 0.0f : -0.0f;
+        check_largest(list, x, n, at);
+        for (size_t b = 0; b < COUNT(bad); b++) {
+            fill_floats(x, n, 1, seed);
+            x[at] = bad[b];
+            check_largest(list, x, n, n);
+        }
+    }
+    guard_free(&buffer);
+}
+
+static void largest_is_the_first_of_equals(void **state) {
+    uint64_t seed = 16;
+    for (size_t n = 1; n <= 40; n++) {
+        for (size_t s = 0; s < COUNT(sides); s++) check_largest_of(*state, n, 1, sides[s], &seed);
+    }
+    /* A vocabulary: its first and last positions, and some in every lane of a vector. */
+    check_largest_of(*state, 49152, 49151, GUARD_AFTER, &seed);
+    check_largest_of(*state, 49152, 6997, GUARD_BEFORE, &seed);
+}
+
 /* --------------------------------------------------------------------------------------- attention -- */
 
 typedef struct guarded_page {
@@ -634,20 +931,22 @@ typedef struct guarded_page {
     rs_page_view view;
 } guarded_page;
 
-/* Bytes in [low, high]. */
+/* Bytes in [low, high]; scales of values are not negative. */
 static guarded_page alloc_page(size_t head_dim, guard_side side, int low, int high, uint64_t *seed) {
     guarded_page p;
     p.k = guard_alloc(RS_PAGE_ENTRIES * head_dim, side);
     p.v = guard_alloc(RS_PAGE_ENTRIES * head_dim, side);
     p.k_scale = guard_alloc(RS_PAGE_ENTRIES * sizeof(float), side);
     p.v_scale = guard_alloc(RS_PAGE_ENTRIES * sizeof(float), side);
-    p.view = (rs_page_view){p.k.data, p.v.data, p.k_scale.data, p.v_scale.data};
+    p.view =
+        (rs_page_view){.k = p.k.data, .v = p.v.data, .k_scale = p.k_scale.data, .v_scale = p.v_scale.data};
     for (size_t i = 0; i < RS_PAGE_ENTRIES * head_dim; i++) {
         p.view.k[i] = random_int8(seed, low, high);
         p.view.v[i] = random_int8(seed, low, high);
     }
     fill_scales(p.view.k_scale, RS_PAGE_ENTRIES, seed);
     fill_scales(p.view.v_scale, RS_PAGE_ENTRIES, seed);
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) p.view.v_scale[e] = fabsf(p.view.v_scale[e]);
     return p;
 }
 
@@ -656,6 +955,36 @@ static void free_page(guarded_page *p) {
     guard_free(&p->v);
     guard_free(&p->k_scale);
     guard_free(&p->v_scale);
+}
+
+/* Which pages of a block have no view. */
+typedef enum gaps { NO_GAPS, ODD_GAPS, ALL_BUT_ONE, ALL_GAPS, N_GAPS } gaps;
+
+/* A block of pages and their views. Views of pages that are not there hold nothing but NULL. */
+typedef struct guarded_block {
+    size_t count;
+    guarded_page page[RS_ATTEND_PAGES];
+    guard views;
+    rs_page_view *view;
+} guarded_block;
+
+static guarded_block alloc_block(size_t count, gaps missing, size_t head_dim, guard_side side, int low,
+                                 int high, uint64_t *seed) {
+    guarded_block block = {.count = count, .views = guard_alloc(count * sizeof(rs_page_view), side)};
+    const size_t kept = next_random(seed) % count;
+    block.view = block.views.data;
+    for (size_t p = 0; p < count; p++) {
+        const bool present[N_GAPS] = {true, p % 2 == kept % 2, p == kept, false};
+        block.page[p] = alloc_page(head_dim, side, low, high, seed);
+        block.view[p] = present[missing] ? block.page[p].view : (rs_page_view){.k = NULL};
+        if (present[missing] && p > 0) block.view[p].next = block.page[p - 1].view.k;
+    }
+    return block;
+}
+
+static void free_block(guarded_block *block) {
+    for (size_t p = 0; p < block->count; p++) free_page(&block->page[p]);
+    guard_free(&block->views);
 }
 
 /* The layouts, spelled out. */
@@ -689,11 +1018,12 @@ static void quantize_head_rounds_to_nearest(void **state) {
     }
 }
 
-static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, int corner,
-                              guard_side side, uint64_t *seed) {
-    static const int k_range[3][2] = {{-127, 127}, {-127, -127}, {127, 127}};
-    const size_t stride = RS_PAGE_ENTRIES * (corner == 1 ? 1 : RS_ATTEND_PAGES);
-    guarded_page page = alloc_page(head_dim, side, k_range[corner][0], k_range[corner][1], seed);
+static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, size_t n_pages,
+                              gaps missing, int corner, guard_side side, uint64_t *seed) {
+    static const int k_range[3][2] = {{-128, 127}, {-128, -128}, {127, 127}};
+    const size_t n = n_pages * RS_PAGE_ENTRIES, stride = n + (rows % 2 ? 0 : 5);
+    guarded_block block =
+        alloc_block(n_pages, missing, head_dim, side, k_range[corner][0], k_range[corner][1], seed);
     guard q = guard_alloc(rows * head_dim, side), q_scale = guard_alloc(rows * sizeof(float), side);
     int8_t *query = q.data;
     float *scale = q_scale.data;
@@ -701,41 +1031,53 @@ static void check_attend_keys(const table_list *list, size_t rows, size_t head_d
     fill_scales(scale, rows, seed);
     for (size_t t = 0; t < list->count; t++) {
         const rs_kernels *k = list->table[t];
-        guard score = guard_alloc(((rows - 1) * stride + RS_PAGE_ENTRIES) * sizeof(float), side);
+        guard score = guard_alloc(((rows - 1) * stride + n) * sizeof(float), side);
+        guard alone = guard_alloc(n * sizeof(float), side);
         float *got = score.data;
-        for (size_t i = 0; i < score.bytes / sizeof(float); i++) got[i] = -7.0f;
-        k->attend_keys(query, scale, rows, &page.view, head_dim, got, stride);
+        fill_constant(got, score.bytes / sizeof(float), SENTINEL);
+        k->attend_keys(query, scale, rows, block.view, n_pages, head_dim, got, stride);
         for (size_t r = 0; r < rows; r++) {
-            for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            for (size_t i = 0; i < n; i++) {
+                const rs_page_view *page = &block.view[i / RS_PAGE_ENTRIES];
+                const size_t e = i % RS_PAGE_ENTRIES;
+                if (page->k == NULL) {
+                    assert_true(got[r * stride + i] == SENTINEL);
+                    continue;
+                }
                 int dot = 0;
-                for (size_t d = 0; d < head_dim; d++)
-                    dot += query[r * head_dim + d] * key_at(&page.view, e, d);
-                const double want = (double)scale[r] * (double)page.view.k_scale[e] * dot;
+                for (size_t d = 0; d < head_dim; d++) dot += query[r * head_dim + d] * key_at(page, e, d);
+                const double want = (double)scale[r] * (double)page->k_scale[e] * dot;
                 /* The dot product is exact, as is its float; two products round, the first perhaps as a
                  * denormal. */
-                check_close("attend_keys", k, r * RS_PAGE_ENTRIES + e, got[r * stride + e], want,
+                check_close("attend_keys", k, r * n + i, got[r * stride + i], want,
                             3 * ROUNDING * fabs(want) + 0x1p24 * TINY);
             }
-            float alone[RS_PAGE_ENTRIES];
-            k->attend_keys(query + r * head_dim, scale + r, 1, &page.view, head_dim, alone, RS_PAGE_ENTRIES);
-            check_same("attend_keys alone", k, got + r * stride, alone, sizeof alone);
+            fill_constant(alone.data, n, SENTINEL);
+            k->attend_keys(query + r * head_dim, scale + r, 1, block.view, n_pages, head_dim, alone.data, n);
+            check_same("attend_keys alone", k, got + r * stride, alone.data, alone.bytes);
         }
-        for (size_t i = 0; i < score.bytes / sizeof(float); i++) {
-            assert_true(i % stride < RS_PAGE_ENTRIES || got[i] == -7.0f);
-        }
+        for (size_t i = 0; i < score.bytes / sizeof(float); i++)
+            assert_true(i % stride < n || got[i] == SENTINEL);
         guard_free(&score);
+        guard_free(&alone);
     }
-    free_page(&page);
+    free_block(&block);
     guard_free(&q);
     guard_free(&q_scale);
 }
 
 static void attend_keys_is_close_and_independent_of_rows(void **state) {
     uint64_t seed = 11;
+    size_t turn = 0;
     for (size_t h = 0; h < COUNT(head_dims); h++) {
         for (size_t r = 0; r < COUNT(row_counts); r++) {
             for (int corner = 0; corner < 3; corner++) {
-                check_attend_keys(*state, row_counts[r], head_dims[h], corner, sides[(h + r) % 2], &seed);
+                /* Many rows meet one number of pages each time, few of them all. */
+                const size_t step = row_counts[r] > 16 ? RS_ATTEND_PAGES : 1;
+                for (size_t n_pages = 1 + turn % step; n_pages <= RS_ATTEND_PAGES; n_pages += step, turn++) {
+                    check_attend_keys(*state, row_counts[r], head_dims[h], n_pages, (gaps)(turn % N_GAPS),
+                                      corner, sides[turn / N_GAPS % 2], &seed);
+                }
             }
         }
     }
@@ -817,56 +1159,142 @@ static void softmax_step_streams(void **state) {
     }
 }
 
-static void check_attend_values(const table_list *list, size_t rows, size_t head_dim, guard_side side,
-                                uint64_t *seed) {
-    const size_t stride = RS_PAGE_ENTRIES * (rows % 2 ? 1 : RS_ATTEND_PAGES);
-    guarded_page page = alloc_page(head_dim, side, -128, 127, seed);
-    guard p = guard_alloc(((rows - 1) * stride + RS_PAGE_ENTRIES) * sizeof(float), side);
+/* What the scales of values are. */
+typedef enum value_scales {
+    SCALES_ODD,     /* some of them zero, denormal, or so large that nothing else counts */
+    SCALES_EVEN,    /* within a factor of 4 */
+    SCALES_ALL_ONE, /* and all weights: sums are largest; values at one end of their range */
+    SCALES_FEEBLE,  /* weights just below 2^-100 */
+    SCALES_LEAST,   /* the largest of a row just 2^-100 */
+    N_SCALES,
+} value_scales;
+
+static void fill_value_scales(guarded_block *block, value_scales kind, uint64_t *seed) {
+    for (size_t i = 0; i < block->count * RS_PAGE_ENTRIES; i++) {
+        float *scale = &block->page[i / RS_PAGE_ENTRIES].view.v_scale[i % RS_PAGE_ENTRIES];
+        if (kind == SCALES_EVEN) *scale = 0.025f + 0.015f * random_float(seed);
+        if (kind == SCALES_ALL_ONE) *scale = 1.0f;
+        if (kind == SCALES_FEEBLE) *scale = 0x1.fffffep-101f;
+        if (kind == SCALES_LEAST) *scale = 0x1p-100f;
+    }
+}
+
+/* What a row's weights are to become. */
+typedef struct row_weights {
+    double exact[RS_ATTEND_PAGES * RS_PAGE_ENTRIES]; /* as they are; 0 for pages that are not there */
+    double rounded[RS_ATTEND_PAGES * RS_PAGE_ENTRIES];
+    bool tie[RS_ATTEND_PAGES * RS_PAGE_ENTRIES]; /* so near one that a kernel's roundings decide */
+    double step;                                 /* 0: there is nothing to add */
+} row_weights;
+
+/* A weight in steps is rounded three times on the way, as is its product with the scale, which is the same
+ * float everywhere: within 0.004 of a tie, either neighbour will do. */
+static void round_weights(const float *prob, const guarded_block *block, row_weights *w) {
+    const size_t n = block->count * RS_PAGE_ENTRIES;
+    float max = 0;
+    for (size_t i = 0; i < n; i++) {
+        const rs_page_view *page = &block->view[i / RS_PAGE_ENTRIES];
+        const float weight = page->v == NULL ? 0.0f : prob[i] * page->v_scale[i % RS_PAGE_ENTRIES];
+        max = weight > max ? weight : max;
+        w->exact[i] = weight;
+    }
+    w->step = max < 0x1p-100f ? 0 : (double)max / 16383;
+    for (size_t i = 0; i < n; i++) {
+        const double steps = w->step == 0 ? 0 : w->exact[i] / w->step;
+        w->rounded[i] = nearbyint(steps) * w->step;
+        w->tie[i] = fabs(steps - floor(steps) - 0.5) < 0.004;
+        if (w->step == 0) w->exact[i] = 0;
+    }
+}
+
+/* One output against both kinds of weights. Integer sums are exact; their float, the step, their product,
+ * what was there times its factor, and the addition round, once each. */
+static void check_value_sum(const rs_kernels *k, const guarded_block *block, const row_weights *w,
+                            size_t head_dim, size_t d, double before, float got) {
+    double rounded = 0, exact = 0, ties = 0, halves = 0;
+    for (size_t i = 0; i < block->count * RS_PAGE_ENTRIES; i++) {
+        const rs_page_view *page = &block->view[i / RS_PAGE_ENTRIES];
+        if (page->v == NULL) continue;
+        const double v = value_at(page, head_dim, i % RS_PAGE_ENTRIES, d);
+        rounded += w->rounded[i] * v;
+        exact += w->exact[i] * v;
+        halves += w->step * fabs(v) / 2;
+        if (w->tie[i]) ties += w->step * fabs(v);
+    }
+    const double roundings = 5 * ROUNDING * (fabs(before) + fabs(rounded) + ties) + TINY;
+    check_close("attend_values", k, d, got, before + rounded, ties + roundings);
+    check_close("attend_values, exact weights", k, d, got, before + exact, 1.01 * halves + roundings);
+}
+
+static void check_attend_values(const table_list *list, size_t rows, size_t head_dim, size_t n_pages,
+                                gaps missing, value_scales scales, guard_side side, uint64_t *seed) {
+    static const float factors[] = {1.0f, 0.37f, 0.0f};
+    const size_t n = n_pages * RS_PAGE_ENTRIES, stride = n + (rows % 2 ? 0 : 5), blind = rows / 2;
+    const int end = next_random(seed) % 2 ? -128 : 127;
+    guarded_block block = alloc_block(n_pages, missing, head_dim, side, scales == SCALES_ALL_ONE ? end : -128,
+                                      scales == SCALES_ALL_ONE ? end : 127, seed);
+    guard p = guard_alloc(((rows - 1) * stride + n) * sizeof(float), side);
+    guard f = guard_alloc(rows * sizeof(float), side);
     guard acc = guard_alloc(rows * head_dim * sizeof(float), side);
-    float *weight = p.data, *got = acc.data;
-    float *before = malloc(acc.bytes), *alone = malloc(acc.bytes);
-    assert_true(before != NULL && alone != NULL);
+    guard alone = guard_alloc(head_dim * sizeof(float), side);
+    float *prob = p.data, *factor = f.data, *got = acc.data;
+    float *before = malloc(acc.bytes);
+    row_weights *weights = malloc(rows * sizeof *weights);
+    assert_true(before != NULL && weights != NULL);
+    fill_value_scales(&block, scales, seed);
+    for (size_t i = 0; i < p.bytes / sizeof(float); i++) {
+        const bool whole = scales >= SCALES_ALL_ONE || next_random(seed) % 16 == 0;
+        prob[i] = whole ? 1.0f : fabsf(random_float(seed));
+    }
+    for (size_t i = 0; i < n; i++) {
+        prob[blind * stride + i] = 0.0f; /* a row that sees nothing, but for pages that are not there */
+        if (block.view[i / RS_PAGE_ENTRIES].v == NULL) prob[blind * stride + i] = 1.0f;
+    }
+    fill_floats(before, rows * head_dim, scales == SCALES_LEAST ? 0x1p-93f : 100, seed);
+    for (size_t r = 0; r < rows; r++) {
+        factor[r] = factors[(r + n_pages) % COUNT(factors)];
+        round_weights(prob + r * stride, &block, &weights[r]);
+    }
     for (size_t t = 0; t < list->count; t++) {
         const rs_kernels *k = list->table[t];
-        fill_floats(weight, p.bytes / sizeof(float), 1, seed);
-        fill_floats(before, rows * head_dim, 100, seed);
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++)
-            weight[rows / 2 * stride + e] = 0.0f; /* a row that sees nothing */
         memcpy(got, before, acc.bytes);
-        memcpy(alone, before, acc.bytes);
-        k->attend_values(weight, stride, rows, &page.view, head_dim, got);
+        k->attend_values(prob, stride, factor, rows, block.view, n_pages, head_dim, got);
         for (size_t r = 0; r < rows; r++) {
             for (size_t d = 0; d < head_dim; d++) {
-                double want = before[r * head_dim + d], magnitude = fabs(want);
-                for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-                    const double term = (double)weight[r * stride + e] * (double)page.view.v_scale[e] *
-                                        value_at(&page.view, head_dim, e, d);
-                    want += term;
-                    magnitude += fabs(term);
-                }
-                /* 16 additions and two products a term, the first perhaps rounded as a denormal. */
-                check_close("attend_values", k, r * head_dim + d, got[r * head_dim + d], want,
-                            (RS_PAGE_ENTRIES + 3) * ROUNDING * magnitude + 0x1p12 * TINY);
+                const size_t at = r * head_dim + d;
+                check_value_sum(k, &block, &weights[r], head_dim, d, (double)factor[r] * (double)before[at],
+                                got[at]);
+                /* To the bit, but for the sign of a zero. */
+                assert_true(weights[r].step != 0 || got[at] == factor[r] * before[at]);
             }
-            k->attend_values(weight + r * stride, stride, 1, &page.view, head_dim, alone + r * head_dim);
+            memcpy(alone.data, before + r * head_dim, alone.bytes);
+            k->attend_values(prob + r * stride, n, factor + r, 1, block.view, n_pages, head_dim, alone.data);
+            check_same("attend_values alone", k, got + r * head_dim, alone.data, alone.bytes);
         }
-        check_same("attend_values alone", k, got, alone, acc.bytes);
-        check_same("attend_values of nothing", k, got + rows / 2 * head_dim, before + rows / 2 * head_dim,
-                   head_dim * sizeof(float));
     }
+    assert_true(weights[blind].step == 0);
     free(before);
-    free(alone);
-    free_page(&page);
+    free(weights);
+    free_block(&block);
     guard_free(&p);
+    guard_free(&f);
     guard_free(&acc);
+    guard_free(&alone);
 }
 
 static void attend_values_is_close_and_independent_of_rows(void **state) {
     uint64_t seed = 13;
+    size_t turn = 0;
     for (size_t h = 0; h < COUNT(head_dims); h++) {
         for (size_t r = 0; r < COUNT(row_counts); r++) {
-            for (size_t s = 0; s < COUNT(sides); s++) {
-                check_attend_values(*state, row_counts[r], head_dims[h], sides[s], &seed);
+            for (size_t scales = 0; scales < N_SCALES; scales++) {
+                const size_t step = row_counts[r] > 16 ? RS_ATTEND_PAGES : 1;
+                for (size_t n_pages = 1 + turn % step; n_pages <= RS_ATTEND_PAGES; n_pages += step, turn++) {
+                    /* Turned once more each time around, so that no number of pages has its own gaps. */
+                    const gaps missing = (gaps)((turn + turn / RS_ATTEND_PAGES) % N_GAPS);
+                    check_attend_values(*state, row_counts[r], head_dims[h], n_pages, missing,
+                                        (value_scales)scales, sides[turn % 2], &seed);
+                }
             }
         }
     }
@@ -876,17 +1304,22 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_are_complete),
         cmocka_unit_test(selection_obeys_its_limit),
+        cmocka_unit_test(every_level_is_exact_or_missing),
+        cmocka_unit_test(the_environment_names_a_level),
         cmocka_unit_test(isa_names_are_inverse),
         cmocka_unit_test(halves_are_exact),
         cmocka_unit_test(float_types_are_exact),
         cmocka_unit_test(unpack_agrees),
         cmocka_unit_test(quantize_acts_rounds_to_nearest),
-        cmocka_unit_test(dot_acts_is_close_and_independent_of_rows),
+        cmocka_unit_test(multiply_is_close_and_independent_of_rows),
+        cmocka_unit_test(multiply_keeps_to_its_channels),
+        cmocka_unit_test(multiply_blocks_is_unpack_and_multiply),
         cmocka_unit_test(dot_f32_is_close_and_independent_of_rows),
         cmocka_unit_test(rms_norm_is_close),
         cmocka_unit_test(rope_rotates_pairs),
         cmocka_unit_test(gates_are_close),
         cmocka_unit_test(add_is_exact),
+        cmocka_unit_test(largest_is_the_first_of_equals),
         cmocka_unit_test(quantize_head_rounds_to_nearest),
         cmocka_unit_test(attend_keys_is_close_and_independent_of_rows),
         cmocka_unit_test(softmax_step_streams),

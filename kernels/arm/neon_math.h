@@ -1,0 +1,146 @@
+/* Vector pieces that the Arm kernels share. What 32-bit NEON lacks (division, rounding to nearest, sums
+ * across a register) is made up for here. It also takes denormals for 0. */
+#ifndef RASURE_KERNELS_ARM_NEON_MATH_H
+#define RASURE_KERNELS_ARM_NEON_MATH_H
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/arm/inline.h"
+#include "kernels/ref/math.h"
+
+/* Quantisation of floats that are smaller is left to rs_quantize: they may be denormals that count. */
+#ifdef __aarch64__
+#define RS_NEON_QUANTIZE_MIN RS_QUANTIZE_MIN
+#else
+#define RS_NEON_QUANTIZE_MIN 0x1p-118f
+#endif
+
+/* Four bytes in every lane. */
+RS_INLINE int8x16_t rs_neon_spread(const int8_t *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+
+RS_INLINE float rs_neon_max(float32x4_t x) {
+#ifdef __aarch64__
+    return vmaxvq_f32(x);
+#else
+    const float32x2_t two = vpmax_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(vpmax_f32(two, two), 0);
+#endif
+}
+
+RS_INLINE float rs_neon_sum(float32x4_t x) {
+    const float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(vpadd_f32(two, two), 0);
+}
+
+RS_INLINE int32_t rs_neon_sum_bytes(int8x16_t x) {
+#ifdef __aarch64__
+    return vaddlvq_s8(x);
+#else
+    const int32x4_t four = vpaddlq_s16(vpaddlq_s8(x));
+    const int32x2_t two = vadd_s32(vget_low_s32(four), vget_high_s32(four));
+    return vget_lane_s32(vpadd_s32(two, two), 0);
+#endif
+}
+
+/* Sums of neighbours: those of a, then those of b. */
+RS_INLINE int32x4_t rs_neon_add_pairs(int32x4_t a, int32x4_t b) {
+#ifdef __aarch64__
+    return vpaddq_s32(a, b);
+#else
+    return vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)),
+                        vpadd_s32(vget_low_s32(b), vget_high_s32(b)));
+#endif
+}
+
+/* Products of the upper eight bytes, and the same added to `sum`. */
+RS_INLINE int16x8_t rs_neon_multiply_high(int8x16_t a, int8x16_t b) {
+#ifdef __aarch64__
+    return vmull_high_s8(a, b);
+#else
+    return vmull_s8(vget_high_s8(a), vget_high_s8(b));
+#endif
+}
+
+RS_INLINE int16x8_t rs_neon_add_high(int16x8_t sum, int8x16_t a, int8x16_t b) {
+#ifdef __aarch64__
+    return vmlal_high_s8(sum, a, b);
+#else
+    return vmlal_s8(sum, vget_high_s8(a), vget_high_s8(b));
+#endif
+}
+
+/* To the nearest integer, the even one of two; |x| below 2^22. */
+RS_INLINE int32x4_t rs_neon_round(float32x4_t x) {
+#ifdef __aarch64__
+    return vcvtnq_s32_f32(x);
+#else
+    const float32x4_t magic = vdupq_n_f32(0x1.8p23f);
+    return vsubq_s32(vreinterpretq_s32_f32(vaddq_f32(x, magic)), vreinterpretq_s32_f32(magic));
+#endif
+}
+
+/* 16 floats times `inverse`, rounded, as int8. */
+RS_INLINE int8x16_t rs_neon_round16(const float32x4_t x[4], float inverse) {
+    int16x4_t half[4];
+    for (size_t i = 0; i < 4; i++) half[i] = vmovn_s32(rs_neon_round(vmulq_f32(x[i], vdupq_n_f32(inverse))));
+    return vcombine_s8(vmovn_s16(vcombine_s16(half[0], half[1])), vmovn_s16(vcombine_s16(half[2], half[3])));
+}
+
+RS_INLINE float32x4_t rs_neon_divide(float32x4_t x, float32x4_t y) {
+#ifdef __aarch64__
+    return vdivq_f32(x, y);
+#else
+    float dividend[4], divisor[4];
+    vst1q_f32(dividend, x);
+    vst1q_f32(divisor, y);
+    for (size_t i = 0; i < 4; i++) dividend[i] /= divisor[i];
+    return vld1q_f32(dividend);
+#endif
+}
+
+/* IEEE binary16 to float, exact. */
+RS_INLINE float32x4_t rs_neon_from_f16(uint16x4_t halves) {
+#ifdef __aarch64__
+    return vcvt_f32_f16(vreinterpret_f16_u16(halves));
+#else
+    const uint32x4_t wide = vmovl_u16(halves);
+    const uint32x4_t sign = vshlq_n_u32(vshrq_n_u32(wide, 15), 31);
+    const uint32x4_t magnitude = vandq_u32(wide, vdupq_n_u32(0x7fff));
+    const uint32x4_t normal = vaddq_u32(vshlq_n_u32(magnitude, 13), vdupq_n_u32(112u << 23));
+    const uint32x4_t tiny = vreinterpretq_u32_f32(vcvtq_n_f32_u32(magnitude, 24));
+    const uint32x4_t infinite = vorrq_u32(vshlq_n_u32(magnitude, 13), vdupq_n_u32(0x7f800000));
+    uint32x4_t bits = vbslq_u32(vcltq_u32(magnitude, vdupq_n_u32(0x400)), tiny, normal);
+    bits = vbslq_u32(vcgeq_u32(magnitude, vdupq_n_u32(0x7c00)), infinite, bits);
+    return vreinterpretq_f32_u32(vorrq_u32(bits, sign));
+#endif
+}
+
+/* rs_exp of kernels/ref/math.h, lane by lane. */
+RS_INLINE float32x4_t rs_neon_exp(float32x4_t x) {
+    const float32x4_t magic = vdupq_n_f32(0x1.8p23f);
+    const float32x4_t y = vminq_f32(x, vdupq_n_f32(88.0f));
+    const float32x4_t shifted = vfmaq_f32(magic, y, vdupq_n_f32(0x1.715476p+0f));
+    const float32x4_t k = vsubq_f32(shifted, magic);
+    float32x4_t r = vfmsq_f32(y, k, vdupq_n_f32(0x1.62e4p-1f));
+    r = vfmsq_f32(r, k, vdupq_n_f32(0x1.7f7d1cp-20f));
+    float32x4_t p = vdupq_n_f32(1.0f / 5040);
+    p = vfmaq_f32(vdupq_n_f32(1.0f / 720), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f / 120), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f / 24), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f / 6), p, r);
+    p = vfmaq_f32(vdupq_n_f32(0.5f), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+    const int32x4_t power = vshlq_n_s32(vaddq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(127)), 23);
+    const uint32x4_t value = vreinterpretq_u32_f32(vmulq_f32(p, vreinterpretq_f32_s32(power)));
+    return vreinterpretq_f32_u32(vbicq_u32(value, vcltq_f32(y, vdupq_n_f32(-87.0f))));
+}
+
+#endif

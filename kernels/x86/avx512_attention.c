@@ -1,0 +1,184 @@
+/* Attention over blocks of KV pages, AVX-512 VNNI. */
+#include <math.h>
+
+#include "kernels/ref/math.h"
+#include "kernels/x86/avx512.h"
+#include "kernels/x86/avx512_math.h"
+
+enum { ENTRIES = RS_ATTEND_PAGES * RS_PAGE_ENTRIES, TILE = 4 };
+
+float rs_avx512_quantize_head(const float *x, int8_t *q, size_t n) {
+    __m512 top = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) top = _mm512_max_ps(top, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    const float max = _mm512_reduce_max_ps(top);
+    if (max < RS_QUANTIZE_MIN) {
+        memset(q, 0, n);
+        return 0.0f;
+    }
+    const __m512 inverse = _mm512_set1_ps(127.0f / max);
+    for (size_t i = 0; i < n; i += 16) {
+        const __m512i wide = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        _mm_storeu_si128((__m128i *)(void *)(q + i), _mm512_cvtepi32_epi8(wide));
+    }
+    return max / 127.0f;
+}
+
+/* Minus 128 times the sum of a query: what keys that are made unsigned by adding 128 add too much. */
+static int32_t excess(const int8_t *q, size_t head_dim) {
+    __m128i sum = _mm_setzero_si128();
+    for (size_t i = 0; i < head_dim; i += 16) {
+        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(q + i));
+        sum = _mm_dpbusd_epi32(sum, _mm_set1_epi8(1), x);
+    }
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
+    return -128 * _mm_cvtsi128_si32(sum);
+}
+
+/* `tile` queries against the sixteen keys of a page. */
+RS_INLINE void keys_tile(size_t tile, const int8_t *q, const float *q_scale, const int32_t *start,
+                         const rs_page_view *page, size_t head_dim, float *score, size_t score_stride) {
+    __m512i dot[TILE];
+    for (size_t r = 0; r < tile; r++) dot[r] = _mm512_set1_epi32(start[r]);
+    for (size_t d = 0; d < head_dim; d += 4) {
+        _mm_prefetch((const void *)(page->v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
+        const __m512i k =
+            _mm512_xor_si512(rs_avx512_load(page->k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
+        for (size_t r = 0; r < tile; r++)
+            dot[r] = _mm512_dpbusd_epi32(dot[r], k, rs_avx512_spread(q + r * head_dim + d));
+    }
+    const __m512 k_scale = _mm512_loadu_ps(page->k_scale);
+    for (size_t r = 0; r < tile; r++) {
+        const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q_scale[r]), k_scale);
+        _mm512_storeu_ps(score + r * score_stride, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(dot[r])));
+    }
+}
+
+RS_INLINE void keys_of_pages(size_t tile, const int8_t *q, const float *q_scale, const rs_page_view *pages,
+                             size_t n_pages, size_t head_dim, float *score, size_t score_stride) {
+    int32_t start[TILE];
+    for (size_t r = 0; r < tile; r++) start[r] = excess(q + r * head_dim, head_dim);
+    for (size_t p = 0; p < n_pages; p++) {
+        if (pages[p].k == NULL) continue;
+        keys_tile(tile, q, q_scale, start, &pages[p], head_dim, score + p * RS_PAGE_ENTRIES, score_stride);
+    }
+}
+
+void rs_avx512_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                           size_t n_pages, size_t head_dim, float *score, size_t score_stride) {
+    for (; rows >= 4; rows -= 4, q += 4 * head_dim, q_scale += 4, score += 4 * score_stride)
+        keys_of_pages(4, q, q_scale, pages, n_pages, head_dim, score, score_stride);
+    if (rows == 3) keys_of_pages(3, q, q_scale, pages, n_pages, head_dim, score, score_stride);
+    if (rows == 2) keys_of_pages(2, q, q_scale, pages, n_pages, head_dim, score, score_stride);
+    if (rows == 1) keys_of_pages(1, q, q_scale, pages, n_pages, head_dim, score, score_stride);
+}
+
+float rs_avx512_softmax_step(float *score, size_t n, float *max, float *sum) {
+    const size_t even = n / 16 * 16;
+    const __mmask16 rest = rs_avx512_first(n - even);
+    __m512 top_lanes = _mm512_set1_ps(*max);
+    for (size_t i = 0; i < even; i += 16) top_lanes = _mm512_max_ps(top_lanes, _mm512_loadu_ps(score + i));
+    if (even < n) {
+        const __m512 x = _mm512_maskz_loadu_ps(rest, score + even);
+        top_lanes = _mm512_mask_max_ps(top_lanes, rest, top_lanes, x);
+    }
+    const float top = _mm512_reduce_max_ps(top_lanes);
+    if (top == -INFINITY) { /* nothing visible so far: there is no maximum to subtract */
+        memset(score, 0, n * sizeof *score);
+        return 1.0f;
+    }
+    const float factor = top > *max ? rs_exp(*max - top) : 1.0f;
+    const __m512 top_all = _mm512_set1_ps(top);
+    __m512 total = _mm512_setzero_ps();
+    for (size_t i = 0; i < even; i += 16) {
+        const __m512 p = rs_avx512_exp(_mm512_sub_ps(_mm512_loadu_ps(score + i), top_all));
+        _mm512_storeu_ps(score + i, p);
+        total = _mm512_add_ps(total, p);
+    }
+    if (even < n) {
+        const __m512 x = _mm512_maskz_loadu_ps(rest, score + even);
+        const __m512 p = rs_avx512_exp(_mm512_sub_ps(x, top_all));
+        _mm512_mask_storeu_ps(score + even, rest, p);
+        total = _mm512_mask_add_ps(total, rest, total, p);
+    }
+    *sum = *sum * factor + _mm512_reduce_add_ps(total);
+    *max = top;
+    return factor;
+}
+
+/* A row's weights, sixteen a page, in two times seven bits. */
+typedef struct split {
+    int8_t upper[ENTRIES], lower[ENTRIES];
+    float unit; /* what 1 stands for; 0: nothing to add */
+} split;
+
+RS_INLINE void split_weights(const float *prob, const rs_page_view *pages, size_t n_pages, split *s) {
+    __m512 weight[RS_ATTEND_PAGES], top = _mm512_setzero_ps();
+    for (size_t p = 0; p < n_pages; p++) {
+        weight[p] = _mm512_setzero_ps();
+        if (pages[p].v == NULL) continue;
+        weight[p] =
+            _mm512_mul_ps(_mm512_loadu_ps(prob + p * RS_PAGE_ENTRIES), _mm512_loadu_ps(pages[p].v_scale));
+        top = _mm512_max_ps(top, weight[p]);
+    }
+    const float max = _mm512_reduce_max_ps(top);
+    s->unit = 0.0f;
+    if (max < RS_WEIGHT_MIN) return;
+    const __m512 inverse = _mm512_set1_ps(RS_WEIGHT_STEPS / max);
+    for (size_t p = 0; p < n_pages; p++) {
+        const __m512i steps = _mm512_cvtps_epi32(_mm512_mul_ps(weight[p], inverse));
+        const __m512i lower = _mm512_and_si512(steps, _mm512_set1_epi32(127));
+        _mm_storeu_si128((__m128i *)(void *)(s->upper + p * RS_PAGE_ENTRIES),
+                         _mm512_cvtepi32_epi8(_mm512_srli_epi32(steps, 7)));
+        _mm_storeu_si128((__m128i *)(void *)(s->lower + p * RS_PAGE_ENTRIES), _mm512_cvtepi32_epi8(lower));
+    }
+    s->unit = max / RS_WEIGHT_STEPS;
+}
+
+/* `tile` rows of weights times sixteen dimensions of the values. */
+RS_INLINE void values_tile(size_t tile, const split *weights, const float *factor, const rs_page_view *pages,
+                           size_t n_pages, size_t head_dim, size_t d, float *acc) {
+    __m512i upper[TILE], lower[TILE];
+    for (size_t r = 0; r < tile; r++) upper[r] = lower[r] = _mm512_setzero_si512();
+    for (size_t p = 0; p < n_pages; p++) {
+        if (pages[p].v == NULL) continue;
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e += 4) {
+            const __m512i v = rs_avx512_load(pages[p].v + e * head_dim + 4 * d);
+            for (size_t r = 0; r < tile; r++) {
+                const size_t at = p * RS_PAGE_ENTRIES + e;
+                upper[r] = _mm512_dpbusd_epi32(upper[r], rs_avx512_spread(weights[r].upper + at), v);
+                lower[r] = _mm512_dpbusd_epi32(lower[r], rs_avx512_spread(weights[r].lower + at), v);
+            }
+        }
+    }
+    for (size_t r = 0; r < tile; r++) {
+        float *at = acc + r * head_dim + d;
+        const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor[r]));
+        const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(upper[r], 7), lower[r]));
+        _mm512_storeu_ps(at, _mm512_fmadd_ps(sum, _mm512_set1_ps(weights[r].unit), old));
+    }
+}
+
+RS_INLINE void values_of_pages(size_t tile, const float *prob, size_t stride, const float *factor,
+                               const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc) {
+    split weights[TILE];
+    for (size_t r = 0; r < tile; r++) {
+        split_weights(prob + r * stride, pages, n_pages, &weights[r]);
+        if (weights[r].unit == 0.0f) memset(&weights[r], 0, sizeof weights[r]);
+    }
+    for (size_t p = 0; p < n_pages; p++) {
+        for (size_t i = 0; pages[p].next != NULL && i < RS_PAGE_ENTRIES * head_dim; i += 64)
+            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T0);
+    }
+    for (size_t d = 0; d < head_dim; d += 16)
+        values_tile(tile, weights, factor, pages, n_pages, head_dim, d, acc);
+}
+
+void rs_avx512_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
+                             const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc) {
+    for (; rows >= 4; rows -= 4, prob += 4 * stride, factor += 4, acc += 4 * head_dim)
+        values_of_pages(4, prob, stride, factor, pages, n_pages, head_dim, acc);
+    if (rows == 3) values_of_pages(3, prob, stride, factor, pages, n_pages, head_dim, acc);
+    if (rows == 2) values_of_pages(2, prob, stride, factor, pages, n_pages, head_dim, acc);
+    if (rows == 1) values_of_pages(1, prob, stride, factor, pages, n_pages, head_dim, acc);
+}

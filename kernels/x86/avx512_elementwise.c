@@ -1,0 +1,166 @@
+/* Activation quantisation, norms, rotations and activation functions, AVX-512. */
+#include <math.h>
+
+#include "kernels/ref/math.h"
+#include "kernels/x86/avx512.h"
+#include "kernels/x86/avx512_math.h"
+
+/* Sums of the sixteen bytes of a register's quarter are in its four lanes; this adds those up. */
+RS_INLINE __m128i add_lanes(__m128i sums) {
+    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+    return _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1));
+}
+
+void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n) {
+    for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
+        const __m512 low = _mm512_loadu_ps(x + b * RS_ACT_BLOCK);
+        const __m512 high = _mm512_loadu_ps(x + b * RS_ACT_BLOCK + 16);
+        const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+        const float scale = max < RS_QUANTIZE_MIN ? 0.0f : max / 127.0f;
+        const __m512 inverse = _mm512_set1_ps(scale == 0.0f ? 0.0f : 127.0f / max);
+        const __m128i q_low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)));
+        const __m128i q_high = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(high, inverse)));
+        _mm_storeu_si128((__m128i *)(void *)(acts->q + b * RS_ACT_BLOCK), q_low);
+        _mm_storeu_si128((__m128i *)(void *)(acts->q + b * RS_ACT_BLOCK + 16), q_high);
+        const __m128i ones = _mm_set1_epi8(1), zero = _mm_setzero_si128();
+        const int sum_low = _mm_cvtsi128_si32(add_lanes(_mm_dpbusd_epi32(zero, ones, q_low)));
+        const int sum_high = _mm_cvtsi128_si32(add_lanes(_mm_dpbusd_epi32(zero, ones, q_high)));
+        acts->scale[b] = scale;
+        acts->sum[b] = scale * (float)(sum_low + sum_high);
+        acts->half_sum[2 * b] = scale * (float)sum_low;
+        acts->half_sum[2 * b + 1] = scale * (float)sum_high;
+    }
+}
+
+RS_INLINE void dot_f32_tile(size_t tile, const float *w, const float *x, size_t n, float *out,
+                            size_t out_stride) {
+    __m512 acc[4][2];
+    for (size_t r = 0; r < tile; r++) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m512 w0 = _mm512_loadu_ps(w + i), w1 = _mm512_loadu_ps(w + i + 16);
+        for (size_t r = 0; r < tile; r++) {
+            acc[r][0] = _mm512_fmadd_ps(w0, _mm512_loadu_ps(x + r * n + i), acc[r][0]);
+            acc[r][1] = _mm512_fmadd_ps(w1, _mm512_loadu_ps(x + r * n + i + 16), acc[r][1]);
+        }
+    }
+    for (; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 w0 = _mm512_maskz_loadu_ps(some, w + i);
+        for (size_t r = 0; r < tile; r++)
+            acc[r][0] = _mm512_fmadd_ps(w0, _mm512_maskz_loadu_ps(some, x + r * n + i), acc[r][0]);
+    }
+    for (size_t r = 0; r < tile; r++)
+        out[r * out_stride] = _mm512_reduce_add_ps(_mm512_add_ps(acc[r][0], acc[r][1]));
+}
+
+void rs_avx512_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride) {
+    for (; rows >= 4; rows -= 4, x += 4 * n, out += 4 * out_stride) dot_f32_tile(4, w, x, n, out, out_stride);
+    if (rows == 3) dot_f32_tile(3, w, x, n, out, out_stride);
+    if (rows == 2) dot_f32_tile(2, w, x, n, out, out_stride);
+    if (rows == 1) dot_f32_tile(1, w, x, n, out, out_stride);
+}
+
+void rs_avx512_rms_norm(const float *x, const float *w, float eps, size_t n, float *out) {
+    __m512d sums = _mm512_setzero_pd();
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
+        const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+        const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+        sums = _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sums));
+    }
+    const double mean = _mm512_reduce_add_pd(sums) / (double)n;
+    const __m512 scale = _mm512_set1_ps((float)(1.0 / sqrt(mean + (double)eps)));
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(some, x + i), scale);
+        _mm512_mask_storeu_ps(out + i, some, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(some, w + i)));
+    }
+}
+
+/* x / (1 + exp(exponent)) * up */
+RS_INLINE __m512 gated(__m512 x, __m512 exponent, __m512 up) {
+    const __m512 divisor = _mm512_add_ps(_mm512_set1_ps(1.0f), rs_avx512_exp(exponent));
+    return _mm512_mul_ps(_mm512_div_ps(x, divisor), up);
+}
+
+void rs_avx512_swiglu(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 x = _mm512_maskz_loadu_ps(some, gate + i);
+        const __m512 minus_x = _mm512_xor_ps(x, _mm512_set1_ps(-0.0f));
+        _mm512_mask_storeu_ps(gate + i, some, gated(x, minus_x, _mm512_maskz_loadu_ps(some, up + i)));
+    }
+}
+
+/* The exponent is -2 sqrt(2 / pi) (x + 0.044715 x^3), as in kernels/ref/elementwise.c. */
+void rs_avx512_geglu(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 x = _mm512_maskz_loadu_ps(some, gate + i);
+        const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+        const __m512 inner = _mm512_fmadd_ps(_mm512_set1_ps(0.044715f), cube, x);
+        const __m512 exponent = _mm512_mul_ps(_mm512_set1_ps(-1.5957691216057308f), inner);
+        _mm512_mask_storeu_ps(gate + i, some, gated(x, exponent, _mm512_maskz_loadu_ps(some, up + i)));
+    }
+}
+
+void rs_avx512_add(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 sum =
+            _mm512_add_ps(_mm512_maskz_loadu_ps(some, x + i), _mm512_maskz_loadu_ps(some, y + i));
+        _mm512_mask_storeu_ps(x + i, some, sum);
+    }
+}
+
+RS_INLINE void rotate_halves(float *x, const float *cosine, const float *sine, size_t half) {
+    for (size_t i = 0; i < half; i += 16) {
+        const __mmask16 some = rs_avx512_first(half - i < 16 ? half - i : 16);
+        const __m512 a = _mm512_maskz_loadu_ps(some, x + i), b = _mm512_maskz_loadu_ps(some, x + half + i);
+        const __m512 c = _mm512_maskz_loadu_ps(some, cosine + i), s = _mm512_maskz_loadu_ps(some, sine + i);
+        _mm512_mask_storeu_ps(x + i, some, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+        _mm512_mask_storeu_ps(x + half + i, some, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+    }
+}
+
+/* Eight pairs at a time: a c - b s in even lanes, b c + a s in odd ones. */
+RS_INLINE void rotate_pairs(float *x, const float *cosine, const float *sine, size_t half) {
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    for (size_t i = 0; i < half; i += 8) {
+        const size_t pairs = half - i < 8 ? half - i : 8;
+        const __mmask16 some = rs_avx512_first(2 * pairs), some_angles = rs_avx512_first(pairs);
+        const __m512 v = _mm512_maskz_loadu_ps(some, x + 2 * i);
+        const __m512 c = _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(some_angles, cosine + i));
+        const __m512 s = _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(some_angles, sine + i));
+        const __m512 swapped = _mm512_mul_ps(_mm512_permute_ps(v, 0xb1), s);
+        _mm512_mask_storeu_ps(x + 2 * i, some, _mm512_fmaddsub_ps(v, c, swapped));
+    }
+}
+
+void rs_avx512_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved) {
+    (interleaved ? rotate_pairs : rotate_halves)(x, cosine, sine, dim / 2);
+}
+
+size_t rs_avx512_largest(const float *x, size_t n) {
+    __mmask16 bad = 0;
+    __m512 top = _mm512_set1_ps(-INFINITY);
+    const __m512i exponent = _mm512_set1_epi32(0x7f800000);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
+        const __m512i bits = _mm512_and_si512(_mm512_castps_si512(v), exponent);
+        bad |= _mm512_cmpeq_epi32_mask(bits, exponent);
+        top = _mm512_mask_max_ps(top, some, top, v);
+    }
+    if (bad) return n;
+    const __m512 all = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
+        const __mmask16 found =
+            _mm512_mask_cmp_ps_mask(some, _mm512_maskz_loadu_ps(some, x + i), all, _CMP_EQ_OQ);
+        if (found) return i + (size_t)__builtin_ctz(found);
+    }
+    return n;
+}

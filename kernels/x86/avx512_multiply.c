@@ -1,0 +1,63 @@
+/* Panels of weights against activation rows, AVX-512 VNNI. */
+#include "kernels/x86/avx512.h"
+#include "kernels/x86/avx512_dot.h"
+
+enum { TILE = 8 };
+
+/* `tile` activation rows, each with sums of its own, so that an output is the same whatever the tile. */
+RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *panel, rs_avx512_operand x,
+                             size_t n, float *out, size_t out_stride, __mmask16 channels) {
+    const size_t group = rs_panel_group(kind), quads = group / 4, groups = n / group,
+                 blocks = n / RS_ACT_BLOCK;
+    rs_avx512_sums sums[TILE];
+    for (size_t r = 0; r < tile; r++) sums[r].total = sums[r].base = _mm512_setzero_ps();
+
+    for (size_t g = 0; g < groups; g++) {
+        const __m512 scale = _mm512_load_ps(panel->scale + g * RS_PANEL_ROWS);
+        const __m512 min = kind == RS_PANEL_S8 ? scale : _mm512_load_ps(panel->min + g * RS_PANEL_ROWS);
+        __m512i w[8];
+        for (size_t j = 0; j < quads; j++)
+            w[j] = rs_avx512_load(panel->q + (g * quads + j) * 4 * RS_PANEL_ROWS);
+        for (size_t r = 0; r < tile; r++) {
+            const rs_avx512_operand row = {x.q + r * n, x.scale + r * blocks, x.sum + r * groups};
+            rs_avx512_add_group(kind, w, scale, min, row, g, &sums[r]);
+        }
+    }
+    for (size_t r = 0; r < tile; r++)
+        _mm512_mask_storeu_ps(out + r * out_stride, channels, rs_avx512_finish(kind, &sums[r]));
+}
+
+RS_INLINE void multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
+                        float *out, size_t out_stride, size_t channels) {
+    const __mmask16 some = rs_avx512_first(channels);
+    const size_t groups = n / rs_panel_group(kind), blocks = n / RS_ACT_BLOCK;
+    rs_avx512_operand x = rs_avx512_operand_of(kind, acts);
+    while (rows > 0) {
+        const size_t tile = rows >= TILE ? TILE : rows >= 4 ? 4 : 1;
+        if (tile == TILE) {
+            multiply_tile(kind, TILE, panel, x, n, out, out_stride, some);
+        } else if (tile == 4) {
+            multiply_tile(kind, 4, panel, x, n, out, out_stride, some);
+        } else {
+            multiply_tile(kind, 1, panel, x, n, out, out_stride, some);
+        }
+        x = (rs_avx512_operand){x.q + tile * n, x.scale + tile * blocks, x.sum + tile * groups};
+        out += tile * out_stride;
+        rows -= tile;
+    }
+}
+
+void rs_avx512_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                           size_t out_stride, size_t channels) {
+    multiply(RS_PANEL_U4, panel, acts, rows, n, out, out_stride, channels);
+}
+
+void rs_avx512_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                           size_t out_stride, size_t channels) {
+    multiply(RS_PANEL_U6, panel, acts, rows, n, out, out_stride, channels);
+}
+
+void rs_avx512_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                           size_t out_stride, size_t channels) {
+    multiply(RS_PANEL_S8, panel, acts, rows, n, out, out_stride, channels);
+}

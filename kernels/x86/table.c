@@ -1,0 +1,132 @@
+/* The x86-64 tables and what a CPU must have for each. */
+#include <cpuinfo.h>
+
+#include "kernels/levels.h"
+#include "kernels/ref/ref.h"
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/avx512.h"
+
+static const rs_kernels avx2_table = {
+    .isa = RS_ISA_AVX2,
+    .dequantize =
+        {
+            [RS_TYPE_F32] = rs_ref_dequantize_f32,
+            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
+            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
+            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
+            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
+            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
+            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+        },
+    .unpack =
+        {
+            [RS_TYPE_Q4_0] = rs_ref_unpack_q4_0,
+            [RS_TYPE_Q4_1] = rs_ref_unpack_q4_1,
+            [RS_TYPE_Q5_0] = rs_ref_unpack_q5_0,
+            [RS_TYPE_Q5_1] = rs_ref_unpack_q5_1,
+            [RS_TYPE_Q8_0] = rs_ref_unpack_q8_0,
+            [RS_TYPE_Q4_K] = rs_ref_unpack_q4_k,
+            [RS_TYPE_Q5_K] = rs_ref_unpack_q5_k,
+            [RS_TYPE_Q6_K] = rs_ref_unpack_q6_k,
+        },
+    .multiply =
+        {
+            [RS_PANEL_U4] = rs_ref_multiply_u4,
+            [RS_PANEL_U5] = rs_ref_multiply_u4,
+            [RS_PANEL_U6] = rs_ref_multiply_u6,
+            [RS_PANEL_S8] = rs_ref_multiply_s8,
+        },
+    .quantize_acts = rs_avx2_quantize_acts,
+    .dot_f32 = rs_avx2_dot_f32,
+    .rms_norm = rs_avx2_rms_norm,
+    .rope = rs_ref_rope,
+    .swiglu = rs_avx2_swiglu,
+    .geglu = rs_avx2_geglu,
+    .add = rs_ref_add,
+    .largest = rs_ref_largest,
+    .quantize_head = rs_avx2_quantize_head,
+    .attend_keys = rs_ref_attend_keys,
+    .softmax_step = rs_avx2_softmax_step,
+    .attend_values = rs_ref_attend_values,
+};
+
+static const rs_kernels avx512vnni_table = {
+    .isa = RS_ISA_AVX512VNNI,
+    .dequantize =
+        {
+            [RS_TYPE_F32] = rs_ref_dequantize_f32,
+            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
+            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
+            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
+            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
+            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
+            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+        },
+    .unpack =
+        {
+            [RS_TYPE_Q4_0] = rs_avx512_unpack_q4_0,
+            [RS_TYPE_Q4_1] = rs_avx512_unpack_q4_1,
+            [RS_TYPE_Q5_0] = rs_avx512_unpack_q5_0,
+            [RS_TYPE_Q5_1] = rs_avx512_unpack_q5_1,
+            [RS_TYPE_Q8_0] = rs_avx512_unpack_q8_0,
+            [RS_TYPE_Q4_K] = rs_avx512_unpack_q4_k,
+            [RS_TYPE_Q5_K] = rs_avx512_unpack_q5_k,
+            [RS_TYPE_Q6_K] = rs_avx512_unpack_q6_k,
+        },
+    .multiply_blocks =
+        {
+            [RS_TYPE_Q4_0] = rs_avx512_multiply_q4_0,
+            [RS_TYPE_Q4_1] = rs_avx512_multiply_q4_1,
+            [RS_TYPE_Q5_0] = rs_avx512_multiply_q5_0,
+            [RS_TYPE_Q5_1] = rs_avx512_multiply_q5_1,
+            [RS_TYPE_Q8_0] = rs_avx512_multiply_q8_0,
+            [RS_TYPE_Q4_K] = rs_avx512_multiply_q4_k,
+            [RS_TYPE_Q5_K] = rs_avx512_multiply_q5_k,
+            [RS_TYPE_Q6_K] = rs_avx512_multiply_q6_k,
+        },
+    .multiply =
+        {
+            [RS_PANEL_U4] = rs_avx512_multiply_u4,
+            [RS_PANEL_U5] = rs_avx512_multiply_u4,
+            [RS_PANEL_U6] = rs_avx512_multiply_u6,
+            [RS_PANEL_S8] = rs_avx512_multiply_s8,
+        },
+    .quantize_acts = rs_avx512_quantize_acts,
+    .dot_f32 = rs_avx512_dot_f32,
+    .rms_norm = rs_avx512_rms_norm,
+    .rope = rs_avx512_rope,
+    .swiglu = rs_avx512_swiglu,
+    .geglu = rs_avx512_geglu,
+    .add = rs_avx512_add,
+    .largest = rs_avx512_largest,
+    .quantize_head = rs_avx512_quantize_head,
+    .attend_keys = rs_avx512_attend_keys,
+    .softmax_step = rs_avx512_softmax_step,
+    .attend_values = rs_avx512_attend_values,
+};
+
+static bool has_avx2(void) {
+    return cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
+}
+
+static bool has_avx512vnni(void) {
+    return has_avx2() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() &&
+           cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
+}
+
+const rs_level *rs_arch_levels(size_t *count) {
+    static const rs_level levels[] = {
+        {RS_ISA_AVX2, has_avx2, &avx2_table},
+        {RS_ISA_AVX512VNNI, has_avx512vnni, &avx512vnni_table},
+    };
+    *count = sizeof levels / sizeof *levels;
+    return levels;
+}
