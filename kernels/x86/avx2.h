@@ -17,6 +17,15 @@ void rs_avx2_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, size
 void rs_avx2_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
 void rs_avx2_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel);
 
+void rs_avx2_multiply_q4_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q4_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q5_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q5_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q8_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q4_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q5_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+void rs_avx2_multiply_q6_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+
 void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
 void rs_avx2_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
                          size_t out_stride, size_t channels);

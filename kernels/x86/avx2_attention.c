@@ -1,8 +1,9 @@
-/* Attention over one KV page, AVX2: int8 keys against int8 queries, a streaming softmax, values to float. */
+/* Attention over blocks of KV pages, AVX2. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/ref/math.h"
+#include "kernels/x86/attention256.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/avx2_math.h"
 
@@ -29,7 +30,7 @@ float rs_avx2_softmax_step(float *score, size_t n, float *max, float *sum) {
     __m256 top_lanes = _mm256_set1_ps(*max);
     for (size_t i = 0; i < even; i += 8) top_lanes = _mm256_max_ps(top_lanes, _mm256_loadu_ps(score + i));
     if (even < n) {
-        const __m256 x = _mm256_maskload_ps(score + even, rest);
+        const __m256 x = rs_avx2_load_some(score + even, n - even);
         top_lanes = _mm256_max_ps(top_lanes, _mm256_blendv_ps(top_lanes, x, _mm256_castsi256_ps(rest)));
     }
     const float top = rs_avx2_max(top_lanes);
@@ -46,11 +47,33 @@ float rs_avx2_softmax_step(float *score, size_t n, float *max, float *sum) {
         total = _mm256_add_ps(total, p);
     }
     if (even < n) {
-        const __m256 p = rs_avx2_exp(_mm256_sub_ps(_mm256_maskload_ps(score + even, rest), top_all));
+        const __m256 p = rs_avx2_exp(_mm256_sub_ps(rs_avx2_load_some(score + even, n - even), top_all));
         _mm256_maskstore_ps(score + even, rest, p);
         total = _mm256_add_ps(total, _mm256_and_ps(p, _mm256_castsi256_ps(rest)));
     }
     *sum = *sum * factor + rs_avx2_sum(total);
     *max = top;
     return factor;
+}
+
+/* Two products of at most 127 times 128 fit in 16 bits. */
+static inline __m256i add_unsigned(__m256i sums, __m256i weights, __m256i values) {
+    const __m256i pairs = _mm256_maddubs_epi16(weights, values);
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+static inline __m256i add_signed(__m256i sums, __m256i keys, __m256i queries) {
+    return rs_avx2_add_signed(sums, keys, queries);
+}
+
+void rs_avx2_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                         size_t n_pages, size_t head_dim, float *score, size_t score_stride) {
+    const rs_attend256 with = {add_signed, add_unsigned, 0};
+    rs_attend_keys256(with, q, q_scale, rows, pages, n_pages, head_dim, score, score_stride);
+}
+
+void rs_avx2_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
+                           const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc) {
+    const rs_attend256 with = {add_signed, add_unsigned, 0};
+    rs_attend_values256(with, prob, stride, factor, rows, pages, n_pages, head_dim, acc);
 }

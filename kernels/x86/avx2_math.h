@@ -20,8 +20,14 @@ RS_INLINE __m256i rs_avx2_spread(const int8_t *bytes) {
     return _mm256_set1_epi32(four);
 }
 
-/* The first `count` (0 to 8) of eight 32-bit lanes, for maskload and maskstore: masked lanes are not touched.
- */
+/* The first `count` (0 to 8) floats, the other lanes 0. Not by vpmaskmov: emulators read what is masked. */
+RS_INLINE __m256 rs_avx2_load_some(const float *x, size_t count) {
+    float lanes[8] = {0};
+    memcpy(lanes, x, count * sizeof *lanes);
+    return _mm256_loadu_ps(lanes);
+}
+
+/* The first `count` (0 to 8) of eight 32-bit lanes, for maskstore: masked lanes are not touched. */
 RS_INLINE __m256i rs_avx2_first(size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

@@ -247,7 +247,7 @@ RS_INLINE void take_k(source in, size_t n, sink *out, rs_panel_kind kind) {
                 load_columns(in.at + 16, in.stride, column);
                 load_columns(in.at + 32, in.stride, column + 4);
                 for (size_t j = 0; j < 8; j++) {
-                    const __m512i pair = _mm512_srli_epi16(column[j], (int)(2 * part));
+                    const __m512i pair = _mm512_srli_epi16(column[j], (uint8_t)(2 * part));
                     first[j] = _mm512_or_si512(first[j], _mm512_and_si512(_mm512_slli_epi16(pair, 4), bit4));
                     second[j] =
                         _mm512_or_si512(second[j], _mm512_and_si512(_mm512_slli_epi16(pair, 3), bit4));
@@ -289,7 +289,7 @@ RS_INLINE void take_q6_k(source in, size_t n, sink *out) {
                 load_columns(in.at + 128 + 32 * half + 16 * part, in.stride, pairs);
                 for (size_t j = 0; j < 4; j++) {
                     const __m512i nibble = _mm512_srli_epi16(low[j], k < 2 ? 0 : 4);
-                    const __m512i pair = _mm512_slli_epi16(_mm512_srli_epi16(pairs[j], (int)(2 * k)), 4);
+                    const __m512i pair = _mm512_slli_epi16(_mm512_srli_epi16(pairs[j], (uint8_t)(2 * k)), 4);
                     w[j] = _mm512_or_si512(_mm512_and_si512(nibble, low4), _mm512_and_si512(pair, bits45));
                 }
                 /* Byte g % 4 of the lane, with its sign. */

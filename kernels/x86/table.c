@@ -5,6 +5,7 @@
 #include "kernels/ref/ref.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/avx512.h"
+#include "kernels/x86/avxvnni.h"
 
 static const rs_kernels avx2_table = {
     .isa = RS_ISA_AVX2,
@@ -24,34 +25,104 @@ static const rs_kernels avx2_table = {
         },
     .unpack =
         {
-            [RS_TYPE_Q4_0] = rs_ref_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_unpack_q6_k,
+            [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0,
+            [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
+            [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0,
+            [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
+            [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0,
+            [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
+            [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k,
+            [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
         },
     .multiply =
         {
-            [RS_PANEL_U4] = rs_ref_multiply_u4,
-            [RS_PANEL_U5] = rs_ref_multiply_u4,
-            [RS_PANEL_U6] = rs_ref_multiply_u6,
-            [RS_PANEL_S8] = rs_ref_multiply_s8,
+            [RS_PANEL_U4] = rs_avx2_multiply_u4,
+            [RS_PANEL_U5] = rs_avx2_multiply_u5,
+            [RS_PANEL_U6] = rs_avx2_multiply_u6,
+            [RS_PANEL_S8] = rs_avx2_multiply_s8,
+        },
+    .multiply_blocks =
+        {
+            [RS_TYPE_Q4_0] = rs_avx2_multiply_q4_0,
+            [RS_TYPE_Q4_1] = rs_avx2_multiply_q4_1,
+            [RS_TYPE_Q5_0] = rs_avx2_multiply_q5_0,
+            [RS_TYPE_Q5_1] = rs_avx2_multiply_q5_1,
+            [RS_TYPE_Q8_0] = rs_avx2_multiply_q8_0,
+            [RS_TYPE_Q4_K] = rs_avx2_multiply_q4_k,
+            [RS_TYPE_Q5_K] = rs_avx2_multiply_q5_k,
+            [RS_TYPE_Q6_K] = rs_avx2_multiply_q6_k,
         },
     .quantize_acts = rs_avx2_quantize_acts,
     .dot_f32 = rs_avx2_dot_f32,
     .rms_norm = rs_avx2_rms_norm,
-    .rope = rs_ref_rope,
+    .rope = rs_avx2_rope,
     .swiglu = rs_avx2_swiglu,
     .geglu = rs_avx2_geglu,
-    .add = rs_ref_add,
-    .largest = rs_ref_largest,
+    .add = rs_avx2_add,
+    .largest = rs_avx2_largest,
     .quantize_head = rs_avx2_quantize_head,
-    .attend_keys = rs_ref_attend_keys,
+    .attend_keys = rs_avx2_attend_keys,
     .softmax_step = rs_avx2_softmax_step,
-    .attend_values = rs_ref_attend_values,
+    .attend_values = rs_avx2_attend_values,
+};
+
+static const rs_kernels avxvnni_table = {
+    .isa = RS_ISA_AVXVNNI,
+    .dequantize =
+        {
+            [RS_TYPE_F32] = rs_ref_dequantize_f32,
+            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
+            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
+            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
+            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
+            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
+            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+        },
+    .unpack =
+        {
+            [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0,
+            [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
+            [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0,
+            [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
+            [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0,
+            [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
+            [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k,
+            [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
+        },
+    .multiply =
+        {
+            [RS_PANEL_U4] = rs_avxvnni_multiply_u4,
+            [RS_PANEL_U5] = rs_avxvnni_multiply_u4,
+            [RS_PANEL_U6] = rs_avxvnni_multiply_u6,
+            [RS_PANEL_S8] = rs_avxvnni_multiply_s8,
+        },
+    .multiply_blocks =
+        {
+            [RS_TYPE_Q4_0] = rs_avxvnni_multiply_q4_0,
+            [RS_TYPE_Q4_1] = rs_avxvnni_multiply_q4_1,
+            [RS_TYPE_Q5_0] = rs_avxvnni_multiply_q5_0,
+            [RS_TYPE_Q5_1] = rs_avxvnni_multiply_q5_1,
+            [RS_TYPE_Q8_0] = rs_avxvnni_multiply_q8_0,
+            [RS_TYPE_Q4_K] = rs_avxvnni_multiply_q4_k,
+            [RS_TYPE_Q5_K] = rs_avxvnni_multiply_q5_k,
+            [RS_TYPE_Q6_K] = rs_avxvnni_multiply_q6_k,
+        },
+    .quantize_acts = rs_avx2_quantize_acts,
+    .dot_f32 = rs_avx2_dot_f32,
+    .rms_norm = rs_avx2_rms_norm,
+    .rope = rs_avx2_rope,
+    .swiglu = rs_avx2_swiglu,
+    .geglu = rs_avx2_geglu,
+    .add = rs_avx2_add,
+    .largest = rs_avx2_largest,
+    .quantize_head = rs_avx2_quantize_head,
+    .attend_keys = rs_avxvnni_attend_keys,
+    .softmax_step = rs_avx2_softmax_step,
+    .attend_values = rs_avxvnni_attend_values,
 };
 
 static const rs_kernels avx512vnni_table = {
@@ -117,6 +188,10 @@ static bool has_avx2(void) {
     return cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
 }
 
+static bool has_avxvnni(void) {
+    return has_avx2() && cpuinfo_has_x86_avxvnni();
+}
+
 static bool has_avx512vnni(void) {
     return has_avx2() && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() &&
            cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl() && cpuinfo_has_x86_avx512vnni();
@@ -125,6 +200,7 @@ static bool has_avx512vnni(void) {
 const rs_level *rs_arch_levels(size_t *count) {
     static const rs_level levels[] = {
         {RS_ISA_AVX2, has_avx2, &avx2_table},
+        {RS_ISA_AVXVNNI, has_avxvnni, &avxvnni_table},
         {RS_ISA_AVX512VNNI, has_avx512vnni, &avx512vnni_table},
     };
     *count = sizeof levels / sizeof *levels;
