@@ -27,6 +27,7 @@ rs_status rs_kernels_select(rs_isa limit, const rs_kernels **kernels, rs_error *
     /* Where the CPU cannot be told, the portable level is all that is sure. */
     if (!cpuinfo_initialize()) count = 0;
     for (size_t i = 0; i < count && limit != RS_ISA_REF; i++) {
+        if (levels[i].table->on_request && levels[i].isa != limit) continue;
         if (levels[i].present()) best = levels[i].table;
         if (levels[i].isa == limit) break;
     }

@@ -7,6 +7,7 @@
 #ifndef RASURE_KERNELS_KERNELS_H
 #define RASURE_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,9 @@ enum {
     RS_ATTEND_PAGES = 8,   /* pages that one softmax step covers */
     RS_HEAD_DIM_UNIT = 16, /* head_dim is a multiple of this ... */
     RS_HEAD_DIM_MAX = 512, /* ... and at most this */
+    RS_TERM_UNIT = 64,     /* rows in two terms, and channel panels, are padded to a multiple of this */
+    RS_TERM_MAX = 1 << 16, /* longest row in two terms: sums of its products are below 2^31 */
+    RS_CHANNELS_MAX = 32,  /* outputs that multiply_channels takes together: those of two panels */
 };
 
 /* What the integers of a panel are, and how many of a row share a scale. */
@@ -73,6 +77,32 @@ typedef struct rs_acts {
     float *half_sum; /* [rows][n / 16] */
 } rs_acts;
 
+/* Bytes of a row of n in two terms. */
+static inline size_t rs_term_bytes(size_t n) {
+    return (n + RS_TERM_UNIT - 1) / RS_TERM_UNIT * RS_TERM_UNIT;
+}
+
+/*
+ * Sixteen weight rows of n in int8 with a single scale each, for sums that run over the whole row:
+ *   w[r][i] ~ scale[r] * q[i / 4][r][i % 4]
+ * q is in [-127, 127], and 0 where the row is padded to rs_term_bytes(n).
+ */
+typedef struct rs_channel_panel {
+    int8_t *q;    /* [rs_term_bytes(n) / 4][16][4]; 64-byte aligned */
+    float *scale; /* [16]; 64-byte aligned */
+} rs_channel_panel;
+
+/*
+ * Activation rows in two int8 terms with one scale a row, the second being what the first leaves:
+ *   x[r][i] ~ scale[r] * (high[r][i] + low[r][i] / 254)
+ * Both in [-127, 127], and 0 where a row is padded to rs_term_bytes(n). Rows follow each other without gaps.
+ */
+typedef struct rs_two_terms {
+    int8_t *high; /* [rows][rs_term_bytes(n)]; 64-byte aligned */
+    int8_t *low;  /* the same */
+    float *scale; /* [rows] */
+} rs_two_terms;
+
 /*
  * One KV page of a (layer, KV head) stream: 16 entries. Keys are laid out [head_dim / 4][16][4] and values
  * [16 / 4][head_dim][4], so that four-byte dot product instructions (vpdpbusd, sdot) read both unshuffled.
@@ -89,6 +119,10 @@ typedef struct rs_page_view {
 
 typedef struct rs_kernels {
     rs_isa isa;
+
+    /* A level that is given only to who names it: RS_ISA_AUTO passes it over, without so much as looking
+     * whether the CPU has it. */
+    bool on_request;
 
     /* Row of n elements (a multiple of the type's block) to float. All types. */
     void (*dequantize[RS_TYPE_COUNT])(const void *blocks, float *out, size_t n);
@@ -114,6 +148,30 @@ typedef struct rs_kernels {
      * of 32. Each output depends on its own rows only, in an order that does not depend on `rows`. */
     void (*multiply[RS_PANEL_KINDS])(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
                                      float *out, size_t out_stride, size_t channels);
+
+    /* Whether products of several rows are to go through the three functions below instead: then none is
+     * NULL. Their results differ from those of `multiply` within the accuracy of int8 weights with one scale
+     * a row. */
+    bool by_channels;
+
+    /* A panel to its channel panel. The step of a channel is the largest magnitude that its scales and minima
+     * allow, / 127: of max(|min|, |min + scale * (largest integer of the kind)|) in the kinds with a minimum,
+     * of |128 * scale| in RS_PANEL_S8; below 2^-119, scale and q are 0. q is found in 16-bit fixed point, to
+     * within a twelfth of a step: as in kernels/ref/channels.c to the bit. A scale or minimum that is not
+     * finite gives a channel scale that is not. n a multiple of 32. */
+    void (*requantize[RS_PANEL_KINDS])(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+
+    /* `rows` rows of n floats (n a multiple of 32) to two terms: scale = max |x| / 127 over the row,
+     * y = x * (127 / max), high = round to nearest of y, low = round to nearest of 254 * (y - high). A row
+     * with a maximum below 2^-119 has scale, high and low 0. Input finite. */
+    void (*quantize_terms)(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
+
+    /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to RS_CHANNELS_MAX),
+     * `panels` being as many as there are sixteens of channels, begun ones included. n a multiple of 32, at
+     * most RS_TERM_MAX. The sums of both terms are exact; out = scale of x * (high + low * (1 / 254)) * scale
+     * of w, in this order with high and low rounded to float, and a fused multiply-add. */
+    void (*multiply_channels)(const rs_channel_panel *panels, const rs_two_terms *terms, size_t rows,
+                              size_t n, float *out, size_t out_stride, size_t channels);
 
     /* out[r * out_stride] = sum_i w[i] * x[r][i] for r < rows: one row of float weights against float
      * activations, any n. As above, an output does not depend on `rows`. */
@@ -164,8 +222,9 @@ typedef struct rs_kernels {
 } rs_kernels;
 
 /*
- * The table for the highest ISA that the CPU has and that is not above `limit` (RS_ISA_AUTO: no limit).
- * RS_UNSUPPORTED when the CPU lacks the level that `limit` names or it is of another architecture.
+ * The table for the highest ISA that the CPU has and that is not above `limit` (RS_ISA_AUTO: no limit, but
+ * for levels that are given on request only). Before other threads start. RS_UNSUPPORTED when the CPU lacks
+ * the level that `limit` names or it is of another architecture.
  */
 rs_status rs_kernels_select(rs_isa limit, const rs_kernels **kernels, rs_error *error);
 

@@ -35,6 +35,11 @@ size_t rs_port_page_size(void);
 /* Peak resident set of the process in bytes; 0 where the system does not tell. */
 uint64_t rs_port_peak_rss(void);
 
+/* Asks the system to let this process use AMX tile registers, which it may refuse (and does where there are
+ * none). MUST be called before tiles are used, before other threads start. Once granted, Linux holds
+ * alternate signal stacks to a size that tiles fit in. */
+int rs_port_request_amx(void);
+
 /* Text for a code returned above, into `text`; always terminated. */
 void rs_port_strerror(int code, char *text, size_t capacity);
 

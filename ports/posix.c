@@ -15,6 +15,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__)
+#include <sys/syscall.h>
+#endif
 
 static int map_descriptor(int descriptor, rs_port_map *map) {
     struct stat info;
@@ -77,6 +80,15 @@ uint64_t rs_port_peak_rss(void) {
     return (uint64_t)usage.ru_maxrss; /* bytes */
 #else
     return (uint64_t)usage.ru_maxrss * 1024; /* KiB */
+#endif
+}
+
+int rs_port_request_amx(void) {
+#if defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM of <asm/prctl.h> */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 ? 0 : errno;
+#else
+    return ENOTSUP;
 #endif
 }
 

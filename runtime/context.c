@@ -55,7 +55,7 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
         s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
     }
     rs_team_layout(&c->team, arena, c->model->threads);
-    rs_linear_layout(&c->linear, arena, c->model->threads, c->params.n_batch,
+    rs_linear_layout(&c->linear, arena, c->model->kernels, c->model->threads, c->params.n_batch,
                      max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),
                      c->model->linear == RS_LINEAR_XNNPACK);
     rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_kv_heads,
@@ -118,7 +118,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     rs_arena arena;
     rs_arena_open(&arena, memory, needed);
     layout(c, &arena);
-    c->linear.kernels = c->attention.kernels = model->kernels;
+    c->attention.kernels = model->kernels;
     rs_team_init(&c->team, model->pool);
     c->linear.team = c->attention.team = &c->team;
     memcpy(c->items, arena.items, sizeof c->items);

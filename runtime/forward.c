@@ -77,7 +77,7 @@ static void enter(const pass_state *state, size_t t) {
     }
     if (state->norm == NULL) return;
     kernels->rms_norm(x, state->norm, eps, n, h);
-    rs_linear_input(&c->linear, h, t, n);
+    rs_linear_input(&c->linear, h, t, state->pass->count, n);
 }
 
 /* What is left to do to the heads of q or k: bias, norm, RoPE. */
@@ -126,7 +126,7 @@ static void finish_qkv(void *argument, size_t thread, size_t index) {
 static void quantize_attention(const pass_state *state, size_t t) {
     const rs_context *c = state->context;
     const uint32_t n = c->model->shape.n_heads * c->model->shape.head_dim;
-    rs_linear_input(&c->linear, c->scratch.q + t * n, t, n);
+    rs_linear_input(&c->linear, c->scratch.q + t * n, t, state->pass->count, n);
 }
 
 static void activate(const pass_state *state, size_t t) {
@@ -135,7 +135,7 @@ static void activate(const pass_state *state, size_t t) {
     const uint32_t n = model->shape.n_ff;
     float *gate = c->scratch.gate + t * n, *up = c->scratch.up + t * n;
     (model->shape.gelu ? model->kernels->geglu : model->kernels->swiglu)(gate, up, n);
-    rs_linear_input(&c->linear, gate, t, n);
+    rs_linear_input(&c->linear, gate, t, state->pass->count, n);
 }
 
 static rs_status attention_part(pass_state *state) {
@@ -207,7 +207,7 @@ static rs_status compute_logits(rs_context *c, uint32_t row) {
     const uint32_t n = model->shape.n_embd, n_vocab = model->shape.n_vocab;
     float *h = c->scratch.h;
     model->kernels->rms_norm(c->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps, n, h);
-    rs_linear_input(&c->linear, h, 0, n);
+    rs_linear_input(&c->linear, h, 0, 1, n);
     RS_TRY(rs_linear_run(&c->linear, h, 1, &(rs_product){&model->output, c->logits}, 1, &c->error));
     if (model->kernels->largest(c->logits, n_vocab) == n_vocab) {
         /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */

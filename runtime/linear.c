@@ -8,9 +8,28 @@
  * enough for a hundred tasks a layer. */
 enum { TASK_BYTES = 32768 };
 
-void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
-                      uint32_t max_in, bool packed) {
-    static const char name[] = "linear scratch";
+static const char name[] = "linear scratch";
+
+/* Kernels that go by channels take panels in pairs. */
+enum { PAIR = RS_CHANNELS_MAX / RS_PANEL_ROWS };
+
+static void layout_channels(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
+                            uint32_t max_in) {
+    const size_t bytes = rs_term_bytes(max_in);
+    work->channels = rs_arena_take(arena, "context", (size_t)threads * PAIR, sizeof *work->channels);
+    for (uint32_t i = 0; i < threads * PAIR; i++) {
+        rs_channel_panel p;
+        p.q = rs_arena_take_scratch(arena, name, RS_PANEL_ROWS * bytes, sizeof *p.q);
+        p.scale = rs_arena_take_scratch(arena, name, RS_PANEL_ROWS, sizeof *p.scale);
+        if (arena->base != NULL) work->channels[i] = p;
+    }
+    work->terms.high = rs_arena_take_scratch(arena, name, max_rows * bytes, sizeof *work->terms.high);
+    work->terms.low = rs_arena_take_scratch(arena, name, max_rows * bytes, sizeof *work->terms.low);
+    work->terms.scale = rs_arena_take_scratch(arena, name, max_rows, sizeof *work->terms.scale);
+}
+
+void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *kernels, uint32_t threads,
+                      uint32_t max_rows, uint32_t max_in, bool packed) {
     /* The narrowest groups of a panel are of sixteen. */
     const size_t panel = (size_t)RS_PANEL_ROWS * max_in, scales = panel / 16;
     const size_t cells = (size_t)max_rows * max_in, blocks = cells / RS_ACT_BLOCK;
@@ -30,6 +49,8 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, u
     work->acts.scale = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.scale);
     work->acts.sum = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.sum);
     work->acts.half_sum = rs_arena_take_scratch(arena, name, 2 * blocks, sizeof *work->acts.half_sum);
+    work->kernels = kernels;
+    if (kernels->by_channels) layout_channels(work, arena, threads, max_rows, max_in);
     work->packed_scratch = NULL;
 #if RASURE_HAVE_XNNPACK
     if (packed)
@@ -39,8 +60,20 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, u
 #endif
 }
 
-void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t n_in) {
+/* Whether a pass of `rows` rows of n_in inputs goes by channels. */
+static bool by_channels(const rs_linear_work *work, uint32_t rows, uint32_t n_in) {
+    return work->kernels->by_channels && rows > 1 && n_in <= RS_TERM_MAX;
+}
+
+void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t rows, uint32_t n_in) {
     if (n_in % RS_ACT_BLOCK != 0) return; /* only float weights have such rows */
+    if (by_channels(work, rows, n_in)) {
+        const size_t begin = row * rs_term_bytes(n_in);
+        const rs_two_terms terms = {work->terms.high + begin, work->terms.low + begin,
+                                    work->terms.scale + row};
+        work->kernels->quantize_terms(x, &terms, 1, n_in);
+        return;
+    }
     const size_t at = row * n_in, block = at / RS_ACT_BLOCK;
     rs_acts acts = {work->acts.q + at, work->acts.scale + block, work->acts.sum + block,
                     work->acts.half_sum + 2 * block};
@@ -59,14 +92,36 @@ static size_t panels_of(const rs_matrix *matrix) {
 }
 
 /* Panels that one task takes. */
-static size_t panels_per_task(const rs_matrix *matrix, uint32_t rows) {
+static size_t panels_per_task(const run_task *task, const rs_matrix *matrix) {
     const size_t bytes = RS_PANEL_ROWS * rs_row_bytes(matrix->type, matrix->n_in);
-    return rows == 1 && bytes < TASK_BYTES ? TASK_BYTES / bytes : 1;
+    if (task->rows > 1) return by_channels(task->work, task->rows, matrix->n_in) ? PAIR : 1;
+    return bytes < TASK_BYTES ? TASK_BYTES / bytes : 1;
 }
 
-static size_t tasks_of(const rs_matrix *matrix, uint32_t rows) {
-    const size_t panels = panels_of(matrix), at_once = panels_per_task(matrix, rows);
+static size_t tasks_of(const run_task *task, const rs_matrix *matrix) {
+    const size_t panels = panels_of(matrix), at_once = panels_per_task(task, matrix);
     return (panels + at_once - 1) / at_once;
+}
+
+/* Panels [begin, end), at most two, by channels. */
+static void multiply_pair(const run_task *task, const rs_product *product, size_t thread, size_t begin,
+                          size_t end) {
+    const rs_matrix *matrix = product->matrix;
+    const rs_linear_work *work = task->work;
+    const rs_kernels *kernels = work->kernels;
+    const size_t n_in = matrix->n_in, n_out = matrix->n_out, first = begin * RS_PANEL_ROWS;
+    const size_t row_bytes = rs_row_bytes(matrix->type, n_in);
+    const rs_channel_panel *channels = work->channels + thread * PAIR;
+    for (size_t p = begin; p < end; p++) {
+        const size_t left = n_out - p * RS_PANEL_ROWS, rows = left < RS_PANEL_ROWS ? left : RS_PANEL_ROWS;
+        kernels->unpack[matrix->type](matrix->data + p * RS_PANEL_ROWS * row_bytes, row_bytes, rows, n_in,
+                                      &work->panels[thread]);
+        kernels->requantize[rs_panel_kind_of(matrix->type)](&work->panels[thread], n_in,
+                                                            &channels[p - begin]);
+    }
+    const size_t left = n_out - first, all = (end - begin) * RS_PANEL_ROWS;
+    kernels->multiply_channels(channels, &work->terms, task->rows, n_in, product->out + first, n_out,
+                               left < all ? left : all);
 }
 
 static void multiply_panel(const run_task *task, const rs_product *product, size_t thread, size_t panel) {
@@ -98,11 +153,14 @@ static void multiply_panel(const run_task *task, const rs_product *product, size
 static void multiply_panels(void *argument, size_t thread, size_t index) {
     const run_task *task = argument;
     const rs_product *product = task->products;
-    for (; index >= tasks_of(product->matrix, task->rows); product++)
-        index -= tasks_of(product->matrix, task->rows);
-    const size_t panels = panels_of(product->matrix);
-    const size_t at_once = panels_per_task(product->matrix, task->rows), begin = index * at_once;
+    for (; index >= tasks_of(task, product->matrix); product++) index -= tasks_of(task, product->matrix);
+    const rs_matrix *matrix = product->matrix;
+    const size_t panels = panels_of(matrix), at_once = panels_per_task(task, matrix), begin = index * at_once;
     const size_t end = begin + at_once < panels ? begin + at_once : panels;
+    if (rs_type_is_quantized(matrix->type) && by_channels(task->work, task->rows, matrix->n_in)) {
+        multiply_pair(task, product, thread, begin, end);
+        return;
+    }
     for (size_t p = begin; p < end; p++) multiply_panel(task, product, thread, p);
 }
 
@@ -121,7 +179,7 @@ rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t row
 #endif
     run_task task = {work, products, x, rows};
     size_t tasks = 0;
-    for (uint32_t i = 0; i < n_products; i++) tasks += tasks_of(products[i].matrix, rows);
+    for (uint32_t i = 0; i < n_products; i++) tasks += tasks_of(&task, products[i].matrix);
     rs_team_run(work->team, multiply_panels, &task, tasks);
     return RS_OK;
 }

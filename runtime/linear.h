@@ -18,19 +18,21 @@ typedef struct rs_matrix {
 typedef struct rs_linear_work {
     const rs_kernels *kernels;
     rs_team *team;
-    rs_panel *panels;     /* one per thread: weight rows taken out of their blocks */
-    float **float_rows;   /* one per thread: a row of float weights */
-    rs_acts acts;         /* the quantised input */
-    void *packed_scratch; /* for XNNPACK; NULL when the model has none */
+    rs_panel *panels;           /* one per thread: weight rows taken out of their blocks */
+    rs_channel_panel *channels; /* two per thread, where kernels go by channels: those of two panels */
+    float **float_rows;         /* one per thread: a row of float weights */
+    rs_acts acts;               /* the quantised input */
+    rs_two_terms terms;         /* the same for kernels that go by channels, of several rows */
+    void *packed_scratch;       /* for XNNPACK; NULL when the model has none */
 } rs_linear_work;
 
 /* Room for `max_rows` rows of up to `max_in` inputs (a multiple of 32), `threads` threads. */
-void rs_linear_layout(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
-                      uint32_t max_in, bool packed);
+void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *kernels, uint32_t threads,
+                      uint32_t max_rows, uint32_t max_in, bool packed);
 
-/* Quantises row `row` of an input, x [n_in], for the native linear layers that follow. Rows may be given by
- * different threads. */
-void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t n_in);
+/* Quantises row `row` of an input of `rows` rows, x [n_in], for the native linear layers that follow. Rows
+ * may be given by different threads. */
+void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t rows, uint32_t n_in);
 
 /* One product of an input: out[rows][n_out] = x[rows][n_in] * matrix^T. */
 typedef struct rs_product {

@@ -106,7 +106,8 @@ struct pthreadpool; /* of pthreadpool.h */
 /* Which code multiplies a batch of rows by a weight matrix. One row (decode) is always native. */
 typedef enum rs_linear {
     RS_LINEAR_AUTO = 0,    /* the fastest back end within the accuracy bound (docs/architecture.md) */
-    RS_LINEAR_NATIVE = 1,  /* own kernels: weights as in the file, int8 activations in blocks of 32 */
+    RS_LINEAR_NATIVE = 1,  /* own kernels: weights as in the file, int8 activations in blocks of 32 (but for
+                              RS_ISA_AMX, where several rows go by one int8 scale per output channel) */
     RS_LINEAR_XNNPACK = 2, /* XNNPACK qd8_f32_qc8w: packed once at load (1 byte a weight more), one int8 scale
                               per activation row and per output channel: several times the native KL */
 } rs_linear;
@@ -114,7 +115,8 @@ typedef enum rs_linear {
 /* Instruction set levels. A level is used only if the CPU has it. Lowest first: REF, AVX2, AVXVNNI,
  * AVX512VNNI, AMX on x86; REF, NEON, DOTPROD, I8MM on Arm. */
 typedef enum rs_isa {
-    RS_ISA_AUTO = 0, /* what the environment variable RASURE_ISA names, else the best that the CPU has */
+    RS_ISA_AUTO = 0, /* what the environment variable RASURE_ISA names, else the best that the CPU has of
+                        those that are not given on request only (AMX, I8MM: docs/performance.md says why) */
     RS_ISA_REF = 1,  /* portable C */
     RS_ISA_AVX2 = 2,
     RS_ISA_AVX512VNNI = 3,
@@ -302,7 +304,8 @@ RS_API void rs_context_set_progress(rs_context *context, rs_progress_fn progress
 /*
  * Appends `count` tokens to the cache (prefill in chunks of n_batch; decode for one) and computes the
  * logits of the last. With native linear layers the result does not depend on how tokens are split over calls
- * and chunks, to the bit. RS_OUT_OF_RANGE: a token id outside the vocabulary. RS_NO_SPACE: the cache has no
+ * and chunks, nor on the number of threads, to the bit (with RS_ISA_AMX: on whether a chunk has one token or
+ * more). RS_OUT_OF_RANGE: a token id outside the vocabulary. RS_NO_SPACE: the cache has no
  * room for all of them. A call that fails later (a callback stopped it, the weights hold no numbers) takes
  * its tokens out again and leaves no logits.
  */

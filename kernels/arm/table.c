@@ -107,6 +107,9 @@ static const rs_kernels dotprod_table = {
 
 static const rs_kernels i8mm_table = {
     .isa = RS_ISA_I8MM,
+    /* smmla does twice what sdot does, but the panels' layout is made for sdot: pairing channels up takes as
+     * many instructions as it saves. Whether it is faster has to be seen on such a CPU. */
+    .on_request = true,
     .dequantize =
         {
             [RS_TYPE_F32] = rs_ref_dequantize_f32,

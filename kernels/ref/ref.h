@@ -36,6 +36,14 @@ void rs_ref_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows,
                         size_t out_stride, size_t channels);
 void rs_ref_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
 
+void rs_ref_requantize_u4(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+void rs_ref_requantize_u5(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+void rs_ref_requantize_u6(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+void rs_ref_requantize_s8(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+void rs_ref_quantize_terms(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
+void rs_ref_multiply_channels(const rs_channel_panel *panels, const rs_two_terms *terms, size_t rows,
+                              size_t n, float *out, size_t out_stride, size_t channels);
+
 void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
 void rs_ref_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
 void rs_ref_swiglu(float *gate, const float *up, size_t n);

@@ -37,6 +37,15 @@ const rs_kernels rs_ref_table = {
             [RS_PANEL_S8] = rs_ref_multiply_s8,
         },
     .quantize_acts = rs_ref_quantize_acts,
+    .requantize =
+        {
+            [RS_PANEL_U4] = rs_ref_requantize_u4,
+            [RS_PANEL_U5] = rs_ref_requantize_u5,
+            [RS_PANEL_U6] = rs_ref_requantize_u6,
+            [RS_PANEL_S8] = rs_ref_requantize_s8,
+        },
+    .quantize_terms = rs_ref_quantize_terms,
+    .multiply_channels = rs_ref_multiply_channels,
     .dot_f32 = rs_ref_dot_f32,
     .rms_norm = rs_ref_rms_norm,
     .rope = rs_ref_rope,

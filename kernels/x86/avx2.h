@@ -27,9 +27,8 @@ void rs_avx2_multiply_q5_k(const void *blocks, size_t row_bytes, size_t n, const
 void rs_avx2_multiply_q6_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
 
 void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
+/* RS_PANEL_U4 and U5 */
 void rs_avx2_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                         size_t out_stride, size_t channels);
-void rs_avx2_multiply_u5(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
                          size_t out_stride, size_t channels);
 void rs_avx2_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
                          size_t out_stride, size_t channels);

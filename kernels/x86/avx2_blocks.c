@@ -13,7 +13,7 @@ void rs_avx2_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, size
 }
 
 void rs_avx2_multiply_q4_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out) {
-    rs_multiply_blocks256(rs_take256_q4_0, RS_PANEL_U4, rs_avx2_dot_u4(), blocks, row_bytes, n, acts, out);
+    rs_multiply_blocks256(rs_take256_q4_0, RS_PANEL_U4, rs_avx2_dot_u5(), blocks, row_bytes, n, acts, out);
 }
 
 void rs_avx2_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
@@ -25,7 +25,7 @@ void rs_avx2_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, size
 }
 
 void rs_avx2_multiply_q4_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out) {
-    rs_multiply_blocks256(rs_take256_q4_1, RS_PANEL_U4, rs_avx2_dot_u4(), blocks, row_bytes, n, acts, out);
+    rs_multiply_blocks256(rs_take256_q4_1, RS_PANEL_U4, rs_avx2_dot_u5(), blocks, row_bytes, n, acts, out);
 }
 
 void rs_avx2_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {
@@ -73,7 +73,7 @@ void rs_avx2_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, size
 }
 
 void rs_avx2_multiply_q4_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out) {
-    rs_multiply_blocks256(rs_take256_q4_k, RS_PANEL_U4, rs_avx2_dot_u4(), blocks, row_bytes, n, acts, out);
+    rs_multiply_blocks256(rs_take256_q4_k, RS_PANEL_U4, rs_avx2_dot_u5(), blocks, row_bytes, n, acts, out);
 }
 
 void rs_avx2_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, size_t n, const rs_panel *panel) {

@@ -4,12 +4,7 @@
 
 void rs_avx2_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
                          size_t out_stride, size_t channels) {
-    rs_multiply256(RS_PANEL_U4, rs_avx2_dot_u4(), panel, acts, rows, n, out, out_stride, channels);
-}
-
-void rs_avx2_multiply_u5(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                         size_t out_stride, size_t channels) {
-    rs_multiply256(RS_PANEL_U5, rs_avx2_dot_u5(), panel, acts, rows, n, out, out_stride, channels);
+    rs_multiply256(RS_PANEL_U4, rs_avx2_dot_u5(), panel, acts, rows, n, out, out_stride, channels);
 }
 
 void rs_avx2_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,

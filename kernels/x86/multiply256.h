@@ -36,7 +36,6 @@ RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, 
     for (size_t first = 0; first < quads; first += with.run) {
         __m256i sums[RS_MULTIPLY256_TILE][RS_MULTIPLY256_HALVES];
         for (size_t r = 0; r < tile; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-        RS_KEEP_LOOP
         for (size_t j = first; j < first + with.run; j++) {
             const __m256i w0 = rs_avx2_load(w + j * 4 * RS_PANEL_ROWS);
             const __m256i w1 = rs_avx2_load(w + j * 4 * RS_PANEL_ROWS + 32);

@@ -48,7 +48,7 @@ static uint64_t next(uint64_t *state) {
 static size_t pick(uint64_t *state, size_t n) {
     size_t range = n;
     for (uint64_t halvings = next(state) % 16; halvings > 0 && range > 64; halvings--) range /= 2;
-    return range > 0 ? next(state) % range : 0;
+    return range > 0 ? (size_t)(next(state) % range) : 0;
 }
 
 /* Changes `in` in place: one to eight of bit flip, byte, number, copied piece; now and then a truncation. */
@@ -74,7 +74,7 @@ static void mutate(input *in, uint64_t *state) {
         }
         default:
             if (next(state) % 8 == 0)
-                in->size = next(state) % 2 ? at : in->size - next(state) % (left < 64 ? left : 64);
+                in->size = next(state) % 2 ? at : in->size - (size_t)(next(state) % (left < 64 ? left : 64));
         }
     }
 }

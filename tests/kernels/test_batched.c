@@ -364,8 +364,8 @@ static void packing_takes_what_it_says(void **state) {
     assert_int_equal(
         rs_batched_create(kernels, RS_TYPE_F32, blocks, n_out, n_in, &matrix, &packed_bytes, NULL), RS_OK);
     const size_t taken = live_bytes - before;
-    /* The operators themselves are some 4 KB. */
-    if (taken < packed_bytes || taken > packed_bytes + 8192)
+    /* The operators themselves are some 4 to 9 KB. */
+    if (taken < packed_bytes || taken > packed_bytes + 12288)
         fail_msg("%zu bytes, not %zu", taken, packed_bytes);
     rs_batched_free(matrix);
     assert_int_equal(live_bytes, before);

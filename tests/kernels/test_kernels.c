@@ -27,8 +27,15 @@
 
 /* Half the distance from 1 to the next float: the relative error of one rounding. */
 static const double ROUNDING = 0x1p-24;
-/* The absolute error of one rounding among denormals. */
+/* A number that is nearly 0, and the absolute error of one rounding down there. 32-bit Arm's NEON takes
+ * denormals for 0: there it is a normal one, and what comes out of it may get lost. */
+#if defined(__arm__)
+#define NEARLY_0 1e-37f
+static const double TINY = 0x1p-126;
+#else
+#define NEARLY_0 1e-41f
 static const double TINY = 0x1p-149;
+#endif
 /* What outputs hold before, where they may not be touched. */
 static const float SENTINEL = -7.0f;
 
@@ -90,9 +97,9 @@ static void fill_floats(float *x, size_t n, float magnitude, uint64_t *seed) {
     for (size_t i = 0; i < n; i++) x[i] = magnitude * random_float(seed);
 }
 
-/* Mostly about 1, both signs; one in eight is 0, denormal, the smallest normal, or large. */
+/* Mostly about 1, both signs; one in eight is 0, nearly so, the smallest normal, or large. */
 static void fill_scales(float *scale, size_t n, uint64_t *seed) {
-    static const float odd[] = {0.0f, -0.0f, 1e-41f, -1e-41f, FLT_MIN, 1e8f};
+    static const float odd[] = {0.0f, -0.0f, NEARLY_0, -NEARLY_0, FLT_MIN, 1e8f};
     for (size_t i = 0; i < n; i++) {
         const uint64_t draw = next_random(seed);
         scale[i] = draw % 8 == 0 ? odd[draw / 8 % COUNT(odd)] : random_float(seed);
@@ -204,6 +211,13 @@ static void tables_are_complete(void **state) {
     }
 }
 
+/* The best that is given to who does not name it. */
+static const rs_kernels *best_of(const table_list *list) {
+    size_t t = list->count - 1;
+    while (list->table[t]->on_request) t--;
+    return list->table[t];
+}
+
 static void selection_obeys_its_limit(void **state) {
     const table_list *list = *state;
     const rs_kernels *kernels = NULL;
@@ -211,7 +225,7 @@ static void selection_obeys_its_limit(void **state) {
     assert_int_equal(rs_kernels_select(RS_ISA_REF, &kernels, &error), RS_OK);
     assert_int_equal(kernels->isa, RS_ISA_REF);
     assert_int_equal(rs_kernels_select(RS_ISA_AUTO, &kernels, &error), RS_OK);
-    assert_ptr_equal(kernels, list->table[list->count - 1]);
+    assert_ptr_equal(kernels, best_of(list));
 #if defined(__x86_64__)
     const rs_isa foreign = RS_ISA_NEON;
 #else
@@ -248,7 +262,7 @@ static void every_level_is_exact_or_missing(void **state) {
 /* RASURE_ISA stands in for RS_ISA_AUTO, and for nothing else. */
 static void the_environment_names_a_level(void **state) {
     const table_list *list = *state;
-    const rs_kernels *best = list->table[list->count - 1], *kernels;
+    const rs_kernels *best = best_of(list), *kernels;
     for (size_t i = 0; i < RS_ALL_LEVELS; i++) {
         const char *name = rs_isa_name(rs_all_levels[i]);
         const rs_kernels *want = NULL;
@@ -823,8 +837,8 @@ static double gated(double x, double u, double y, double u_roundings, double *to
 
 static void gates_are_close(void **state) {
     const table_list *list = *state;
-    static const float odd[] = {0.0f,   -0.0f, 100,    -100,  1e4f,   -1e4f,
-                                1e-41f, 87.3f, -87.3f, 88.9f, -88.9f, -3e12f};
+    static const float odd[] = {0.0f,     -0.0f, 100,    -100,  1e4f,   -1e4f,
+                                NEARLY_0, 87.3f, -87.3f, 88.9f, -88.9f, -3e12f};
     uint64_t seed = 8;
     for (size_t c = 0; c < COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
@@ -891,7 +905,7 @@ static void check_largest_of(const table_list *list, size_t n, size_t every, gua
         fill_floats(x, n, 1, seed);
         x[at] = 1.5f;
         check_largest(list, x, n, at);
-        for (size_t i = at; i < n; i += 1 + next_random(seed) % 5) x[i] = 1.5f;
+        for (size_t i = at; i < n; i += 1 + (size_t)(next_random(seed) % 5)) x[i] = 1.5f;
         check_largest(list, x, n, at);
         for (size_t i = 0; i < n; i++) x[i] = -1.0f - fabsf(x[i]);
         x[at] = -0x1p-149f;
@@ -971,7 +985,7 @@ typedef struct guarded_block {
 static guarded_block alloc_block(size_t count, gaps missing, size_t head_dim, guard_side side, int low,
                                  int high, uint64_t *seed) {
     guarded_block block = {.count = count, .views = guard_alloc(count * sizeof(rs_page_view), side)};
-    const size_t kept = next_random(seed) % count;
+    const size_t kept = (size_t)(next_random(seed) % count);
     block.view = block.views.data;
     for (size_t p = 0; p < count; p++) {
         const bool present[N_GAPS] = {true, p % 2 == kept % 2, p == kept, false};

@@ -45,7 +45,8 @@ static int32_t add_word(words *w, const char *text, size_t bytes, rs_token_kind 
     w->tokens[w->n] = keep(w, text, bytes);
     w->kinds[w->n] = (int32_t)kind;
     w->scores[w->n] = score;
-    w->n_kinds = w->n_scores = w->n_rows = w->n + 1;
+    w->n_kinds = w->n_scores = w->n + 1;
+    w->n_rows = w->n + 1;
     return (int32_t)w->n++;
 }
 
@@ -629,7 +630,7 @@ static void random_bytes_come_back(void **state) {
         for (int round = 0; round < 1000; round++) {
             char text[256];
             size_t bytes = 0;
-            const size_t length = next_random(&seed) % 200;
+            const size_t length = (size_t)(next_random(&seed) % 200);
             while (bytes < length)
                 if (next_random(&seed) % 2 == 0) {
                     text[bytes++] = (char)next_random(&seed);
