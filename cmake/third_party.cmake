@@ -1,7 +1,8 @@
 # Defines rasure::pthreadpool, rasure::cpuinfo, rasure::xnnpack (with RASURE_XNNPACK) and PkgConfig::PCRE2, and lists what the
 # library links in RASURE_DEPENDENCIES. XNNPACK and its two come from the first of these that there is:
 #
-#   1. RASURE_THIRD_PARTY_DIR, a prefix as scripts/setup.sh builds it; where setup.sh left one, that is the default;
+#   1. RASURE_THIRD_PARTY_DIR, a prefix as scripts/setup.sh builds it; where setup.sh left one for this machine, or for the
+#      toolchain file, that is the default. What it has for pkg-config is preferred: a cross build's PCRE2, Jansson and cmocka;
 #   2. installed copies, when they are new enough;
 #   3. the pinned archives, downloaded from GitHub and built along with rasure. FETCHCONTENT_SOURCE_DIR_<NAME> (XNNPACK,
 #      PTHREADPOOL, CPUINFO, FXDIV) puts a local source in the place of one; setting any skips the default of 1, and 2.
@@ -15,7 +16,6 @@ set(RASURE_THIRD_PARTY_DIR "" CACHE PATH "Prefix with pthreadpool, cpuinfo and X
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 
 set(RASURE_DEPENDENCIES rasure::pthreadpool rasure::cpuinfo PkgConfig::PCRE2 m)
 set(RASURE_LINK_NAMES pthreadpool cpuinfo)
@@ -62,13 +62,22 @@ if(prefix STREQUAL "" AND local STREQUAL "")
     if(NOT cache)
         set(cache $ENV{HOME}/.cache)
     endif()
-    # What setup.sh builds is for the machine that it runs on.
-    if(EXISTS ${cache}/rasure/third_party AND NOT CMAKE_CROSSCOMPILING)
-        set(prefix ${cache}/rasure/third_party)
+    set(default ${cache}/rasure/third_party)
+    if(CMAKE_CROSSCOMPILING)
+        get_filename_component(target "${CMAKE_TOOLCHAIN_FILE}" NAME_WE)
+        string(APPEND default -${target})
+    endif()
+    if(EXISTS ${default})
+        set(prefix ${default})
     else()
         rasure_find_installed()
     endif()
 endif()
+
+if(EXISTS ${prefix}/lib/pkgconfig)
+    set(ENV{PKG_CONFIG_PATH} ${prefix}/lib/pkgconfig:$ENV{PKG_CONFIG_PATH})
+endif()
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 
 set(third_party_include)
 if(prefix)

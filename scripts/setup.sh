@@ -5,21 +5,23 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat << 'END'
-Usage: scripts/setup.sh [--offline] [--no-model] [--with-gemma]
+Usage: scripts/setup.sh [--offline] [--cross] [--no-model] [--with-gemma]
 
 Brings what is missing: Debian packages, the third-party libraries (built once), the default model.
 All but the packages goes to ${XDG_CACHE_HOME:-~/.cache}/rasure.
 
   --offline     use no network; fail when something is missing
+  --cross       bring cross compilers, qemu and the libraries for 64-bit and 32-bit Arm as well
   --no-model    leave the default model out (SmolLM2-135M-Instruct Q4_1, 98 MB, Apache-2.0)
   --with-gemma  bring Gemma 3 270M Q4_K_M (253 MB) as well; its use is subject to the Gemma Terms of Use
 END
 }
 
-offline=no model=yes gemma=no
+offline=no model=yes gemma=no targets=()
 for argument; do
     case $argument in
         --offline) offline=yes ;;
+        --cross) targets=(aarch64-linux-gnu armv7-linux-gnueabihf) ;;
         --no-model) model=no ;;
         --with-gemma) gemma=yes ;;
         -h | --help) usage && exit ;;
@@ -33,6 +35,11 @@ options=$repo/cmake/third_party_options.cmake
 log=$cache/setup.log
 read -ra cc <<< "${CC:-cc}"
 read -ra cxx <<< "${CXX:-c++}"
+
+# The VALUE of set(NAME VALUE) in the toolchain file of TARGET.
+toolchain_value() { # TARGET NAME
+    sed -n "s/^set($2 \\(.*\\))\$/\\1/p" "$repo/toolchains/$1.cmake"
+}
 
 # -------------------------------------------------------------------------------------------- packages --
 
@@ -51,6 +58,14 @@ missing_packages() {
     need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
     need python3 command -v python3 # XNNPACK's configure step runs it
     need python3-pip python3 -c 'from importlib.util import find_spec; exit(not find_spec("pip"))'
+    local target compiler
+    for target in "${targets[@]}"; do
+        compiler=$(toolchain_value "$target" CMAKE_C_COMPILER)
+        need "gcc-${compiler%-gcc}" command -v "$compiler"
+        compiler=$(toolchain_value "$target" CMAKE_CXX_COMPILER)
+        need "g++-${compiler%-g++}" command -v "$compiler"
+    done
+    [ ${#targets[@]} = 0 ] || need qemu-user-static command -v qemu-aarch64-static
 }
 
 setup_packages() {
@@ -133,39 +148,69 @@ fetch_source() { # NAME
     die "no source of $1 is to be had; put $first into $sources and run this again"
 }
 
-setup_third_party() {
-    local id prefix build=$scratch/build name
+# Builds the pinned source of NAME and installs it in $scratch/prefix, which will become PREFIX.
+build_source() { # NAME PREFIX CMAKE-ARGUMENT...
+    local build=$scratch/build
+    fetch_source "$1"
+    logged "$log" cmake -S "$source_dir" -B "$build" -G Ninja "${@:3}" -D CMAKE_BUILD_TYPE=Release \
+        -D CMAKE_INSTALL_PREFIX="$2" -D CMAKE_INSTALL_LIBDIR=lib
+    logged "$log" cmake --build "$build" --parallel "$(nproc)"
+    logged "$log" cmake --install "$build" --prefix "$scratch/prefix"
+    rm -r "$build"
+}
+
+# For this machine, or for that of toolchains/TARGET.cmake, whose prefix also gets what Debian has as packages: those
+# of another architecture install in step with this machine's or not at all, and there is no static cmocka among them.
+setup_third_party() { # [TARGET]
+    local target=${1-} link=$cache/third_party${1:+-$1} cross_options=$repo/cmake/cross_options.cmake
+    local c=("${cc[@]}") cpp=("${cxx[@]}") names=(xnnpack pthreadpool cpuinfo fxdiv) settings=("$options") arguments=()
+    local id prefix name file
+    if [ -n "$target" ]; then
+        c=("$(toolchain_value "$target" CMAKE_C_COMPILER)")
+        cpp=("$(toolchain_value "$target" CMAKE_CXX_COMPILER)")
+        names+=(pcre2 jansson cmocka)
+        settings+=("$cross_options" "$repo/toolchains/$target.cmake")
+        arguments=(-D CMAKE_TOOLCHAIN_FILE="$repo/toolchains/$target.cmake")
+    fi
     # A compiler's version without the name that it was called by.
     version() { "$@" --version | sed '1s/^[^ ]*//'; }
     id=$({
-        grep -hv '^#' "$pins" "$options"
-        version "${cc[@]}"
-        version "${cxx[@]}"
-        "${cc[@]}" -dumpmachine
+        for name in "${names[@]}"; do grep "^$name " "$pins"; done
+        grep -hv '^#' "${settings[@]}"
+        version "${c[@]}"
+        version "${cpp[@]}"
+        "${c[@]}" -dumpmachine
         echo "${CFLAGS-}" "${CXXFLAGS-}"
     } | sha256sum | cut -c 1-12)
     prefix=$cache/third_party-$id
     if [ ! -d "$prefix" ]; then
         local -A dir
-        for name in xnnpack pthreadpool cpuinfo fxdiv; do
-            fetch_source $name
+        for name in "${names[@]}"; do
+            fetch_source "$name"
             dir[$name]=$source_dir
         done
-        echo "third-party libraries: building, which takes 3 minutes on 2 cores"
-        logged "$log" cmake -S "${dir[xnnpack]}" -B "$build" -G Ninja -C "$options" -D CMAKE_BUILD_TYPE=Release \
-            -D CMAKE_INSTALL_PREFIX="$scratch/prefix" -D CMAKE_INSTALL_LIBDIR=lib \
+        echo "third-party libraries${target:+ for $target}: building, which takes 3 minutes on 2 cores"
+        build_source xnnpack "$prefix" -C "$options" "${arguments[@]}" \
             -D PTHREADPOOL_SOURCE_DIR="${dir[pthreadpool]}" -D CPUINFO_SOURCE_DIR="${dir[cpuinfo]}" \
             -D FXDIV_SOURCE_DIR="${dir[fxdiv]}"
-        logged "$log" cmake --build "$build" --parallel "$(nproc)"
-        logged "$log" cmake --install "$build"
-        for name in "${!dir[@]}"; do
-            install -D -m 644 "${dir[$name]}/LICENSE" "$scratch/prefix/licenses/$name"
+        if [ -n "$target" ]; then
+            for name in pcre2 jansson cmocka; do
+                build_source $name "$prefix" -C "$cross_options" "${arguments[@]}"
+            done
+            # cmocka builds a shared library whatever it is told.
+            rm "$scratch"/prefix/lib/libcmocka.so*
+            mv "$scratch/prefix/lib/libcmocka-static.a" "$scratch/prefix/lib/libcmocka.a"
+        fi
+        for name in "${names[@]}"; do
+            for file in "${dir[$name]}"/{LICENSE,LICENCE,COPYING}; do
+                if [ -e "$file" ]; then install -D -m 644 "$file" "$scratch/prefix/licenses/$name"; fi
+            done
         done
         mv "$scratch/prefix" "$prefix"
     fi
-    # CMakeLists.txt looks here when it is not told of another place.
-    ln -sfn "${prefix##*/}" "$cache/third_party"
-    echo "third-party libraries: $prefix"
+    # cmake/third_party.cmake looks here when it is not told of another place.
+    ln -sfn "${prefix##*/}" "$link"
+    echo "third-party libraries${target:+ for $target}: $prefix"
 }
 
 # ---------------------------------------------------------------------------------------------- models --
@@ -202,6 +247,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 setup_packages
 setup_third_party
+for target in "${targets[@]}"; do setup_third_party "$target"; done
 if [ $model = yes ]; then
     setup_model SmolLM2-135M-Instruct.Q4_1.gguf 98362432 \
         SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53 \

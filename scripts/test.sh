@@ -5,19 +5,23 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat << 'END'
-Usage: scripts/test.sh [--offline] [--quick] [--with-gemma]
+Usage: scripts/test.sh [--offline] [--quick] [--native] [--with-gemma]
 
 Runs scripts/setup.sh, checks the format of the C files (where clang-format is installed), builds a
 Release tree (build/release) and one with AddressSanitizer and UndefinedBehaviorSanitizer (build/asan),
-and runs every test in both. Tests print measured figures on lines that start with '# figure:'.
+and runs every test in both; where qemu is installed, those of the kernels once more on emulated x86 CPUs
+without AVX-512 and without AVX2. Then builds trees for 64-bit and 32-bit Arm (build/aarch64, build/armv7)
+and runs their tests under qemu, once for each instruction set level, with the default model over fewer
+positions. Tests print measured figures on lines that start with '# figure:'.
 
   --offline     use no network
   --quick       Release tree only
+  --native      no Arm trees
   --with-gemma  fetch Gemma 3 270M too (253 MB, Gemma terms) and run the tests that need it
 END
 }
 
-setup=() trees=(release asan)
+setup=() native=(release asan) arm=(aarch64 armv7)
 for argument; do
     case $argument in
         --offline) setup+=(--offline) ;;
@@ -25,11 +29,13 @@ for argument; do
             setup+=(--with-gemma)
             export RASURE_GEMMA=$cache/models/gemma-3-270m-Q4_K_M.gguf
             ;;
-        --quick) trees=(release) ;;
+        --quick) native=(release) arm=() ;;
+        --native) arm=() ;;
         -h | --help) usage && exit ;;
         *) die "unknown argument '$argument'; see --help" ;;
     esac
 done
+[ ${#arm[@]} = 0 ] || setup+=(--cross)
 
 "$repo/scripts/setup.sh" "${setup[@]}" || {
     echo "0 passed, 1 failed"
@@ -50,25 +56,55 @@ if command -v clang-format > /dev/null; then
     clang-format --dry-run -Werror "${files[@]}" || fail "clang-format wants another format, see above"
 fi
 
-reports=()
-for tree in "${trees[@]}"; do
-    log=build/$tree.log report=$repo/build/$tree.xml
-    rm -f "$report"
-    echo "$tree: building"
-    if ! { cmake --preset "$tree" && cmake --build "build/$tree" --parallel "$(nproc)"; } > "$log" 2>&1; then
+build() { # TREE
+    local log=build/$1.log
+    echo "$1: building"
+    if ! { cmake --preset "$1" && cmake --build "build/$1" --parallel "$(nproc)"; } > "$log" 2>&1; then
         tail -n 60 "$log"
-        fail "$tree does not build; the whole log is $log"
-        continue
+        fail "$1 does not build; the whole log is $log"
+        return 1
     fi
     grep -A 4 'warning:' "$log" || true
-    echo "$tree: testing"
+}
+
+reports=()
+run() { # TREE NAME CTEST-ARGUMENT...
+    local log=build/$2.log report=$repo/build/$2.xml
+    rm -f "$report"
+    echo "$2: testing"
     # The default cuts a test's output to 1 kB, and the figures with it.
-    ctest --test-dir "build/$tree" --parallel "$(nproc)" --no-tests=error --output-junit "$report" \
-        --test-output-size-passed 1000000 --test-output-size-failed 1000000 > "$log" 2>&1 || true
+    ctest --test-dir "build/$1" --parallel "$(nproc)" --no-tests=error --output-junit "$report" \
+        --test-output-size-passed 1000000 --test-output-size-failed 1000000 "${@:3}" > "$log" 2>&1 || true
     if [ -s "$report" ]; then reports+=("$report"); else
         tail -n 20 "$log"
-        fail "$tree has no test results"
+        fail "$2 has no test results"
     fi
+}
+
+# CPUs of qemu, each with the level that it must be found to have. No test may make do with less.
+emulate() { # TREE {CPU LEVEL}...
+    local tree=$1
+    shift
+    while (($# > 0)); do
+        # The tool's own tests start it without qemu.
+        QEMU_CPU=$1 RASURE_ISA=$2 RS_TEST_ISA=$2 RS_GOLDEN_POSITIONS=64 run "$tree" "$tree-$1" -E '^cli\.'
+        shift 2
+    done
+}
+
+for tree in "${native[@]}"; do
+    if build "$tree"; then run "$tree" "$tree"; fi
+done
+for tree in "${arm[@]}"; do
+    build "$tree" || continue
+    case $tree in
+        aarch64) emulate aarch64 cortex-a53 neon cortex-a76 dotprod max i8mm ;;
+        armv7)
+            emulate armv7 cortex-a7 neon
+            # A CPU whose NEON lacks the fused multiply-add that the level takes for granted.
+            QEMU_CPU=cortex-a9 RS_TEST_ISA=ref run armv7 armv7-cortex-a9 -R '^kernels\.kernels$'
+            ;;
+    esac
 done
 
 python3 - "$failures" "${reports[@]}" << 'END'

@@ -4,9 +4,13 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static)
 
-# Else pkg-config answers for the machine that builds.
+# Static programs need nothing beside them: under qemu, on a board, on a phone.
+set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
+
+# The libraries that setup.sh builds come first (cmake/third_party.cmake); Debian's own for this machine, if any, next.
+# Without this pkg-config answers for the machine that builds.
 if(NOT DEFINED ENV{PKG_CONFIG_LIBDIR})
-    set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig)
+    set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig)
 endif()
