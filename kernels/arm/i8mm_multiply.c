@@ -73,7 +73,7 @@ RS_INLINE void of_channels(const float *x, float32x4_t twice[CHANNEL_PAIRS]) {
 
 /* Output by output the operations of rs_arm_multiply_tile. */
 RS_INLINE void multiply_pairs(rs_panel_kind kind, size_t pairs, const rs_panel *panel, size_t first,
-                              rs_arm_operand x, size_t n, float *out, size_t out_stride, size_t channels) {
+                              rs_operand x, size_t n, float *out, size_t out_stride, size_t channels) {
     const size_t group = rs_panel_group(kind), groups = n / group, blocks = n / RS_ACT_BLOCK;
     const int has_min = kind != RS_PANEL_S8;
     float32x4_t total[PAIRS][CHANNEL_PAIRS], base[PAIRS][CHANNEL_PAIRS];
@@ -118,7 +118,7 @@ RS_INLINE void multiply_pairs(rs_panel_kind kind, size_t pairs, const rs_panel *
 
 RS_INLINE void multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
                         float *out, size_t out_stride, size_t channels) {
-    rs_arm_operand x = rs_arm_first_row(kind, acts);
+    rs_operand x = rs_operand_of(kind, acts);
     while (rows > 0) {
         const size_t tile = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
         for (size_t first = 0; first < channels && tile > 1; first += CHANNELS) {
@@ -129,7 +129,7 @@ RS_INLINE void multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts
             }
         }
         if (tile == 1) rs_arm_multiply_one(kind, panel, x, n, out, channels);
-        x = rs_arm_skip_rows(kind, x, tile, n);
+        x = rs_operand_skip(kind, x, tile, n);
         out += tile * out_stride;
         rows -= tile;
     }

@@ -6,7 +6,7 @@
 #define RASURE_KERNELS_ARM_MULTIPLY_H
 
 #include "kernels/arm/dot.h"
-#include "kernels/kernels.h"
+#include "kernels/operand.h"
 
 /* The tile for two or more rows: of sums and what they are made from, as many as there are registers. */
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -16,21 +16,6 @@ enum { RS_ARM_TILE = 2, RS_ARM_TILE_WIDTH = 4 };
 #else
 enum { RS_ARM_TILE = 2, RS_ARM_TILE_WIDTH = 2 };
 #endif
-
-/* Where activation rows begin. */
-typedef struct rs_arm_operand {
-    const int8_t *q;
-    const float *scale, *sum;
-} rs_arm_operand;
-
-RS_INLINE rs_arm_operand rs_arm_first_row(rs_panel_kind kind, const rs_acts *acts) {
-    return (rs_arm_operand){acts->q, acts->scale, kind == RS_PANEL_U6 ? acts->half_sum : acts->sum};
-}
-
-RS_INLINE rs_arm_operand rs_arm_skip_rows(rs_panel_kind kind, rs_arm_operand x, size_t rows, size_t n) {
-    return (rs_arm_operand){x.q + rows * n, x.scale + rows * (n / RS_ACT_BLOCK),
-                            x.sum + rows * (n / rs_panel_group(kind))};
-}
 
 RS_INLINE size_t rs_arm_run(rs_panel_kind kind) {
     return kind == RS_PANEL_S8 ? RS_ARM_RUN_S8 : kind == RS_PANEL_U6 ? RS_ARM_RUN_U6 : RS_ARM_RUN_U5;
@@ -63,7 +48,7 @@ RS_INLINE void rs_arm_add_minima(size_t tile, size_t width, const float *min, co
  * time.
  */
 RS_INLINE void rs_arm_multiply_tile(rs_panel_kind kind, size_t tile, size_t width, const rs_panel *panel,
-                                    size_t first, rs_arm_operand x, size_t n, float *out, size_t out_stride,
+                                    size_t first, rs_operand x, size_t n, float *out, size_t out_stride,
                                     size_t channels) {
     const size_t group = rs_panel_group(kind), groups = n / group, blocks = n / RS_ACT_BLOCK;
     const int has_min = kind != RS_PANEL_S8, one_loop = tile == 1;
@@ -103,7 +88,7 @@ RS_INLINE void rs_arm_multiply_tile(rs_panel_kind kind, size_t tile, size_t widt
     }
 }
 
-RS_INLINE void rs_arm_multiply_one(rs_panel_kind kind, const rs_panel *panel, rs_arm_operand x, size_t n,
+RS_INLINE void rs_arm_multiply_one(rs_panel_kind kind, const rs_panel *panel, rs_operand x, size_t n,
                                    float *out, size_t channels) {
 #ifdef __aarch64__
     rs_arm_multiply_tile(kind, 1, 4, panel, 0, x, n, out, 0, channels);
@@ -115,7 +100,7 @@ RS_INLINE void rs_arm_multiply_one(rs_panel_kind kind, const rs_panel *panel, rs
 
 RS_INLINE void rs_arm_multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts *acts, size_t rows,
                                size_t n, float *out, size_t out_stride, size_t channels) {
-    rs_arm_operand x = rs_arm_first_row(kind, acts);
+    rs_operand x = rs_operand_of(kind, acts);
     while (rows > 0) {
         const size_t tile = rows >= RS_ARM_TILE ? RS_ARM_TILE : rows;
         for (size_t first = 0; first < channels && tile > 1; first += 4 * RS_ARM_TILE_WIDTH) {
@@ -128,7 +113,7 @@ RS_INLINE void rs_arm_multiply(rs_panel_kind kind, const rs_panel *panel, const 
             }
         }
         if (tile == 1) rs_arm_multiply_one(kind, panel, x, n, out, channels);
-        x = rs_arm_skip_rows(kind, x, tile, n);
+        x = rs_operand_skip(kind, x, tile, n);
         out += tile * out_stride;
         rows -= tile;
     }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/arm/inline.h"
+#include "kernels/inline.h"
 #include "kernels/ref/math.h"
 
 /* Quantisation of floats that are smaller is left to rs_quantize: they may be denormals that count. */

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/x86/inline.h"
+#include "kernels/inline.h"
 
 RS_INLINE __m256i rs_avx2_load(const void *bytes) {
     return _mm256_loadu_si256(bytes);

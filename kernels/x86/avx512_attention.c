@@ -30,9 +30,7 @@ static int32_t excess(const int8_t *q, size_t head_dim) {
         const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(q + i));
         sum = _mm_dpbusd_epi32(sum, _mm_set1_epi8(1), x);
     }
-    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
-    return -128 * _mm_cvtsi128_si32(sum);
+    return -128 * rs_avx512_sum_lanes(sum);
 }
 
 /* `tile` queries against the sixteen keys of a page. */

@@ -57,7 +57,7 @@ RS_INLINE void advance(source *s, size_t bytes) {
 /* Where groups go: into `panel`, or, when that is NULL, into the sums of one activation row. */
 typedef struct sink {
     const rs_panel *panel;
-    rs_avx512_operand x;
+    rs_operand x;
     rs_avx512_sums sums;
 } sink;
 
@@ -315,7 +315,7 @@ void rs_avx512_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q4_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U4, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
     take_q4_0(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
@@ -332,7 +332,7 @@ void rs_avx512_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q4_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U4, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
     take_q4_1(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
@@ -349,7 +349,7 @@ void rs_avx512_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q5_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U5, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
     take_q5_0(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
@@ -366,7 +366,7 @@ void rs_avx512_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q5_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U5, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
     take_q5_1(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
@@ -383,7 +383,7 @@ void rs_avx512_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q8_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_S8, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_S8, acts)};
     take_q8_0(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_S8, &sums.sums));
 }
@@ -400,7 +400,7 @@ void rs_avx512_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q4_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U4, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
     take_q4_k(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
@@ -417,7 +417,7 @@ void rs_avx512_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q5_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U5, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
     take_q5_k(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
@@ -434,7 +434,7 @@ void rs_avx512_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, si
 
 void rs_avx512_multiply_q6_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
-    sink sums = {.x = rs_avx512_operand_of(RS_PANEL_U6, acts)};
+    sink sums = {.x = rs_operand_of(RS_PANEL_U6, acts)};
     take_q6_k(open_source(blocks, row_bytes), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U6, &sums.sums));
 }

@@ -3,18 +3,8 @@
 #ifndef RASURE_KERNELS_X86_AVX512_DOT_H
 #define RASURE_KERNELS_X86_AVX512_DOT_H
 
-#include "kernels/kernels.h"
+#include "kernels/operand.h"
 #include "kernels/x86/avx512_math.h"
-
-/* One activation row, or where the first of several begins. */
-typedef struct rs_avx512_operand {
-    const int8_t *q;
-    const float *scale, *sum;
-} rs_avx512_operand;
-
-RS_INLINE rs_avx512_operand rs_avx512_operand_of(rs_panel_kind kind, const rs_acts *acts) {
-    return (rs_avx512_operand){acts->q, acts->scale, kind == RS_PANEL_U6 ? acts->half_sum : acts->sum};
-}
 
 /* Sixteen outputs on the way: products and minima add up apart, in two short chains. */
 typedef struct rs_avx512_sums {
@@ -27,7 +17,7 @@ typedef struct rs_avx512_sums {
  * unsigned by adding 128, which takes 128 * scale as the minimum away again: `min` is then the scale.
  */
 RS_INLINE void rs_avx512_add_group(rs_panel_kind kind, const __m512i *w, __m512 scale, __m512 min,
-                                   rs_avx512_operand x, size_t g, rs_avx512_sums *sums) {
+                                   rs_operand x, size_t g, rs_avx512_sums *sums) {
     const size_t group = rs_panel_group(kind);
     __m512i dot = _mm512_setzero_si512();
     for (size_t j = 0; j < group / 4; j++) {

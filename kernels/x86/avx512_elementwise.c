@@ -5,12 +5,6 @@
 #include "kernels/x86/avx512.h"
 #include "kernels/x86/avx512_math.h"
 
-/* Sums of the sixteen bytes of a register's quarter are in its four lanes; this adds those up. */
-RS_INLINE __m128i add_lanes(__m128i sums) {
-    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
-    return _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1));
-}
-
 void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n) {
     for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
         const __m512 low = _mm512_loadu_ps(x + b * RS_ACT_BLOCK);
@@ -23,8 +17,8 @@ void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t 
         _mm_storeu_si128((__m128i *)(void *)(acts->q + b * RS_ACT_BLOCK), q_low);
         _mm_storeu_si128((__m128i *)(void *)(acts->q + b * RS_ACT_BLOCK + 16), q_high);
         const __m128i ones = _mm_set1_epi8(1), zero = _mm_setzero_si128();
-        const int sum_low = _mm_cvtsi128_si32(add_lanes(_mm_dpbusd_epi32(zero, ones, q_low)));
-        const int sum_high = _mm_cvtsi128_si32(add_lanes(_mm_dpbusd_epi32(zero, ones, q_high)));
+        const int sum_low = rs_avx512_sum_lanes(_mm_dpbusd_epi32(zero, ones, q_low));
+        const int sum_high = rs_avx512_sum_lanes(_mm_dpbusd_epi32(zero, ones, q_high));
         acts->scale[b] = scale;
         acts->sum[b] = scale * (float)(sum_low + sum_high);
         acts->half_sum[2 * b] = scale * (float)sum_low;

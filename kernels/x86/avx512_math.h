@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/x86/inline.h"
+#include "kernels/inline.h"
 
 RS_INLINE __m512i rs_avx512_load(const void *bytes) {
     return _mm512_loadu_si512(bytes);
@@ -23,6 +23,12 @@ RS_INLINE __m512i rs_avx512_spread(const int8_t *bytes) {
 /* The first `count` (0 to 16) of sixteen lanes. */
 RS_INLINE __mmask16 rs_avx512_first(size_t count) {
     return (__mmask16)((1u << count) - 1u);
+}
+
+/* The sum of the four lanes. */
+RS_INLINE int32_t rs_avx512_sum_lanes(__m128i sums) {
+    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
 }
 
 /* rs_exp of kernels/ref/math.h, lane by lane. */

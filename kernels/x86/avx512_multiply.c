@@ -5,10 +5,9 @@
 enum { TILE = 8 };
 
 /* `tile` activation rows, each with sums of its own, so that an output is the same whatever the tile. */
-RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *panel, rs_avx512_operand x,
-                             size_t n, float *out, size_t out_stride, __mmask16 channels) {
-    const size_t group = rs_panel_group(kind), quads = group / 4, groups = n / group,
-                 blocks = n / RS_ACT_BLOCK;
+RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *panel, rs_operand x, size_t n,
+                             float *out, size_t out_stride, __mmask16 channels) {
+    const size_t group = rs_panel_group(kind), quads = group / 4, groups = n / group;
     rs_avx512_sums sums[TILE];
     for (size_t r = 0; r < tile; r++) sums[r].total = sums[r].base = _mm512_setzero_ps();
 
@@ -19,7 +18,7 @@ RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *pa
         for (size_t j = 0; j < quads; j++)
             w[j] = rs_avx512_load(panel->q + (g * quads + j) * 4 * RS_PANEL_ROWS);
         for (size_t r = 0; r < tile; r++) {
-            const rs_avx512_operand row = {x.q + r * n, x.scale + r * blocks, x.sum + r * groups};
+            const rs_operand row = rs_operand_skip(kind, x, r, n);
             rs_avx512_add_group(kind, w, scale, min, row, g, &sums[r]);
         }
     }
@@ -30,8 +29,7 @@ RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *pa
 RS_INLINE void multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
                         float *out, size_t out_stride, size_t channels) {
     const __mmask16 some = rs_avx512_first(channels);
-    const size_t groups = n / rs_panel_group(kind), blocks = n / RS_ACT_BLOCK;
-    rs_avx512_operand x = rs_avx512_operand_of(kind, acts);
+    rs_operand x = rs_operand_of(kind, acts);
     while (rows > 0) {
         const size_t tile = rows >= TILE ? TILE : rows >= 4 ? 4 : 1;
         if (tile == TILE) {
@@ -41,7 +39,7 @@ RS_INLINE void multiply(rs_panel_kind kind, const rs_panel *panel, const rs_acts
         } else {
             multiply_tile(kind, 1, panel, x, n, out, out_stride, some);
         }
-        x = (rs_avx512_operand){x.q + tile * n, x.scale + tile * blocks, x.sum + tile * groups};
+        x = rs_operand_skip(kind, x, tile, n);
         out += tile * out_stride;
         rows -= tile;
     }

@@ -35,7 +35,7 @@ typedef struct rs_sink256 {
     const rs_panel *panel;
     size_t half;
     rs_dot256 with;
-    rs_operand256 x;
+    rs_operand x;
     __m256 total, base;
 } rs_sink256;
 
@@ -339,7 +339,7 @@ RS_INLINE void rs_multiply_blocks256(rs_take256_fn *take, rs_panel_kind kind, rs
     const __m256 factor = _mm256_set1_ps(with.biased ? -128.0f : 1.0f);
     for (size_t half = 0; half < 2; half++) {
         rs_sink256 sums = {.with = with,
-                           .x = {acts->q, acts->scale, kind == RS_PANEL_U6 ? acts->half_sum : acts->sum},
+                           .x = rs_operand_of(kind, acts),
                            .total = _mm256_setzero_ps(),
                            .base = _mm256_setzero_ps()};
         take(rs_open_half256(blocks, row_bytes, half), n, &sums);

@@ -5,8 +5,7 @@
 #ifndef RASURE_KERNELS_X86_MULTIPLY256_H
 #define RASURE_KERNELS_X86_MULTIPLY256_H
 
-#include "kernels/kernels.h"
-#include "kernels/ref/math.h"
+#include "kernels/operand.h"
 #include "kernels/x86/avx2_math.h"
 
 enum { RS_MULTIPLY256_TILE = 2, RS_MULTIPLY256_HALVES = 2 };
@@ -20,12 +19,6 @@ typedef struct rs_dot256 {
     size_t run; /* quads that may be added up before `widen` */
     int biased; /* it multiplies w + 128, so that 128 * scale is to be taken away again as the minimum */
 } rs_dot256;
-
-/* One activation row, or where the first of several begins. */
-typedef struct rs_operand256 {
-    const int8_t *q;
-    const float *scale, *sum;
-} rs_operand256;
 
 /* dot[r][h] = group g of the channels in half h of the panel times that of activation row r. */
 RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, const int8_t *w,
@@ -57,8 +50,7 @@ RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, 
  * Products and minima add up apart: two short chains of additions.
  */
 RS_INLINE void rs_multiply_tile256(rs_panel_kind kind, rs_dot256 with, size_t tile, const rs_panel *panel,
-                                   rs_operand256 x, size_t n, float *out, size_t out_stride,
-                                   size_t channels) {
+                                   rs_operand x, size_t n, float *out, size_t out_stride, size_t channels) {
     const size_t group = rs_panel_group(kind), groups = n / group, blocks = n / RS_ACT_BLOCK;
     const int has_base = kind != RS_PANEL_S8 || with.biased;
     __m256 total[RS_MULTIPLY256_TILE][RS_MULTIPLY256_HALVES],
@@ -92,8 +84,7 @@ RS_INLINE void rs_multiply_tile256(rs_panel_kind kind, rs_dot256 with, size_t ti
 
 RS_INLINE void rs_multiply256(rs_panel_kind kind, rs_dot256 with, const rs_panel *panel, const rs_acts *acts,
                               size_t rows, size_t n, float *out, size_t out_stride, size_t channels) {
-    const size_t groups = n / rs_panel_group(kind), blocks = n / RS_ACT_BLOCK;
-    rs_operand256 x = {acts->q, acts->scale, kind == RS_PANEL_U6 ? acts->half_sum : acts->sum};
+    rs_operand x = rs_operand_of(kind, acts);
     while (rows > 0) {
         const size_t tile = rows >= RS_MULTIPLY256_TILE ? RS_MULTIPLY256_TILE : 1;
         if (tile == RS_MULTIPLY256_TILE) {
@@ -101,7 +92,7 @@ RS_INLINE void rs_multiply256(rs_panel_kind kind, rs_dot256 with, const rs_panel
         } else {
             rs_multiply_tile256(kind, with, 1, panel, x, n, out, out_stride, channels);
         }
-        x = (rs_operand256){x.q + tile * n, x.scale + tile * blocks, x.sum + tile * groups};
+        x = rs_operand_skip(kind, x, tile, n);
         out += tile * out_stride;
         rows -= tile;
     }

@@ -1,6 +1,6 @@
 /* For pieces whose arguments must be constants in each call, so that tiles live in registers. */
-#ifndef RASURE_KERNELS_X86_INLINE_H
-#define RASURE_KERNELS_X86_INLINE_H
+#ifndef RASURE_KERNELS_INLINE_H
+#define RASURE_KERNELS_INLINE_H
 
 #define RS_INLINE static inline __attribute__((always_inline))
 
