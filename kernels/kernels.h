@@ -15,15 +15,15 @@
 #include "rasure/rasure.h"
 
 enum {
-    RS_ACT_BLOCK = 32,     /* activations carry one scale per 32 */
-    RS_PANEL_ROWS = 16,    /* weight rows (output channels) that are taken out of their blocks together */
-    RS_PAGE_ENTRIES = 16,  /* tokens in a KV page */
-    RS_ATTEND_PAGES = 8,   /* pages that one softmax step covers */
-    RS_HEAD_DIM_UNIT = 16, /* head_dim is a multiple of this ... */
-    RS_HEAD_DIM_MAX = 512, /* ... and at most this */
-    RS_TERM_UNIT = 64,     /* rows in two terms, and channel panels, are padded to a multiple of this */
-    RS_TERM_MAX = 1 << 16, /* longest row in two terms: sums of its products are below 2^31 */
-    RS_CHANNELS_MAX = 32,  /* outputs that multiply_channels takes together: those of two panels */
+    RS_ACT_BLOCK = 32,      /* activations carry one scale per 32 */
+    RS_PANEL_ROWS = 16,     /* weight rows (output channels) that are taken out of their blocks together */
+    RS_PAGE_ENTRIES = 16,   /* tokens in a KV page */
+    RS_ATTEND_PAGES = 8,    /* pages that one softmax step covers */
+    RS_HEAD_DIM_UNIT = 16,  /* head_dim is a multiple of this ... */
+    RS_HEAD_DIM_MAX = 512,  /* ... and at most this */
+    RS_TERM_UNIT = 64,      /* rows in two terms, and channel panels, are padded to a multiple of this */
+    RS_CHANNEL_GROUP = 256, /* inputs of a channel panel that share a scale */
+    RS_CHANNELS_MAX = 32,   /* outputs that multiply_channels takes together: those of two panels */
 };
 
 /* What the integers of a panel are, and how many of a row share a scale. */
@@ -65,6 +65,12 @@ typedef struct rs_panel {
     float *min;   /* [n / group][16]; 64-byte aligned; neither read nor written for RS_PANEL_S8 */
 } rs_panel;
 
+/* The panel from element `begin` of its rows on, a multiple of the group. */
+static inline rs_panel rs_panel_from(rs_panel_kind kind, const rs_panel *panel, size_t begin) {
+    const size_t at = begin / rs_panel_group(kind) * RS_PANEL_ROWS;
+    return (rs_panel){panel->q + begin * RS_PANEL_ROWS, panel->scale + at, panel->min + at};
+}
+
 /*
  * Activation rows in int8:  x[r][i] ~ scale[r][i / 32] * q[r][i], q in [-127, 127].
  * sum[r][b] = scale[r][b] * (sum of q over the 32 elements of block b), and half_sum the same over the
@@ -82,14 +88,19 @@ static inline size_t rs_term_bytes(size_t n) {
     return (n + RS_TERM_UNIT - 1) / RS_TERM_UNIT * RS_TERM_UNIT;
 }
 
+/* Scales of a row of n in a channel panel. */
+static inline size_t rs_channel_groups(size_t n) {
+    return (n + RS_CHANNEL_GROUP - 1) / RS_CHANNEL_GROUP;
+}
+
 /*
- * Sixteen weight rows of n in int8 with a single scale each, for sums that run over the whole row:
- *   w[r][i] ~ scale[r] * q[i / 4][r][i % 4]
+ * Sixteen weight rows of n in int8 with scales so far apart that integer sums between them are long:
+ *   w[r][i] ~ scale[i / 256][r] * q[i / 4][r][i % 4]
  * q is in [-127, 127], and 0 where the row is padded to rs_term_bytes(n).
  */
 typedef struct rs_channel_panel {
     int8_t *q;    /* [rs_term_bytes(n) / 4][16][4]; 64-byte aligned */
-    float *scale; /* [16]; 64-byte aligned */
+    float *scale; /* [rs_channel_groups(n)][16]; 64-byte aligned */
 } rs_channel_panel;
 
 /*
@@ -151,14 +162,14 @@ typedef struct rs_kernels {
 
     /* Whether products of several rows are to go through the three functions below instead: then none is
      * NULL. Their results differ from those of `multiply` within the accuracy of int8 weights with one scale
-     * a row. */
+     * per 256. */
     bool by_channels;
 
-    /* A panel to its channel panel. The step of a channel is the largest magnitude that its scales and minima
-     * allow, / 127: of max(|min|, |min + scale * (largest integer of the kind)|) in the kinds with a minimum,
-     * of |128 * scale| in RS_PANEL_S8; below 2^-119, scale and q are 0. q is found in 16-bit fixed point, to
-     * within a twelfth of a step: as in kernels/ref/channels.c to the bit. A scale or minimum that is not
-     * finite gives a channel scale that is not. n a multiple of 32. */
+    /* A panel to its channel panel. The step of a channel's group is the largest magnitude that its scales
+     * and minima allow, / 127: of max(|min|, |min + scale * (largest integer of the kind)|) in the kinds with
+     * a minimum, of |128 * scale| in RS_PANEL_S8; below 2^-119, scale and q are 0. q is found in 16-bit fixed
+     * point, to within a twelfth of a step: as in kernels/ref/channels.c to the bit. A scale or minimum that
+     * is not finite gives a channel scale that is not. n a multiple of 32. */
     void (*requantize[RS_PANEL_KINDS])(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
 
     /* `rows` rows of n floats (n a multiple of 32) to two terms: scale = max |x| / 127 over the row,
@@ -167,9 +178,9 @@ typedef struct rs_kernels {
     void (*quantize_terms)(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
 
     /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to RS_CHANNELS_MAX),
-     * `panels` being as many as there are sixteens of channels, begun ones included. n a multiple of 32, at
-     * most RS_TERM_MAX. The sums of both terms are exact; out = scale of x * (high + low * (1 / 254)) * scale
-     * of w, in this order with high and low rounded to float, and a fused multiply-add. */
+     * `panels` being as many as there are sixteens of channels, begun ones included. n a multiple of 32. Over
+     * a group the sums of both terms are exact; acc = (high + low * (1 / 254)) * scale of w + acc, group by
+     * group from 0, with high and low rounded to float and both additions fused; out = scale of x * acc. */
     void (*multiply_channels)(const rs_channel_panel *panels, const rs_two_terms *terms, size_t rows,
                               size_t n, float *out, size_t out_stride, size_t channels);
 

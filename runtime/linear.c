@@ -15,12 +15,12 @@ enum { PAIR = RS_CHANNELS_MAX / RS_PANEL_ROWS };
 
 static void layout_channels(rs_linear_work *work, rs_arena *arena, uint32_t threads, uint32_t max_rows,
                             uint32_t max_in) {
-    const size_t bytes = rs_term_bytes(max_in);
+    const size_t bytes = rs_term_bytes(max_in), scales = RS_PANEL_ROWS * rs_channel_groups(max_in);
     work->channels = rs_arena_take(arena, "context", (size_t)threads * PAIR, sizeof *work->channels);
     for (uint32_t i = 0; i < threads * PAIR; i++) {
         rs_channel_panel p;
         p.q = rs_arena_take_scratch(arena, name, RS_PANEL_ROWS * bytes, sizeof *p.q);
-        p.scale = rs_arena_take_scratch(arena, name, RS_PANEL_ROWS, sizeof *p.scale);
+        p.scale = rs_arena_take_scratch(arena, name, scales, sizeof *p.scale);
         if (arena->base != NULL) work->channels[i] = p;
     }
     work->terms.high = rs_arena_take_scratch(arena, name, max_rows * bytes, sizeof *work->terms.high);
@@ -60,14 +60,14 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
 #endif
 }
 
-/* Whether a pass of `rows` rows of n_in inputs goes by channels. */
-static bool by_channels(const rs_linear_work *work, uint32_t rows, uint32_t n_in) {
-    return work->kernels->by_channels && rows > 1 && n_in <= RS_TERM_MAX;
+/* Whether a pass of `rows` rows goes by channels. */
+static bool by_channels(const rs_linear_work *work, uint32_t rows) {
+    return work->kernels->by_channels && rows > 1;
 }
 
 void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t rows, uint32_t n_in) {
     if (n_in % RS_ACT_BLOCK != 0) return; /* only float weights have such rows */
-    if (by_channels(work, rows, n_in)) {
+    if (by_channels(work, rows)) {
         const size_t begin = row * rs_term_bytes(n_in);
         const rs_two_terms terms = {work->terms.high + begin, work->terms.low + begin,
                                     work->terms.scale + row};
@@ -94,7 +94,7 @@ static size_t panels_of(const rs_matrix *matrix) {
 /* Panels that one task takes. */
 static size_t panels_per_task(const run_task *task, const rs_matrix *matrix) {
     const size_t bytes = RS_PANEL_ROWS * rs_row_bytes(matrix->type, matrix->n_in);
-    if (task->rows > 1) return by_channels(task->work, task->rows, matrix->n_in) ? PAIR : 1;
+    if (task->rows > 1) return by_channels(task->work, task->rows) ? PAIR : 1;
     return bytes < TASK_BYTES ? TASK_BYTES / bytes : 1;
 }
 
@@ -157,7 +157,7 @@ static void multiply_panels(void *argument, size_t thread, size_t index) {
     const rs_matrix *matrix = product->matrix;
     const size_t panels = panels_of(matrix), at_once = panels_per_task(task, matrix), begin = index * at_once;
     const size_t end = begin + at_once < panels ? begin + at_once : panels;
-    if (rs_type_is_quantized(matrix->type) && by_channels(task->work, task->rows, matrix->n_in)) {
+    if (rs_type_is_quantized(matrix->type) && by_channels(task->work, task->rows)) {
         multiply_pair(task, product, thread, begin, end);
         return;
     }

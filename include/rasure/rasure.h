@@ -107,7 +107,7 @@ struct pthreadpool; /* of pthreadpool.h */
 typedef enum rs_linear {
     RS_LINEAR_AUTO = 0,    /* the fastest back end within the accuracy bound (docs/architecture.md) */
     RS_LINEAR_NATIVE = 1,  /* own kernels: weights as in the file, int8 activations in blocks of 32 (but for
-                              RS_ISA_AMX, where several rows go by one int8 scale per output channel) */
+                              RS_ISA_AMX, where several rows go by an int8 scale per 256 inputs) */
     RS_LINEAR_XNNPACK = 2, /* XNNPACK qd8_f32_qc8w: packed once at load (1 byte a weight more), one int8 scale
                               per activation row and per output channel: several times the native KL */
 } rs_linear;

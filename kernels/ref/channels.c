@@ -1,12 +1,9 @@
-/* Weights with one scale per output channel against activations in two terms, in portable C: the arithmetic
- * that every other implementation follows to the bit. */
+/* Channel panels against activations in two terms, in portable C: the arithmetic that every other
+ * implementation follows to the bit. */
 #include <math.h>
 
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
-
-/* Both terms of the longest row: int32 cannot overflow, whatever bytes a panel holds. */
-_Static_assert(INT64_C(127) * 128 * RS_TERM_MAX < INT32_MAX, "RS_TERM_MAX is too large");
 
 /* The nearest integer, modulo 2^32, of |value| up to 2^22; any integer of what is no such number. */
 static uint32_t nearest(float value) {
@@ -56,23 +53,33 @@ static void requantize_signed(const int8_t *q, float scale, float inverse, size_
     }
 }
 
+/* The blocks of one lane that share a channel scale, `groups` of them. */
+static void requantize_group(rs_panel_kind kind, const rs_panel *panel, size_t groups, size_t r, int8_t *out,
+                             float *out_scale) {
+    const size_t group = rs_panel_group(kind);
+    const float bound = bound_of(kind, panel, groups, r);
+    const int zero = bound < RS_QUANTIZE_MIN;
+    const float inverse = zero ? 0.0f : 127.0f / bound;
+    *out_scale = zero ? 0.0f : bound / 127.0f;
+    for (size_t g = 0; g < groups; g++) {
+        const size_t at = g * RS_PANEL_ROWS + r, first = g * group * RS_PANEL_ROWS + 4 * r;
+        const float scale = panel->scale[at];
+        if (kind == RS_PANEL_S8) requantize_signed(panel->q + first, scale, inverse, group / 4, out + first);
+        else
+            requantize_unsigned(kind, panel->q + first, scale, panel->min[at], inverse, group / 4,
+                                out + first);
+    }
+}
+
 static void requantize(rs_panel_kind kind, const rs_panel *panel, size_t n,
                        const rs_channel_panel *channels) {
-    const size_t group = rs_panel_group(kind), groups = n / group;
-    for (size_t r = 0; r < RS_PANEL_ROWS; r++) {
-        const float bound = bound_of(kind, panel, groups, r);
-        const int zero = bound < RS_QUANTIZE_MIN;
-        const float inverse = zero ? 0.0f : 127.0f / bound;
-        channels->scale[r] = zero ? 0.0f : bound / 127.0f;
-        for (size_t g = 0; g < groups; g++) {
-            const size_t at = g * RS_PANEL_ROWS + r, first = g * group * RS_PANEL_ROWS + 4 * r;
-            const float scale = panel->scale[at];
-            if (kind == RS_PANEL_S8)
-                requantize_signed(panel->q + first, scale, inverse, group / 4, channels->q + first);
-            else
-                requantize_unsigned(kind, panel->q + first, scale, panel->min[at], inverse, group / 4,
-                                    channels->q + first);
-        }
+    for (size_t begin = 0; begin < n; begin += RS_CHANNEL_GROUP) {
+        const size_t length = n - begin < RS_CHANNEL_GROUP ? n - begin : RS_CHANNEL_GROUP;
+        const rs_panel part = rs_panel_from(kind, panel, begin);
+        float *scale = channels->scale + begin / RS_CHANNEL_GROUP * RS_PANEL_ROWS;
+        for (size_t r = 0; r < RS_PANEL_ROWS; r++)
+            requantize_group(kind, &part, length / rs_panel_group(kind), r,
+                             channels->q + begin * RS_PANEL_ROWS, scale + r);
     }
     memset(channels->q + n * RS_PANEL_ROWS, 0, (rs_term_bytes(n) - n) * RS_PANEL_ROWS);
 }
@@ -120,7 +127,22 @@ void rs_ref_quantize_terms(const float *x, const rs_two_terms *terms, size_t row
 
 static int32_t dot(const int8_t *w, const int8_t *x, size_t n) {
     int32_t sum = 0;
-    for (size_t i = 0; i < n; i++) sum += w[i / 4 * 4 * RS_PANEL_ROWS + i % 4] * x[i];
+    for (size_t i = 0; i < n; i += 4, w += 4 * RS_PANEL_ROWS)
+        sum += w[0] * x[i] + w[1] * x[i + 1] + w[2] * x[i + 2] + w[3] * x[i + 3];
+    return sum;
+}
+
+/* One output before the scale of its activations. */
+static float sum_groups(const rs_channel_panel *panel, size_t lane, const int8_t *high, const int8_t *low,
+                        size_t n) {
+    float sum = 0.0f;
+    for (size_t begin = 0; begin < n; begin += RS_CHANNEL_GROUP) {
+        const size_t length = n - begin < RS_CHANNEL_GROUP ? n - begin : RS_CHANNEL_GROUP;
+        const int8_t *w = panel->q + begin * RS_PANEL_ROWS + 4 * lane;
+        const float h = (float)dot(w, high + begin, length), l = (float)dot(w, low + begin, length);
+        const float scale = panel->scale[begin / RS_CHANNEL_GROUP * RS_PANEL_ROWS + lane];
+        sum = fmaf(fmaf(l, 1.0f / 254.0f, h), scale, sum);
+    }
     return sum;
 }
 
@@ -128,13 +150,10 @@ void rs_ref_multiply_channels(const rs_channel_panel *panels, const rs_two_terms
                               size_t n, float *out, size_t out_stride, size_t channels) {
     const size_t bytes = rs_term_bytes(n);
     for (size_t r = 0; r < rows; r++) {
+        const int8_t *high = terms->high + r * bytes, *low = terms->low + r * bytes;
         for (size_t c = 0; c < channels; c++) {
-            const rs_channel_panel *panel = &panels[c / RS_PANEL_ROWS];
-            const size_t lane = c % RS_PANEL_ROWS;
-            const float high = (float)dot(panel->q + 4 * lane, terms->high + r * bytes, n);
-            const float low = (float)dot(panel->q + 4 * lane, terms->low + r * bytes, n);
-            const float sum = fmaf(low, 1.0f / 254.0f, high);
-            out[r * out_stride + c] = terms->scale[r] * sum * panel->scale[lane];
+            const float sum = sum_groups(&panels[c / RS_PANEL_ROWS], c % RS_PANEL_ROWS, high, low, n);
+            out[r * out_stride + c] = terms->scale[r] * sum;
         }
     }
 }

@@ -1,4 +1,4 @@
-/* What feeds the tiles, AVX-512: panels to one scale a channel, activations to two terms. To the bit as
+/* What feeds the tiles, AVX-512: panels to channel panels, activations to two terms. To the bit as
  * kernels/ref/channels.c, which says why the arithmetic is what it is. */
 #include "kernels/ref/math.h"
 #include "kernels/x86/amx.h"
@@ -53,18 +53,18 @@ RS_INLINE __m512i requantize_signed(__m512i q, __m512i factor) {
     return _mm512_mask_blend_epi8(ODD_BYTES, y_even, _mm512_slli_epi16(y_odd, 8));
 }
 
-RS_INLINE void requantize(rs_panel_kind kind, const rs_panel *panel, size_t n,
-                          const rs_channel_panel *channels) {
-    const size_t group = rs_panel_group(kind), groups = n / group, group_bytes = group * RS_PANEL_ROWS;
+/* The blocks that share channel scales, `groups` of them. */
+RS_INLINE void requantize_group(rs_panel_kind kind, const rs_panel *panel, size_t groups, int8_t *out,
+                                float *out_scale) {
+    const size_t group_bytes = rs_panel_group(kind) * RS_PANEL_ROWS;
     const unsigned shift = kind == RS_PANEL_U4 ? 3 : kind == RS_PANEL_U5 ? 4 : 5; /* middle = 1 << shift */
     const __m512 middle = _mm512_set1_ps((float)(1 << shift));
     const __m512 bound = bounds_of(kind, panel, groups), steps = _mm512_set1_ps(127.0f);
     const __mmask16 some = _mm512_cmp_ps_mask(bound, _mm512_set1_ps(RS_QUANTIZE_MIN), _CMP_NLT_UQ);
     const __m512 inverse = _mm512_maskz_div_ps(some, steps, bound);
-    _mm512_store_ps(channels->scale, _mm512_maskz_div_ps(some, bound, steps));
+    _mm512_store_ps(out_scale, _mm512_maskz_div_ps(some, bound, steps));
 
     const int8_t *q = panel->q;
-    int8_t *out = channels->q;
     for (size_t g = 0; g < groups; g++, q += group_bytes, out += group_bytes) {
         const __m512 scale = _mm512_load_ps(panel->scale + g * RS_PANEL_ROWS);
         const __m512 in_steps = _mm512_mul_ps(scale, inverse);
@@ -84,7 +84,17 @@ RS_INLINE void requantize(rs_panel_kind kind, const rs_panel *panel, size_t n,
         for (size_t i = 0; i < group_bytes; i += 64)
             _mm512_store_si512(out + i, requantize_unsigned(_mm512_load_si512(q + i), twice(factor), offset));
     }
-    memset(out, 0, (rs_term_bytes(n) - n) * RS_PANEL_ROWS);
+}
+
+RS_INLINE void requantize(rs_panel_kind kind, const rs_panel *panel, size_t n,
+                          const rs_channel_panel *channels) {
+    for (size_t begin = 0; begin < n; begin += RS_CHANNEL_GROUP) {
+        const size_t length = n - begin < RS_CHANNEL_GROUP ? n - begin : RS_CHANNEL_GROUP;
+        const rs_panel part = rs_panel_from(kind, panel, begin);
+        requantize_group(kind, &part, length / rs_panel_group(kind), channels->q + begin * RS_PANEL_ROWS,
+                         channels->scale + begin / RS_CHANNEL_GROUP * RS_PANEL_ROWS);
+    }
+    memset(channels->q + n * RS_PANEL_ROWS, 0, (rs_term_bytes(n) - n) * RS_PANEL_ROWS);
 }
 
 void rs_amx_requantize_u4(const rs_panel *panel, size_t n, const rs_channel_panel *channels) {

@@ -22,16 +22,16 @@ RS_INLINE __m256i rs_avx2_wide(__m256i sums) {
 /* U4 too: a group of those would do without the second widening, but not faster. */
 RS_INLINE rs_dot256 rs_avx2_dot_u5(void) {
     _Static_assert(4 * 2 * 31 * 127 <= INT16_MAX, "half a group's sums stay in 16 bits");
-    return (rs_dot256){rs_avx2_add_unsigned, rs_avx2_widen, 4, 0};
+    return (rs_dot256){rs_avx2_add_unsigned, rs_avx2_widen, 4, 3, 0};
 }
 
 RS_INLINE rs_dot256 rs_avx2_dot_u6(void) {
     _Static_assert(2 * 2 * 63 * 127 <= INT16_MAX, "half a group's sums stay in 16 bits");
-    return (rs_dot256){rs_avx2_add_unsigned, rs_avx2_widen, 2, 0};
+    return (rs_dot256){rs_avx2_add_unsigned, rs_avx2_widen, 2, 3, 0};
 }
 
 RS_INLINE rs_dot256 rs_avx2_dot_s8(void) {
-    return (rs_dot256){rs_avx2_add_signed, rs_avx2_wide, 8, 0};
+    return (rs_dot256){rs_avx2_add_signed, rs_avx2_wide, 8, 4, 0};
 }
 
 #endif

@@ -18,15 +18,15 @@ RS_INLINE __m256i rs_avxvnni_wide(__m256i sums) {
 }
 
 RS_INLINE rs_dot256 rs_avxvnni_dot_u4(void) {
-    return (rs_dot256){rs_avxvnni_add_unsigned, rs_avxvnni_wide, 8, 0};
+    return (rs_dot256){rs_avxvnni_add_unsigned, rs_avxvnni_wide, 8, 4, 0};
 }
 
 RS_INLINE rs_dot256 rs_avxvnni_dot_u6(void) {
-    return (rs_dot256){rs_avxvnni_add_unsigned, rs_avxvnni_wide, 4, 0};
+    return (rs_dot256){rs_avxvnni_add_unsigned, rs_avxvnni_wide, 4, 4, 0};
 }
 
 RS_INLINE rs_dot256 rs_avxvnni_dot_s8(void) {
-    return (rs_dot256){rs_avxvnni_add_biased, rs_avxvnni_wide, 8, 1};
+    return (rs_dot256){rs_avxvnni_add_biased, rs_avxvnni_wide, 8, 4, 1};
 }
 
 #endif

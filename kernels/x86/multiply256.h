@@ -8,7 +8,7 @@
 #include "kernels/operand.h"
 #include "kernels/x86/avx2_math.h"
 
-enum { RS_MULTIPLY256_TILE = 2, RS_MULTIPLY256_HALVES = 2 };
+enum { RS_MULTIPLY256_TILE = 4, RS_MULTIPLY256_HALVES = 2 };
 
 /* How a level multiplies one kind of weights. */
 typedef struct rs_dot256 {
@@ -16,9 +16,17 @@ typedef struct rs_dot256 {
     __m256i (*add_products)(__m256i sums, __m256i w, __m256i x);
     /* Its sums as 32-bit lanes. */
     __m256i (*widen)(__m256i sums);
-    size_t run; /* quads that may be added up before `widen` */
-    int biased; /* it multiplies w + 128, so that 128 * scale is to be taken away again as the minimum */
+    size_t run;  /* quads that may be added up before `widen` */
+    size_t tile; /* activation rows together, 2 to RS_MULTIPLY256_TILE: what proved fastest */
+    int biased;  /* it multiplies w + 128, so that 128 * scale is to be taken away again as the minimum */
 } rs_dot256;
+
+/* Sums that are complete before the next product: GCC would add up in a tree, for which registers are too
+ * few. */
+RS_INLINE __m256i rs_in_turn256(__m256i sums) {
+    __asm__("" : "+x"(sums));
+    return sums;
+}
 
 /* dot[r][h] = group g of the channels in half h of the panel times that of activation row r. */
 RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, const int8_t *w,
@@ -34,8 +42,8 @@ RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, 
             const __m256i w1 = rs_avx2_load(w + j * 4 * RS_PANEL_ROWS + 32);
             for (size_t r = 0; r < tile; r++) {
                 const __m256i four = rs_avx2_spread(x + r * n + 4 * j);
-                sums[r][0] = with.add_products(sums[r][0], w0, four);
-                sums[r][1] = with.add_products(sums[r][1], w1, four);
+                sums[r][0] = rs_in_turn256(with.add_products(sums[r][0], w0, four));
+                sums[r][1] = rs_in_turn256(with.add_products(sums[r][1], w1, four));
             }
         }
         for (size_t r = 0; r < tile; r++) {
@@ -86,9 +94,11 @@ RS_INLINE void rs_multiply256(rs_panel_kind kind, rs_dot256 with, const rs_panel
                               size_t rows, size_t n, float *out, size_t out_stride, size_t channels) {
     rs_operand x = rs_operand_of(kind, acts);
     while (rows > 0) {
-        const size_t tile = rows >= RS_MULTIPLY256_TILE ? RS_MULTIPLY256_TILE : 1;
-        if (tile == RS_MULTIPLY256_TILE) {
-            rs_multiply_tile256(kind, with, RS_MULTIPLY256_TILE, panel, x, n, out, out_stride, channels);
+        const size_t tile = rows >= with.tile ? with.tile : rows >= 2 ? 2 : 1;
+        if (tile == with.tile) {
+            rs_multiply_tile256(kind, with, with.tile, panel, x, n, out, out_stride, channels);
+        } else if (tile == 2) {
+            rs_multiply_tile256(kind, with, 2, panel, x, n, out, out_stride, channels);
         } else {
             rs_multiply_tile256(kind, with, 1, panel, x, n, out, out_stride, channels);
         }

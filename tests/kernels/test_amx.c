@@ -29,7 +29,7 @@
 /* What outputs hold before, where they may not be touched. */
 static const float SENTINEL = -7.0f;
 
-enum { ROWS_MAX = 40, STEP = RS_ACT_BLOCK };
+enum { ROWS_MAX = 40, STEP = RS_ACT_BLOCK, LONG_ROW = 1 << 16 };
 
 static const rs_panel_kind kinds[] = {RS_PANEL_U4, RS_PANEL_U5, RS_PANEL_U6, RS_PANEL_S8};
 
@@ -131,7 +131,7 @@ typedef struct guarded_channels {
 static guarded_channels alloc_channels(size_t n, guard_side side) {
     guarded_channels c;
     c.q = guard_alloc(rs_term_bytes(n) * RS_PANEL_ROWS, side);
-    c.scale = guard_alloc(RS_PANEL_ROWS * sizeof(float), side);
+    c.scale = guard_alloc(rs_channel_groups(n) * RS_PANEL_ROWS * sizeof(float), side);
     memset(c.q.data, 0x55, c.q.bytes);
     memset(c.scale.data, 0xff, c.scale.bytes);
     c.panel = (rs_channel_panel){c.q.data, c.scale.data};
@@ -155,7 +155,7 @@ static void fill_channels(rs_channel_panel *panel, size_t n, int low, int high, 
     const size_t begin = n * RS_PANEL_ROWS, end = rs_term_bytes(n) * RS_PANEL_ROWS;
     fill_bytes(panel->q, begin, low, high, ends_only, seed);
     memset(panel->q + begin, 0, end - begin);
-    for (size_t c = 0; c < RS_PANEL_ROWS; c++) panel->scale[c] = odd_float(seed);
+    for (size_t c = 0; c < rs_channel_groups(n) * RS_PANEL_ROWS; c++) panel->scale[c] = odd_float(seed);
 }
 
 typedef struct guarded_terms {
@@ -193,6 +193,10 @@ static void fill_terms(rs_two_terms *terms, size_t rows, size_t n, int low, int 
 }
 
 /* The layouts, spelled out. */
+static float channel_scale(const rs_channel_panel *panel, size_t r, size_t i) {
+    return panel->scale[i / 256 * RS_PANEL_ROWS + r];
+}
+
 static int weight_at(const int8_t *q, size_t r, size_t i) {
     return q[(i / 4 * RS_PANEL_ROWS + r) * 4 + i % 4];
 }
@@ -208,23 +212,27 @@ static double panel_weight(rs_panel_kind kind, const rs_panel *panel, size_t r, 
 static void portable_panels_are_close(void **state) {
     (void)state;
     uint64_t seed = 1;
-    const size_t n = 160;
+    const size_t n = 416;
     for (size_t k = 0; k < COUNT(kinds); k++) {
         guarded_panel p = alloc_panel(kinds[k], n, GUARD_AFTER);
         guarded_channels c = alloc_channels(n, GUARD_AFTER);
         fill_panel(kinds[k], n, 1.0f, &p.panel, &seed);
         rs_ref_table.requantize[kinds[k]](&p.panel, n, &c.panel);
         for (size_t r = 0; r < RS_PANEL_ROWS; r++) {
-            const double step = (double)c.panel.scale[r];
-            double top = 0.0;
+            double step = 0.0, top = 0.0;
             for (size_t i = 0; i < n; i++) {
+                if (i % 256 == 0) {
+                    step = (double)channel_scale(&c.panel, r, i);
+                    top = 0.0;
+                }
                 const double w = panel_weight(kinds[k], &p.panel, r, i);
                 const double error = w - step * weight_at(c.panel.q, r, i);
                 assert_true(fabs(error) <= step * (0.5 + 1.0 / 12.0));
                 assert_int_not_equal(weight_at(c.panel.q, r, i), -128);
                 top = fmax(top, fabs(w));
+                if (i % 256 == 255 || i == n - 1)
+                    assert_true(step * 127.0001 >= top && step < 4.0 * top / 127.0);
             }
-            assert_true(step * 127.0001 >= top && step < 4.0 * top / 127.0);
         }
         for (size_t i = n * RS_PANEL_ROWS; i < c.q.bytes; i++) assert_int_equal(c.panel.q[i], 0);
         free_panel(&p);
@@ -264,7 +272,7 @@ static void portable_terms_are_close(void **state) {
 static void portable_products_are_right(void **state) {
     (void)state;
     uint64_t seed = 3;
-    enum { rows = 3, channels = 21, n = 96 };
+    enum { rows = 3, channels = 21, n = 352 };
     guarded_terms t = alloc_terms(rows, n, GUARD_AFTER);
     guarded_channels c[2] = {alloc_channels(n, GUARD_AFTER), alloc_channels(n, GUARD_BEFORE)};
     float out[rows][channels];
@@ -278,12 +286,12 @@ static void portable_products_are_right(void **state) {
             double sum = 0.0, magnitude = 0.0;
             for (size_t i = 0; i < n; i++) {
                 const size_t at = r * rs_term_bytes(n) + i;
-                const double term = (t.terms.high[at] + t.terms.low[at] / 254.0);
+                const double scale = (double)t.terms.scale[r] * (double)channel_scale(panel, o % 16, i);
+                const double term = scale * (t.terms.high[at] + t.terms.low[at] / 254.0);
                 sum += term * weight_at(panel->q, o % 16, i);
                 magnitude += fabs(term * weight_at(panel->q, o % 16, i));
             }
-            const double scale = (double)t.terms.scale[r] * (double)panel->scale[o % 16];
-            assert_true(fabs((double)out[r][o] - scale * sum) <= fabs(scale) * magnitude * 0x1p-21 + 1e-44);
+            assert_true(fabs((double)out[r][o] - sum) <= magnitude * 0x1p-21 + 1e-44);
         }
     }
     free_terms(&t);
@@ -439,24 +447,26 @@ static void products_of_extremes(void **state) {
         for (size_t n = 32; n <= 96; n += 32)
             check_product(&(product){19, n, 27, ends[e][0], ends[e][1], true}, &seed);
     }
-    check_product(&(product){2, RS_TERM_MAX, 3, -128, -128, true}, &seed);
+    check_product(&(product){2, LONG_ROW, 3, -128, -128, true}, &seed);
 }
 
-/* The largest sums that there are, with the sign the same throughout: still exact. */
-static void longest_rows_do_not_overflow(void **state) {
+/* The largest sums that there are, with the sign the same throughout: those of a group are exact, and no
+ * length overflows them. */
+static void long_rows_do_not_overflow(void **state) {
     (void)state;
     use_tiles();
-    guarded_terms t = alloc_terms(1, RS_TERM_MAX, GUARD_AFTER);
-    guarded_channels c = alloc_channels(RS_TERM_MAX, GUARD_AFTER);
+    guarded_terms t = alloc_terms(1, LONG_ROW, GUARD_AFTER);
+    guarded_channels c = alloc_channels(LONG_ROW, GUARD_AFTER);
     memset(t.terms.high, -127, t.high.bytes);
     memset(t.terms.low, 127, t.low.bytes);
     memset(c.panel.q, -128, c.q.bytes);
-    t.terms.scale[0] = c.panel.scale[0] = 1.0f;
+    t.terms.scale[0] = 1.0f;
+    for (size_t g = 0; g < rs_channel_groups(LONG_ROW) * RS_PANEL_ROWS; g++) c.panel.scale[g] = 1.0f;
     float out[2];
-    const double sum = 127.0 * 128.0 * RS_TERM_MAX, want = sum - sum / 254.0;
-    rs_ref_table.multiply_channels(&c.panel, &t.terms, 1, RS_TERM_MAX, out, 1, 1);
-    rs_amx_multiply_channels(&c.panel, &t.terms, 1, RS_TERM_MAX, out + 1, 1, 1);
-    for (size_t i = 0; i < 2; i++) assert_true(fabs((double)out[i] - want) <= want * 0x1p-22);
+    const double sum = 127.0 * 128.0 * LONG_ROW, want = sum - sum / 254.0;
+    rs_ref_table.multiply_channels(&c.panel, &t.terms, 1, LONG_ROW, out, 1, 1);
+    rs_amx_multiply_channels(&c.panel, &t.terms, 1, LONG_ROW, out + 1, 1, 1);
+    for (size_t i = 0; i < 2; i++) assert_true(fabs((double)out[i] - want) <= want * 0x1p-20);
     free_terms(&t);
     free_channels(&c);
 }
@@ -467,12 +477,13 @@ static void instructions_are_the_expected_ones(void **state) {
     if (cpu.tiles) skip(); /* nobody counts */
     use_tiles();
     uint64_t seed = 9;
-    check_product(&(product){33, 128, 32, -127, 127, false}, &seed); /* 3 tiles of rows, 2 steps */
+    /* 3 tiles of rows, 2 groups, 5 steps. */
+    check_product(&(product){33, 320, 32, -127, 127, false}, &seed);
     assert_int_equal(amx_model_count(AMX_LDTILECFG), 2);
-    assert_int_equal(amx_model_count(AMX_TILEZERO), 3 * 4);
-    assert_int_equal(amx_model_count(AMX_TILELOADD), 3 * 2 * 4);
-    assert_int_equal(amx_model_count(AMX_TDPBSSD), 3 * 2 * 4);
-    assert_int_equal(amx_model_count(AMX_TILESTORED), 3 * 4);
+    assert_int_equal(amx_model_count(AMX_TILEZERO), 3 * 2 * 4);
+    assert_int_equal(amx_model_count(AMX_TILELOADD), 3 * 5 * 4);
+    assert_int_equal(amx_model_count(AMX_TDPBSSD), 3 * 5 * 4);
+    assert_int_equal(amx_model_count(AMX_TILESTORED), 3 * 2 * 4);
     assert_int_equal(amx_model_count(AMX_TILERELEASE), 1);
 }
 
@@ -633,7 +644,7 @@ int main(void) {
         cmocka_unit_test(model_refuses_misuse),
         cmocka_unit_test(products_of_all_tails),
         cmocka_unit_test(products_of_extremes),
-        cmocka_unit_test(longest_rows_do_not_overflow),
+        cmocka_unit_test(long_rows_do_not_overflow),
         cmocka_unit_test(instructions_are_the_expected_ones),
         cmocka_unit_test(amx_is_given_on_request_only),
         cmocka_unit_test(the_table_is_avx512_and_more),
