@@ -67,8 +67,8 @@ static bool sees(const rs_attention *a, int32_t query, int32_t position) {
 /* Whether every query of the task sees all sixteen entries. */
 static bool all_see(const rs_attention *a, span queries, const int32_t *position) {
     const int32_t first = position[0], last = position[RS_PAGE_ENTRIES - 1];
-    /* Positions ascend and holes are negative: sixteen in a row leave no room for a hole. */
-    if (first < 0 || last - first != RS_PAGE_ENTRIES - 1) return false;
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++)
+        if (position[e] == RS_KV_HOLE) return false;
     const int32_t lowest = a->positions[queries.first];
     const int32_t highest = a->positions[queries.first + queries.count - 1];
     if (first < a->visible.window_begin && last >= a->visible.sinks_end) return false;

@@ -219,6 +219,39 @@ static void test_drop_leaves_the_rest(void **state) {
     rs_test_free(b);
 }
 
+/* Nobody sees a hole, wherever it lies in its page: what its bytes are does not matter. */
+static void test_holes_are_not_seen(void **state) {
+    const fixture *f = *state;
+    const rs_span spans[] = {{2, 9}, {16, 17}, {37, 47}, {64, 70}, {90, 96}};
+    rs_context *a = prefilled(f, 64, N), *b = prefilled(f, 64, N);
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        erase(a, RS_ERASE_DROP, &spans[i], 1);
+        erase(b, RS_ERASE_DROP, &spans[i], 1);
+    }
+    uint32_t holes = 0;
+    for (uint32_t s = 0; s < b->kv.n_streams; s++) {
+        for (uint32_t p = 0; p < b->kv.streams[s].n_pages; p++) {
+            const rs_kv_page page = rs_kv_get_page(&b->kv, b->kv.streams[s].pages[p]);
+            for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+                if (page.position[e] != RS_KV_HOLE) continue;
+                holes++;
+                page.view.k_scale[e] = page.view.v_scale[e] = 0.25f;
+                for (uint32_t d = 0; d < b->kv.head_dim; d++) {
+                    page.view.k[(d / 4) * 4 * RS_PAGE_ENTRIES + e * 4 + d % 4] = 100;
+                    page.view.v[(size_t)(e / 4) * 4 * b->kv.head_dim + d * 4 + e % 4] = -100;
+                }
+            }
+        }
+    }
+    assert_true(holes > 0);
+    assert_same_answer(a, b, f->tokens[4]);
+    rs_test_ok(a, rs_decode(a, f->tokens, 20));
+    rs_test_ok(b, rs_decode(b, f->tokens, 20));
+    assert_same_cache(a, b);
+    rs_test_free(a);
+    rs_test_free(b);
+}
+
 /* A span at the very end has no suffix: drop is then the same as never having read it, but for the positions.
  */
 static void test_drop_at_the_end(void **state) {
@@ -555,6 +588,8 @@ int main(void) {
         ERASE_TEST(test_exact_of_several_spans, &llama),
         ERASE_TEST(test_erasing_everything, &llama),
         ERASE_TEST(test_drop_leaves_the_rest, &llama),
+        ERASE_TEST(test_holes_are_not_seen, &llama),
+        ERASE_TEST(test_holes_are_not_seen, &gemma),
         ERASE_TEST(test_drop_at_the_end, &llama),
         ERASE_TEST(test_shift_rotates_right, &llama),
         ERASE_TEST(test_shift_rotates_right, &gemma),
