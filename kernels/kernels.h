@@ -242,4 +242,7 @@ rs_status rs_kernels_select(rs_isa limit, const rs_kernels **kernels, rs_error *
 /* IEEE binary16 to float, exact. */
 float rs_f16_to_f32(uint16_t half);
 
+/* And back: the nearest, ties to even; from 65,520 on infinity. */
+uint16_t rs_f32_to_f16(float value);
+
 #endif

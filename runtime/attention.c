@@ -58,6 +58,45 @@ typedef struct span {
     uint32_t first, count;
 } span;
 
+/* The pages of a stream that a task looks at: [0, sinks) and [begin, end). What is left out lies out of reach
+ * of every query, so that a pass with a window costs the same however long the stream is. */
+typedef struct reach {
+    uint32_t sinks, begin, end;
+} reach;
+
+/* Index of the page that holds the first entry at `position` or above; n_pages if there is none. */
+static uint32_t page_of(const rs_kv *kv, const rs_kv_stream *stream, int32_t position) {
+    rs_kv_cursor at;
+    return rs_kv_seek(kv, stream, position, &at) ? at.page_index : stream->n_pages;
+}
+
+static reach reach_of(const rs_attention *a, const rs_kv_stream *stream, span queries) {
+    const int32_t lowest = a->positions[queries.first];
+    const int32_t highest = a->positions[queries.first + queries.count - 1];
+    int32_t begin = a->visible.window_begin;
+    if (a->window > 0 && (int64_t)lowest - a->window + 1 > begin)
+        begin = (int32_t)((int64_t)lowest - a->window + 1);
+    reach r = {0, 0, stream->n_pages};
+    if (begin > 0) r.begin = page_of(a->kv, stream, begin);
+    if (a->visible.sinks_end > 0) {
+        const uint32_t page = page_of(a->kv, stream, a->visible.sinks_end);
+        r.sinks = page < stream->n_pages ? page + 1 : page;
+    }
+    /* Most passes are at the end of their stream. */
+    const int32_t *last = rs_kv_get_page(a->kv, stream->pages[stream->n_pages - 1]).position;
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+        if (last[e] <= highest) continue;
+        const uint32_t page = page_of(a->kv, stream, highest + 1);
+        r.end = page + 1;
+        break;
+    }
+    return r;
+}
+
+static bool meets(reach r, uint32_t begin, uint32_t end) {
+    return begin < r.sinks || (begin < r.end && end > r.begin);
+}
+
 static bool sees(const rs_attention *a, int32_t query, int32_t position) {
     return position != RS_KV_HOLE && position <= query &&
            (position < a->visible.sinks_end || position >= a->visible.window_begin) &&
@@ -163,7 +202,7 @@ static bool score_block(const rs_attention *a, const rs_kernels *kernels, const 
 /* Sums of one segment of a KV head's stream; the queries are in scratch. */
 static void attend_segment(const rs_attention *a, const rs_kernels *kernels,
                            const rs_attention_scratch *scratch, uint32_t kv_head, uint32_t segment,
-                           span queries, const rs_attention_sums *sums) {
+                           span queries, reach within, const rs_attention_sums *sums) {
     const rs_kv_stream *stream = &a->kv->streams[a->first_stream + kv_head];
     const size_t head_dim = a->kv->head_dim;
     const uint32_t rows = queries.count * a->group, begin = segment * SEGMENT_PAGES;
@@ -175,6 +214,7 @@ static void attend_segment(const rs_attention *a, const rs_kernels *kernels,
     memset(sums->acc, 0, rows * head_dim * sizeof *sums->acc);
     for (uint32_t page = begin; page < end; page += RS_ATTEND_PAGES) {
         const uint32_t n_pages = end - page < RS_ATTEND_PAGES ? end - page : RS_ATTEND_PAGES;
+        if (!meets(within, page, page + n_pages)) continue;
         const uint32_t n_next = stream->n_pages - page - n_pages;
         rs_page_view views[RS_ATTEND_PAGES];
         if (!score_block(a, kernels, scratch, stream->pages + page, n_pages, n_next, queries, views))
@@ -226,15 +266,17 @@ static void attend_tokens(void *argument, size_t thread, size_t index) {
     const uint32_t kv_head = (uint32_t)index / task->columns;
     const uint32_t first = (uint32_t)index % task->columns * TASK_TOKENS, left = a->count - first;
     const span queries = {first, left < TASK_TOKENS ? left : TASK_TOKENS};
-    const uint32_t segments = segments_of(a->kv->streams[a->first_stream + kv_head].n_pages);
-    const uint32_t rows = queries.count * a->group;
+    const rs_kv_stream *stream = &a->kv->streams[a->first_stream + kv_head];
+    const reach within = reach_of(a, stream, queries);
+    const uint32_t segments = segments_of(stream->n_pages), rows = queries.count * a->group;
     const size_t head_dim = a->kv->head_dim;
 
     quantize_queries(a, kernels, scratch, kv_head, queries);
     /* The queries are in int8 now: where they were is free for the output. */
     for (uint32_t r = 0; r < rows; r++) scratch->total.max[r] = -INFINITY;
     for (uint32_t s = 0; s < segments; s++) {
-        attend_segment(a, kernels, scratch, kv_head, s, queries, &scratch->part);
+        if (!meets(within, s * SEGMENT_PAGES, (s + 1) * SEGMENT_PAGES)) continue;
+        attend_segment(a, kernels, scratch, kv_head, s, queries, within, &scratch->part);
         for (uint32_t r = 0; r < rows; r++) {
             merge(&scratch->total.max[r], &scratch->total.sum[r], a->out + head_at(a, kv_head, queries, r),
                   scratch->part.max[r], scratch->part.sum[r], scratch->part.acc + r * head_dim, head_dim);
@@ -251,8 +293,9 @@ static void attend_part(void *argument, size_t thread, size_t index) {
     const rs_attention_scratch *scratch = &task->work->threads[thread];
     const uint32_t kv_head = (uint32_t)index / task->columns, segment = (uint32_t)index % task->columns;
     const span queries = {0, 1};
+    const reach within = reach_of(a, &a->kv->streams[a->first_stream + kv_head], queries);
     quantize_queries(a, task->work->kernels, scratch, kv_head, queries);
-    attend_segment(a, task->work->kernels, scratch, kv_head, segment, queries,
+    attend_segment(a, task->work->kernels, scratch, kv_head, segment, queries, within,
                    &task->work->parts[kv_head * task->work->max_segments + segment]);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ports/port.h"
+#include "runtime/adapter.h"
 #include "runtime/sampler.h"
 #include "runtime/status.h"
 
@@ -49,6 +50,8 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
     s->v = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
     s->gate = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
     s->up = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
+    for (size_t i = 0; i < sizeof s->low / sizeof *s->low; i++)
+        s->low[i] = rs_arena_take_scratch(arena, name, n * RS_LORA_MAX_RANK, sizeof(float));
     for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
         if (c->model->rope_freq[kind] == NULL) continue;
         s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
@@ -136,6 +139,7 @@ void rs_context_reset(rs_context *context) {
     rs_context_clear_scratch(context);
     context->n_tokens = 0;
     context->next_position = 0;
+    context->head_end = 0;
     context->poisoned = false;
     context->error = (rs_error){0};
 }
@@ -149,6 +153,17 @@ void rs_context_wipe(rs_context *context) {
 
 const char *rs_context_message(const rs_context *context) {
     return context != NULL ? context->error.message : "";
+}
+
+rs_status rs_context_set_head(rs_context *context, int32_t position) {
+    RS_TRY(rs_context_check(context));
+    if (position < 0 || position > context->next_position) {
+        return rs_fail(&context->error, RS_OUT_OF_RANGE,
+                       "position %" PRId32 " is not within [0, %" PRId32 "]", position,
+                       context->next_position);
+    }
+    context->head_end = position;
+    return RS_OK;
 }
 
 void rs_context_set_progress(rs_context *context, rs_progress_fn progress, void *user) {

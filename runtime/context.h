@@ -16,6 +16,7 @@ typedef struct rs_scratch {
     float *q;                     /* [n_heads * head_dim]; attention's output too */
     float *k, *v;                 /* [n_kv_heads * head_dim] */
     float *gate, *up;             /* [n_ff] */
+    float *low[3];                /* [RS_LORA_MAX_RANK], between the two matrices of an adapter's products */
     float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */
     float *sine[RS_ROPE_KINDS];
 } rs_scratch;
@@ -31,7 +32,8 @@ struct rs_context {
 
     uint32_t n_tokens;
     int32_t next_position;
-    int32_t *tokens;    /* [n_ctx], in order of position */
+    int32_t head_end;   /* tokens at positions below it are erased only when told twice */
+    int32_t *tokens;    /* [n_ctx], in order of position; RS_TOKEN_GONE where a span was steered */
     int32_t *positions; /* [n_ctx] */
 
     rs_kv kv;

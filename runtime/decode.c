@@ -13,6 +13,7 @@ static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
     rs_port_secure_zero(c->positions + keep, (c->n_tokens - keep) * sizeof *c->positions);
     c->n_tokens = keep;
     c->next_position = next_position;
+    if (c->head_end > next_position) c->head_end = next_position;
 }
 
 static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count) {

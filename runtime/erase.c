@@ -12,6 +12,13 @@
 
 enum { MAX_SPANS = 1024 };
 
+/* A call whose parameters are checked and completed: no method is LEARNED any more. */
+typedef struct plan {
+    const rs_span *spans;
+    size_t n_spans;
+    rs_erase_params params;
+} plan;
+
 rs_erase_params rs_erase_default_params(void) {
     return (rs_erase_params){.method = RS_ERASE_EXACT, .repair_fraction = 0.15f};
 }
@@ -29,97 +36,180 @@ const char *rs_erase_method_name(rs_erase_method method) {
     return "?";
 }
 
-static rs_status check_spans(rs_context *c, const rs_span *spans, size_t n_spans) {
+static rs_status check_span(rs_context *c, const plan *p, size_t i) {
+    const rs_span span = p->spans[i];
     rs_error *error = &c->error;
-    if (spans == NULL || n_spans == 0) return rs_fail(error, RS_INVALID_ARGUMENT, "no spans were given");
-    if (n_spans > MAX_SPANS) {
-        return rs_fail(error, RS_INVALID_ARGUMENT, "%zu spans in one call, at most %d are taken", n_spans,
-                       MAX_SPANS);
+    if (span.begin < 0 || span.begin >= span.end || span.end > c->next_position) {
+        return rs_fail(error, RS_OUT_OF_RANGE,
+                       "span %zu, [%" PRId32 ", %" PRId32 "), is not a range within [0, %" PRId32 ")", i,
+                       span.begin, span.end, c->next_position);
     }
-    for (size_t i = 0; i < n_spans; i++) {
-        const rs_span span = spans[i];
-        if (span.begin < 0 || span.begin >= span.end || span.end > c->next_position) {
-            return rs_fail(error, RS_OUT_OF_RANGE,
-                           "span %zu, [%" PRId32 ", %" PRId32 "), is not a range within [0, %" PRId32 ")", i,
-                           span.begin, span.end, c->next_position);
-        }
-        if (i > 0 && span.begin < spans[i - 1].end) {
-            return rs_fail(error, RS_OUT_OF_RANGE,
-                           "span %zu begins at %" PRId32 ", before span %zu ends at %" PRId32
-                           ": spans must ascend",
-                           i, span.begin, i - 1, spans[i - 1].end);
-        }
-        if (rs_context_index(c, span.begin) == rs_context_index(c, span.end)) {
-            return rs_fail(error, RS_OUT_OF_RANGE,
-                           "span %zu, [%" PRId32 ", %" PRId32 "), holds no token any more", i, span.begin,
-                           span.end);
-        }
+    if (i > 0 && span.begin < p->spans[i - 1].end) {
+        return rs_fail(error, RS_OUT_OF_RANGE,
+                       "span %zu begins at %" PRId32 ", before span %zu ends at %" PRId32
+                       ": spans must ascend",
+                       i, span.begin, i - 1, p->spans[i - 1].end);
+    }
+    if (rs_context_index(c, span.begin) == rs_context_index(c, span.end)) {
+        return rs_fail(error, RS_OUT_OF_RANGE,
+                       "span %zu, [%" PRId32 ", %" PRId32 "), holds no token any more", i, span.begin,
+                       span.end);
+    }
+    if (span.begin < c->head_end && !p->params.force) {
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "span %zu begins at %" PRId32 ", within the head that ends at %" PRId32
+                       ": it is erased only by force",
+                       i, span.begin, c->head_end);
     }
     return RS_OK;
 }
 
-static rs_status check_params(rs_context *c, const rs_erase_params *params) {
+static rs_status check_spans(rs_context *c, const plan *p) {
+    if (p->spans == NULL || p->n_spans == 0)
+        return rs_fail(&c->error, RS_INVALID_ARGUMENT, "no spans were given");
+    if (p->n_spans > MAX_SPANS) {
+        return rs_fail(&c->error, RS_INVALID_ARGUMENT, "%zu spans in one call, at most %d are taken",
+                       p->n_spans, MAX_SPANS);
+    }
+    for (size_t i = 0; i < p->n_spans; i++) RS_TRY(check_span(c, p, i));
+    return RS_OK;
+}
+
+/* LEARNED becomes a method, and what the adapter says is filled in where the caller said nothing. */
+static rs_status complete_learned(rs_context *c, rs_erase_params *params) {
+    const rs_adapter *adapter = params->adapter;
+    rs_error *error = &c->error;
+    if (adapter == NULL) {
+        return rs_fail(error, RS_UNSUPPORTED, "%s needs a trained adapter, and none is given",
+                       rs_erase_method_name(params->method));
+    }
+    if (adapter->model != c->model)
+        return rs_fail(error, RS_MISMATCH, "the adapter was loaded for another model than the context's");
+    const rs_erase_method made_for = adapter->kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
+    if (params->method != RS_ERASE_LEARNED && params->method != made_for) {
+        return rs_fail(error, RS_MISMATCH, "%s was asked for, the adapter is for %s",
+                       rs_erase_method_name(params->method), rs_erase_method_name(made_for));
+    }
+    params->method = made_for;
+    if (params->window == 0) {
+        params->window = adapter->window;
+        params->sinks = adapter->sinks;
+    }
+    if (made_for == RS_ERASE_BRIDGE && params->repair_tokens == 0)
+        params->repair_tokens = adapter->bridge_tokens;
+    return RS_OK;
+}
+
+static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     rs_error *error = &c->error;
     switch (params->method) {
     case RS_ERASE_EXACT:
-    case RS_ERASE_DROP:
-    case RS_ERASE_SHIFT: return RS_OK;
+    case RS_ERASE_DROP: break;
+    case RS_ERASE_SHIFT: params->close_gap = true; break;
     case RS_ERASE_REPAIR:
-        if (params->repair_tokens > 0 || (params->repair_fraction > 0 && params->repair_fraction <= 1))
-            return RS_OK;
-        return rs_fail(error, RS_INVALID_ARGUMENT,
-                       "repair needs repair_tokens, or a repair_fraction in (0, 1]");
+        if (params->repair_tokens == 0 && !(params->repair_fraction > 0 && params->repair_fraction <= 1)) {
+            return rs_fail(error, RS_INVALID_ARGUMENT,
+                           "repair needs repair_tokens, or a repair_fraction in (0, 1]");
+        }
+        params->adapter = NULL;
+        if (params->window == 0) params->window = RS_WINDOW_ALL;
+        break;
     case RS_ERASE_STEER:
     case RS_ERASE_BRIDGE:
-    case RS_ERASE_LEARNED:
-        return rs_fail(error, RS_UNSUPPORTED, "%s needs a trained adapter, and none is loaded",
+    case RS_ERASE_LEARNED: RS_TRY(complete_learned(c, params)); break;
+    default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
+    }
+    if (params->close_gap && (params->method == RS_ERASE_EXACT || params->method == RS_ERASE_STEER)) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "%s leaves no gap to close",
                        rs_erase_method_name(params->method));
-    }
-    return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
-}
-
-/* Takes the spans' tokens out of list and cache; the others keep their positions. */
-static void drop(rs_context *c, const rs_span *spans, size_t n_spans) {
-    uint32_t kept = rs_context_index(c, spans[0].begin);
-    size_t s = 0;
-    for (uint32_t i = kept; i < c->n_tokens; i++) {
-        while (s < n_spans && c->positions[i] >= spans[s].end) s++;
-        if (s < n_spans && c->positions[i] >= spans[s].begin) continue;
-        c->tokens[kept] = c->tokens[i];
-        c->positions[kept++] = c->positions[i];
-    }
-    rs_port_secure_zero(c->tokens + kept, (c->n_tokens - kept) * sizeof *c->tokens);
-    rs_port_secure_zero(c->positions + kept, (c->n_tokens - kept) * sizeof *c->positions);
-    c->n_tokens = kept;
-    for (size_t i = 0; i < n_spans; i++) rs_kv_remove(&c->kv, spans[i].begin, spans[i].end);
-}
-
-/* Runs tokens [begin, end) of the list through the model again, into their own entries. */
-static rs_status recompute(rs_context *c, uint32_t begin, uint32_t end) {
-    for (uint32_t at = begin; at < end;) {
-        const uint32_t left = end - at, count = left < c->params.n_batch ? left : c->params.n_batch;
-        RS_TRY(rs_forward(c, &(rs_pass){.tokens = c->tokens + at,
-                                        .positions = c->positions + at,
-                                        .count = count,
-                                        .visible = rs_visible_all()}));
-        at += count;
-        (void)rs_context_report(c, at - begin, end - begin);
     }
     return RS_OK;
 }
 
-/* The suffix loses its entries altogether and is read again, closed up, as prefill would. */
-static rs_status erase_exact(rs_context *c, const rs_span *spans, size_t n_spans, rs_erase_report *report) {
-    const int32_t begin = spans[0].begin;
-    const uint32_t first = rs_context_index(c, begin);
-    drop(c, spans, n_spans);
-    rs_kv_remove(&c->kv, begin, INT32_MAX);
-    for (uint32_t i = first; i < c->n_tokens; i++) c->positions[i] = begin + (int32_t)(i - first);
-    c->next_position = begin + (int32_t)(c->n_tokens - first);
-    report->n_recomputed = c->n_tokens - first;
-    if (first == c->n_tokens) return RS_OK;
-    rs_kv_append(&c->kv, c->positions + first, c->n_tokens - first);
-    return recompute(c, first, c->n_tokens);
+/* ----------------------------------------------------------------------------------------- pieces -- */
+
+/* Cuts the list behind its first `kept` entries. */
+static void cut_list(rs_context *c, uint32_t kept) {
+    rs_port_secure_zero(c->tokens + kept, (c->n_tokens - kept) * sizeof *c->tokens);
+    rs_port_secure_zero(c->positions + kept, (c->n_tokens - kept) * sizeof *c->positions);
+    c->n_tokens = kept;
+}
+
+/* Takes the spans' tokens out of list and cache; the others keep their positions. */
+static void drop(rs_context *c, const plan *p, rs_erase_report *report) {
+    const uint32_t n_before = c->n_tokens;
+    uint32_t kept = rs_context_index(c, p->spans[0].begin);
+    size_t s = 0;
+    for (uint32_t i = kept; i < c->n_tokens; i++) {
+        while (s < p->n_spans && c->positions[i] >= p->spans[s].end) s++;
+        if (s < p->n_spans && c->positions[i] >= p->spans[s].begin) continue;
+        c->tokens[kept] = c->tokens[i];
+        c->positions[kept++] = c->positions[i];
+    }
+    cut_list(c, kept);
+    for (size_t i = 0; i < p->n_spans; i++) rs_kv_remove(&c->kv, p->spans[i].begin, p->spans[i].end);
+    report->n_erased = n_before - c->n_tokens;
+}
+
+/* What a pass over the tokens from list index `first` on sees of those before it. */
+static rs_visible visible_before(const rs_context *c, const rs_erase_params *params, uint32_t first) {
+    if (params->window == RS_WINDOW_ALL || (uint64_t)params->window + params->sinks >= first)
+        return rs_visible_all();
+    return (rs_visible){
+        .sinks_end = params->sinks > 0 ? c->positions[params->sinks - 1] + 1 : 0,
+        .window_begin = c->positions[first - params->window],
+    };
+}
+
+/* The next tokens of the list within [at, end) that one pass can take: neighbours that are still known.
+ * Returns how many; *at is where they begin. */
+static uint32_t next_chunk(const rs_context *c, uint32_t *at, uint32_t end) {
+    while (*at < end && c->tokens[*at] == RS_TOKEN_GONE) ++*at;
+    uint32_t count = 0;
+    while (*at + count < end && count < c->params.n_batch && c->tokens[*at + count] != RS_TOKEN_GONE) count++;
+    return count;
+}
+
+/* Runs tokens [begin, end) of the list through the model again, into their own entries; adds how many to
+ * *done. Entries of steered tokens stay as they are. */
+static rs_status encode(rs_context *c, uint32_t begin, uint32_t end, rs_visible visible,
+                        const rs_adapter *adapter, uint32_t *done) {
+    uint32_t at = begin;
+    for (uint32_t count; (count = next_chunk(c, &at, end)) > 0; at += count) {
+        RS_TRY(rs_forward(c, &(rs_pass){.tokens = c->tokens + at,
+                                        .positions = c->positions + at,
+                                        .count = count,
+                                        .visible = visible,
+                                        .adapter = adapter,
+                                        .kv_only = true}));
+        *done += count;
+        (void)rs_context_report(c, at + count - begin, end - begin);
+    }
+    return RS_OK;
+}
+
+static uint32_t repair_count(const rs_erase_params *params, uint32_t suffix) {
+    if (suffix == 0) return 0;
+    if (params->method != RS_ERASE_REPAIR || params->repair_tokens > 0)
+        return params->repair_tokens < suffix ? params->repair_tokens : suffix;
+    /* The share is a rounded float: 15 % of 100 tokens are 15, not 16. */
+    const double share = ceil((double)params->repair_fraction * suffix - 1e-3);
+    return share < 1 ? 1 : (uint32_t)share;
+}
+
+/* The tokens behind each span, as many as the parameters say; each once. */
+static rs_status encode_after_holes(rs_context *c, const plan *p, const rs_adapter *adapter,
+                                    rs_erase_report *report) {
+    uint32_t encoded = 0; /* tokens before this index are clean already */
+    for (size_t i = 0; i < p->n_spans; i++) {
+        const uint32_t hole = rs_context_index(c, p->spans[i].end);
+        const uint32_t end = hole + repair_count(&p->params, c->n_tokens - hole);
+        const uint32_t begin = hole > encoded ? hole : encoded;
+        if (begin >= end) continue;
+        RS_TRY(encode(c, begin, end, visible_before(c, &p->params, hole), adapter, &report->n_recomputed));
+        encoded = end;
+    }
+    return RS_OK;
 }
 
 typedef struct rotate_task {
@@ -160,72 +250,99 @@ static void rotate(rs_context *c, int32_t begin, int32_t end, int32_t by) {
     rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
 }
 
-static void erase_shift(rs_context *c, const rs_span *spans, size_t n_spans, rs_erase_report *report) {
-    const uint32_t first = rs_context_index(c, spans[0].begin);
-    drop(c, spans, n_spans);
-    int32_t gap = 0;
+/* Moves what lies behind the spans, which are empty by now, up to close the gaps that they leave. */
+static void close_gaps(rs_context *c, const plan *p, rs_erase_report *report) {
+    const uint32_t first = rs_context_index(c, p->spans[0].begin);
+    int32_t gap = 0, head_gap = 0;
     uint32_t index = first;
-    for (size_t i = 0; i < n_spans; i++) {
-        gap += spans[i].end - spans[i].begin;
-        const int32_t end = i + 1 < n_spans ? spans[i + 1].begin : c->next_position;
-        rotate(c, spans[i].end, end, -gap);
+    for (size_t i = 0; i < p->n_spans; i++) {
+        const rs_span span = p->spans[i];
+        gap += span.end - span.begin;
+        if (span.begin < c->head_end)
+            head_gap += (span.end < c->head_end ? span.end : c->head_end) - span.begin;
+        const int32_t end = i + 1 < p->n_spans ? p->spans[i + 1].begin : c->next_position;
+        rotate(c, span.end, end, -gap);
         for (; index < c->n_tokens && c->positions[index] < end; index++) c->positions[index] -= gap;
     }
     c->next_position -= gap;
+    c->head_end -= head_gap;
     report->n_rotated = c->n_tokens - first;
 }
 
-static uint32_t repair_count(const rs_erase_params *params, uint32_t suffix) {
-    if (suffix == 0) return 0;
-    if (params->repair_tokens > 0) return params->repair_tokens < suffix ? params->repair_tokens : suffix;
-    /* The share is a rounded float: 15 % of 100 tokens are 15, not 16. */
-    const double share = ceil((double)params->repair_fraction * suffix - 1e-3);
-    return share < 1 ? 1 : (uint32_t)share;
+/* ---------------------------------------------------------------------------------------- methods -- */
+
+/* The suffix loses its entries altogether and is read again, closed up, as prefill would. */
+static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *report) {
+    const int32_t begin = p->spans[0].begin;
+    const uint32_t first = rs_context_index(c, begin);
+    drop(c, p, report);
+    rs_kv_remove(&c->kv, begin, INT32_MAX);
+    uint32_t kept = first, head = rs_context_index(c, c->head_end);
+    for (uint32_t i = first; i < c->n_tokens; i++) {
+        if (c->tokens[i] == RS_TOKEN_GONE) {
+            if (i < head) head--;
+            continue;
+        }
+        c->tokens[kept] = c->tokens[i];
+        kept++;
+    }
+    cut_list(c, kept);
+    for (uint32_t i = first; i < kept; i++) c->positions[i] = begin + (int32_t)(i - first);
+    c->next_position = begin + (int32_t)(kept - first);
+    if (c->head_end > begin) c->head_end = begin + (int32_t)(head - first);
+    if (first == kept) return RS_OK;
+    rs_kv_append(&c->kv, c->positions + first, kept - first);
+    return encode(c, first, kept, rs_visible_all(), NULL, &report->n_recomputed);
 }
 
-static rs_status erase_repair(rs_context *c, const rs_span *spans, size_t n_spans,
-                              const rs_erase_params *params, rs_erase_report *report) {
-    drop(c, spans, n_spans);
-    uint32_t done = 0; /* tokens before this index are clean already */
-    for (size_t i = 0; i < n_spans; i++) {
-        const uint32_t hole = rs_context_index(c, spans[i].end);
-        const uint32_t end = hole + repair_count(params, c->n_tokens - hole);
-        const uint32_t begin = hole > done ? hole : done;
-        if (begin >= end) continue;
-        RS_TRY(recompute(c, begin, end));
-        report->n_recomputed += end - begin;
-        done = end;
-    }
+/* What SHIFT, REPAIR and BRIDGE add to DROP is in the parameters. */
+static rs_status erase_rows(rs_context *c, const plan *p, rs_erase_report *report) {
+    drop(c, p, report);
+    if (p->params.method == RS_ERASE_REPAIR || p->params.method == RS_ERASE_BRIDGE)
+        RS_TRY(encode_after_holes(c, p, p->params.adapter, report));
+    if (p->params.close_gap) close_gaps(c, p, report);
     return RS_OK;
 }
 
-static rs_status run(rs_context *c, const rs_span *spans, size_t n_spans, const rs_erase_params *params,
-                     rs_erase_report *report) {
-    switch (params->method) {
-    case RS_ERASE_EXACT: return erase_exact(c, spans, n_spans, report);
-    case RS_ERASE_SHIFT: erase_shift(c, spans, n_spans, report); return RS_OK;
-    case RS_ERASE_REPAIR: return erase_repair(c, spans, n_spans, params, report);
-    default: drop(c, spans, n_spans); return RS_OK;
+/* Each span's tokens are read once more, through the adapter, before they are forgotten. */
+static rs_status erase_steer(rs_context *c, const plan *p, rs_erase_report *report) {
+    for (size_t i = 0; i < p->n_spans; i++) {
+        const uint32_t first = rs_context_index(c, p->spans[i].begin);
+        const uint32_t end = rs_context_index(c, p->spans[i].end);
+        const rs_visible visible = visible_before(c, &p->params, first);
+        RS_TRY(encode(c, first, end, visible, p->params.adapter, &report->n_steered));
+        for (uint32_t t = first; t < end; t++) c->tokens[t] = RS_TOKEN_GONE;
+    }
+    report->n_erased = report->n_steered;
+    if (p->params.repair_tokens == 0) return RS_OK;
+    plan repair = *p; /* sees what REPAIR sees: a window might hold nothing but what was just written */
+    repair.params.window = RS_WINDOW_ALL;
+    return encode_after_holes(c, &repair, NULL, report);
+}
+
+static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
+    switch (p->params.method) {
+    case RS_ERASE_EXACT: return erase_exact(c, p, report);
+    case RS_ERASE_STEER: return erase_steer(c, p, report);
+    default: return erase_rows(c, p, report);
     }
 }
 
 rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, const rs_erase_params *params,
                    rs_erase_report *report) {
     RS_TRY(rs_context_check(context));
-    const rs_erase_params chosen = params != NULL ? *params : rs_erase_default_params();
-    RS_TRY(check_params(context, &chosen));
-    RS_TRY(check_spans(context, spans, n_spans));
+    plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params()};
+    RS_TRY(complete_params(context, &p.params));
+    RS_TRY(check_spans(context, &p));
 
     const uint64_t start = rs_port_clock_ns();
-    const uint32_t n_before = context->n_tokens;
-    rs_erase_report result = {.method = chosen.method, .n_spans = (uint32_t)n_spans};
-    const rs_status status = run(context, spans, n_spans, &chosen, &result);
+    rs_erase_report result = {.method = p.params.method, .n_spans = (uint32_t)n_spans};
+    const rs_status status = run(context, &p, &result);
     rs_context_clear_scratch(context);
     if (status != RS_OK) {
         context->poisoned = true;
         return status;
     }
-    result.n_erased = n_before - context->n_tokens;
     result.next_position = context->next_position;
     result.ms = (double)(rs_port_clock_ns() - start) / 1e6;
     if (report != NULL) *report = result;

@@ -17,6 +17,9 @@ typedef struct pass_state {
      * linear layers' input is normalised by, NULL when there are none. */
     bool add;
     const float *add_norm, *norm;
+    /* Of an adapter's step: rows of low_width, on their way from A to B. */
+    const float *low;
+    uint32_t low_width;
     void (*each)(const struct pass_state *state, size_t token);
     rs_status status;
 } pass_state;
@@ -138,6 +141,56 @@ static void activate(const pass_state *state, size_t t) {
     rs_linear_input(&c->linear, gate, t, state->pass->count, n);
 }
 
+static void quantize_low(const pass_state *state, size_t t) {
+    const uint32_t n = state->low_width;
+    rs_linear_input(&state->context->linear, state->low + t * n, t, state->pass->count, n);
+}
+
+/* Adds what the adapter has beside `n` products of the input that was quantised last, modules from `first`
+ * on. */
+static rs_status add_adapter(pass_state *state, const float *x, rs_lora_module first,
+                             const rs_product *products, uint32_t n) {
+    rs_context *c = state->context;
+    const uint32_t count = state->pass->count;
+    const rs_lora *loras = rs_adapter_layer(state->pass->adapter, state->layer_index) + first;
+    rs_product low[RS_LORA_MODULES];
+    uint32_t n_low = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (loras[i].a.data == NULL) continue;
+        low[n_low++] = (rs_product){&loras[i].a, c->scratch.low[i], false};
+    }
+    if (n_low == 0) return RS_OK;
+    RS_TRY(rs_linear_run(&c->linear, x, count, low, n_low, &c->error));
+    for (uint32_t i = 0; i < n; i++) {
+        if (loras[i].a.data == NULL) continue;
+        state->low = c->scratch.low[i];
+        state->low_width = loras[i].b.n_in;
+        for_each_token(state, quantize_low);
+        const rs_product product = {&loras[i].b, products[i].out, true};
+        RS_TRY(rs_linear_run(&c->linear, state->low, count, &product, 1, &c->error));
+    }
+    return RS_OK;
+}
+
+/* `n` linear layers of one input, and what the adapter has beside them. */
+static rs_status run_linear(pass_state *state, const float *x, rs_lora_module first,
+                            const rs_product *products, uint32_t n) {
+    rs_context *c = state->context;
+    RS_TRY(rs_linear_run(&c->linear, x, state->pass->count, products, n, &c->error));
+    return state->pass->adapter == NULL ? RS_OK : add_adapter(state, x, first, products, n);
+}
+
+static rs_status store_keys_and_values(pass_state *state) {
+    rs_context *c = state->context;
+    const rs_layer *layer = state->layer;
+    rs_scratch *s = &c->scratch;
+    const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
+    RS_TRY(run_linear(state, s->h, RS_LORA_Q, qkv, 3));
+    const size_t blocks = (state->pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
+    rs_team_run(&c->team, finish_qkv, state, blocks * c->model->shape.n_kv_heads);
+    return RS_OK;
+}
+
 static rs_status attention_part(pass_state *state) {
     rs_context *c = state->context;
     const rs_shape *shape = &c->model->shape;
@@ -145,10 +198,6 @@ static rs_status attention_part(pass_state *state) {
     const rs_pass *pass = state->pass;
     rs_scratch *s = &c->scratch;
 
-    const rs_product qkv[] = {{&layer->q, s->q}, {&layer->k, s->k}, {&layer->v, s->v}};
-    RS_TRY(rs_linear_run(&c->linear, s->h, pass->count, qkv, 3, &c->error));
-    const size_t blocks = (pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
-    rs_team_run(&c->team, finish_qkv, state, blocks * shape->n_kv_heads);
     rs_attention_run(&c->attention, &(rs_attention){
                                         .kv = &c->kv,
                                         .first_stream = state->layer_index * shape->n_kv_heads,
@@ -163,19 +212,18 @@ static rs_status attention_part(pass_state *state) {
                                         .out = s->q,
                                     });
     for_each_token(state, quantize_attention);
-    return rs_linear_run(&c->linear, s->q, pass->count, &(rs_product){&layer->o, s->h}, 1, &c->error);
+    return run_linear(state, s->q, RS_LORA_O, &(rs_product){&layer->o, s->h, false}, 1);
 }
 
 static rs_status feed_forward_part(pass_state *state) {
     rs_context *c = state->context;
     const rs_layer *layer = state->layer;
-    const uint32_t count = state->pass->count;
     rs_scratch *s = &c->scratch;
 
-    const rs_product gate_up[] = {{&layer->gate, s->gate}, {&layer->up, s->up}};
-    RS_TRY(rs_linear_run(&c->linear, s->h, count, gate_up, 2, &c->error));
+    const rs_product gate_up[] = {{&layer->gate, s->gate, false}, {&layer->up, s->up, false}};
+    RS_TRY(run_linear(state, s->h, RS_LORA_GATE, gate_up, 2));
     for_each_token(state, activate);
-    return rs_linear_run(&c->linear, s->gate, count, &(rs_product){&layer->down, s->h}, 1, &c->error);
+    return run_linear(state, s->gate, RS_LORA_DOWN, &(rs_product){&layer->down, s->h, false}, 1);
 }
 
 static rs_status run_layers(pass_state *state) {
@@ -189,6 +237,8 @@ static rs_status run_layers(pass_state *state) {
     for (uint32_t l = 0; l < model->shape.n_layers; l++) {
         state->layer = &model->layers[l];
         state->layer_index = l;
+        RS_TRY(store_keys_and_values(state));
+        if (state->pass->kv_only && l + 1 == model->shape.n_layers) break;
         RS_TRY(attention_part(state));
         state->add_norm = state->layer->attn_post_norm;
         state->norm = state->layer->ffn_norm;
@@ -208,7 +258,7 @@ static rs_status compute_logits(rs_context *c, uint32_t row) {
     float *h = c->scratch.h;
     model->kernels->rms_norm(c->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps, n, h);
     rs_linear_input(&c->linear, h, 0, 1, n);
-    RS_TRY(rs_linear_run(&c->linear, h, 1, &(rs_product){&model->output, c->logits}, 1, &c->error));
+    RS_TRY(rs_linear_run(&c->linear, h, 1, &(rs_product){&model->output, c->logits, false}, 1, &c->error));
     if (model->kernels->largest(c->logits, n_vocab) == n_vocab) {
         /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */
         return rs_fail(&c->error, RS_BAD_FILE, "the model's logits are no numbers: its weights are damaged");

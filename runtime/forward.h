@@ -5,6 +5,7 @@
 #ifndef RASURE_RUNTIME_FORWARD_H
 #define RASURE_RUNTIME_FORWARD_H
 
+#include "runtime/adapter.h"
 #include "runtime/context.h"
 
 /* Sees the residual stream [count][n_embd] after each layer. */
@@ -16,7 +17,9 @@ typedef struct rs_pass {
                                  every stream, follow each other there, and are overwritten layer by layer */
     uint32_t count;           /* 1 to n_batch */
     rs_visible visible;
-    bool logits;           /* those of the last token are wanted, into context->logits */
+    const rs_adapter *adapter; /* beside the weights; NULL: none */
+    bool kv_only;              /* nothing is wanted but keys and values: the last layer ends with them */
+    bool logits;           /* those of the last token are wanted, into context->logits; not with kv_only */
     rs_observe_fn observe; /* NULL: nobody looks */
     void *user;
 } rs_pass;

@@ -35,15 +35,18 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
     const size_t cells = (size_t)max_rows * max_in, blocks = cells / RS_ACT_BLOCK;
     work->panels = rs_arena_take(arena, "context", threads, sizeof *work->panels);
     work->float_rows = rs_arena_take(arena, "context", threads, sizeof *work->float_rows);
+    work->sums = rs_arena_take(arena, "context", threads, sizeof *work->sums);
     for (uint32_t t = 0; t < threads; t++) {
         rs_panel p;
         p.q = rs_arena_take_scratch(arena, name, panel, sizeof *p.q);
         p.scale = rs_arena_take_scratch(arena, name, scales, sizeof *p.scale);
         p.min = rs_arena_take_scratch(arena, name, scales, sizeof *p.min);
         float *values = rs_arena_take_scratch(arena, name, max_in, sizeof *values);
+        float *sums = rs_arena_take_scratch(arena, name, (size_t)max_rows * RS_CHANNELS_MAX, sizeof *sums);
         if (arena->base == NULL) continue;
         work->panels[t] = p;
         work->float_rows[t] = values;
+        work->sums[t] = sums;
     }
     work->acts.q = rs_arena_take_scratch(arena, name, cells, sizeof *work->acts.q);
     work->acts.scale = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.scale);
@@ -103,6 +106,27 @@ static size_t tasks_of(const run_task *task, const rs_matrix *matrix) {
     return (panels + at_once - 1) / at_once;
 }
 
+/* Where kernels write some channels of a product. */
+typedef struct target {
+    float *out;
+    size_t stride;
+} target;
+
+static target target_of(const run_task *task, const rs_product *product, size_t thread, size_t first) {
+    if (product->add) return (target){task->work->sums[thread], RS_CHANNELS_MAX};
+    return (target){product->out + first, product->matrix->n_out};
+}
+
+/* What was written beside the output joins it. */
+static void settle(const run_task *task, const rs_product *product, target from, size_t first,
+                   size_t channels) {
+    if (!product->add) return;
+    for (uint32_t r = 0; r < task->rows; r++) {
+        float *out = product->out + r * (size_t)product->matrix->n_out + first;
+        for (size_t c = 0; c < channels; c++) out[c] += from.out[r * from.stride + c];
+    }
+}
+
 /* Panels [begin, end), at most two, by channels. */
 static void multiply_pair(const run_task *task, const rs_product *product, size_t thread, size_t begin,
                           size_t end) {
@@ -120,8 +144,10 @@ static void multiply_pair(const run_task *task, const rs_product *product, size_
                                                             &channels[p - begin]);
     }
     const size_t left = n_out - first, all = (end - begin) * RS_PANEL_ROWS;
-    kernels->multiply_channels(channels, &work->terms, task->rows, n_in, product->out + first, n_out,
+    const target to = target_of(task, product, thread, first);
+    kernels->multiply_channels(channels, &work->terms, task->rows, n_in, to.out, to.stride,
                                left < all ? left : all);
+    settle(task, product, to, first, left < all ? left : all);
 }
 
 static void multiply_panel(const run_task *task, const rs_product *product, size_t thread, size_t panel) {
@@ -132,22 +158,22 @@ static void multiply_panel(const run_task *task, const rs_product *product, size
     const size_t row_bytes = rs_row_bytes(matrix->type, n_in);
     const size_t channels = n_out - begin < RS_PANEL_ROWS ? n_out - begin : RS_PANEL_ROWS;
     const unsigned char *source = matrix->data + begin * row_bytes;
+    const target to = target_of(task, product, thread, begin);
     if (task->rows == 1 && channels == RS_PANEL_ROWS && kernels->multiply_blocks[matrix->type] != NULL) {
-        kernels->multiply_blocks[matrix->type](source, row_bytes, n_in, &work->acts, product->out + begin);
-        return;
-    }
-    if (rs_type_is_quantized(matrix->type)) {
+        kernels->multiply_blocks[matrix->type](source, row_bytes, n_in, &work->acts, to.out);
+    } else if (rs_type_is_quantized(matrix->type)) {
         const rs_panel *p = &work->panels[thread];
         kernels->unpack[matrix->type](source, row_bytes, channels, n_in, p);
-        kernels->multiply[rs_panel_kind_of(matrix->type)](p, &work->acts, task->rows, n_in,
-                                                          product->out + begin, n_out, channels);
-        return;
+        kernels->multiply[rs_panel_kind_of(matrix->type)](p, &work->acts, task->rows, n_in, to.out, to.stride,
+                                                          channels);
+    } else {
+        float *row = work->float_rows[thread];
+        for (size_t c = 0; c < channels; c++) {
+            kernels->dequantize[matrix->type](source + c * row_bytes, row, n_in);
+            kernels->dot_f32(row, task->x, task->rows, n_in, to.out + c, to.stride);
+        }
     }
-    float *row = work->float_rows[thread];
-    for (size_t c = 0; c < channels; c++) {
-        kernels->dequantize[matrix->type](source + c * row_bytes, row, n_in);
-        kernels->dot_f32(row, task->x, task->rows, n_in, product->out + begin + c, n_out);
-    }
+    settle(task, product, to, begin, channels);
 }
 
 static void multiply_panels(void *argument, size_t thread, size_t index) {

@@ -21,6 +21,7 @@ typedef struct rs_linear_work {
     rs_panel *panels;           /* one per thread: weight rows taken out of their blocks */
     rs_channel_panel *channels; /* two per thread, where kernels go by channels: those of two panels */
     float **float_rows;         /* one per thread: a row of float weights */
+    float **sums;               /* one per thread: [max_rows][RS_CHANNELS_MAX], of products that are added */
     rs_acts acts;               /* the quantised input */
     rs_two_terms terms;         /* the same for kernels that go by channels, of several rows */
     void *packed_scratch;       /* for XNNPACK; NULL when the model has none */
@@ -34,10 +35,11 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
  * may be given by different threads. */
 void rs_linear_input(const rs_linear_work *work, const float *x, size_t row, uint32_t rows, uint32_t n_in);
 
-/* One product of an input: out[rows][n_out] = x[rows][n_in] * matrix^T. */
+/* One product of an input: out[rows][n_out] = x[rows][n_in] * matrix^T, or is added to what is there. */
 typedef struct rs_product {
     const rs_matrix *matrix;
     float *out;
+    bool add; /* MUST be false where the matrix is packed */
 } rs_product;
 
 /*

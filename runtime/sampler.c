@@ -76,6 +76,7 @@ static void penalize(const rs_context *c, const rs_sampler_params *p, rs_candida
         first = c->n_tokens - p->repetition_window;
     for (uint32_t i = first; i < c->n_tokens; i++) {
         const int32_t token = c->tokens[i];
+        if (token == RS_TOKEN_GONE) continue;
         const float logit = c->logits[token];
         candidates[token].logit = logit > 0 ? logit / p->repetition_penalty : logit * p->repetition_penalty;
     }

@@ -15,6 +15,7 @@
 
 #include "answer.h"
 #include "engine.h"
+#include "method.h"
 #include "terminal.h"
 
 /* A turn, or a sentence of one. */
@@ -56,14 +57,22 @@ typedef struct view {
     size_t count;
 } view;
 
+/* What is still known of the cache: not the entries of steered tokens. */
 static cli_exit view_open(chat *c, view *v) {
     rs_context_info info;
     rs_context_get_info(c->engine.context, &info);
     *v = (view){cli_allocate(info.n_tokens, sizeof *v->ids), cli_allocate(info.n_tokens, sizeof *v->ids), 0};
     if (info.n_tokens == 0) return CLI_OK;
+    size_t count;
     const rs_status status = rs_context_tokens(c->engine.context, 0, info.next_position, v->ids, v->positions,
-                                               info.n_tokens, &v->count);
-    return status == RS_OK ? CLI_OK : cli_context_failed(&c->engine, status);
+                                               info.n_tokens, &count);
+    if (status != RS_OK) return cli_context_failed(&c->engine, status);
+    for (size_t i = 0; i < count; i++) {
+        if (v->ids[i] == RS_TOKEN_GONE) continue;
+        v->ids[v->count] = v->ids[i];
+        v->positions[v->count++] = v->positions[i];
+    }
+    return CLI_OK;
 }
 
 static void view_close(view *v) {
@@ -71,10 +80,11 @@ static void view_close(view *v) {
     free(v->positions);
 }
 
-static size_t cache_count(const chat *c) {
-    rs_context_info info;
-    rs_context_get_info(c->engine.context, &info);
-    return info.n_tokens;
+static size_t cache_count(chat *c) {
+    view v;
+    (void)view_open(c, &v);
+    view_close(&v);
+    return v.count;
 }
 
 /* ------------------------------------------------------------------------------------------- spans -- */
@@ -285,6 +295,7 @@ static cli_exit erase(chat *c, const char *arguments) {
         return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
     if (*name != '\0' && !cli_parse_method(name, strlen(name), &method))
         return cli_bad_method(name, strlen(name));
+    cli_bind_method(&c->engine, &method);
 
     view v;
     cli_exit code = view_open(c, &v);
@@ -377,14 +388,17 @@ static cli_exit converse(chat *c) {
 }
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
-    enum { N_OWN = 2 };
+    enum { N_OWN = 3 };
     chat c = {0};
     const char *method = "exact";
+    cli_list erasers = {0};
     const cli_option own[N_OWN] = {
         {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
          .string = &c.system},
         {0, "method", "METHOD", "how /erase erases when it names no method (default exact)",
          .string = &method},
+        {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
+         .list = &erasers},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
     memcpy(options, own, sizeof own);
@@ -400,6 +414,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     code = cli_answer_check(&c.answer);
 
     if (code == CLI_OK) code = cli_open_model(&c.engine, &setup);
+    if (code == CLI_OK) code = cli_open_erasers(&c.engine, &erasers);
     if (code == CLI_OK) code = cli_open_context(&c.engine, rs_context_default_params().n_ctx);
     if (code == CLI_OK) code = begin(&c);
     if (code == CLI_OK && isatty(STDIN_FILENO))

@@ -13,14 +13,15 @@
 #include "eval_cases.h"
 #include "json.h"
 #include "measure.h"
+#include "method.h"
 #include "terminal.h"
 
 /* One method and what is known of it so far. */
 typedef struct column {
     cli_method method;
     bool none; /* nothing is erased */
-    size_t n, matched, n_with_answers, leaked, n_with_leaks, agreed;
-    double kl_sum;
+    size_t n, matched, n_with_answers, leaked, n_with_leaks, agreed, n_with_target, n_with_leak;
+    double kl_sum, target_kl_sum, leak_sum;
     double *erase_ms, *answer_ms; /* n of each */
 } column;
 
@@ -30,14 +31,18 @@ typedef struct outcome {
     cli_tokens tokens; /* the same, without the token that ended it */
     bool ended;        /* by the model itself */
     double kl, erase_ms, answer_ms;
+    double target_kl;            /* mean along the case's target; NaN where it has none */
+    double leak_log_probability; /* of the case's leak; NaN where it has none */
     rs_erase_report erased;
 } outcome;
 
-/* The exact run of the current case: logits at every position from which it chose a token. */
+/* The exact run of the current case: logits at every position from which a token of its answer, and of the
+ * case's target, came. */
 typedef struct reference {
     outcome run;
     float *logits; /* [positions][n_vocab], room for max_tokens + 1 rows */
     size_t positions;
+    float *target_logits; /* [longest target][n_vocab] */
 } reference;
 
 typedef struct eval {
@@ -76,60 +81,88 @@ static rs_status answer(eval *e, outcome *o) {
     return status;
 }
 
-/* Takes down the logits along the exact answer (of the exact run), or compares them (of the others). */
+/* Takes down the logits along a text (of the exact run), or compares them (of the others). */
 typedef struct along {
-    reference *exact;
+    float *rows; /* [positions][n_vocab] */
     bool is_exact;
     size_t position;
     double kl_sum;
 } along;
 
-static bool at_position(void *user, int32_t position, const float *logits, size_t n_vocab) {
+static bool compare_row(void *user, int32_t position, const float *logits, size_t n_vocab) {
     along *a = user;
     (void)position;
-    float *row = a->exact->logits + a->position * n_vocab;
+    float *row = a->rows + a->position * n_vocab;
     if (a->is_exact) memcpy(row, logits, n_vocab * sizeof *row);
     else a->kl_sum += cli_kl(row, logits, n_vocab);
     a->position++;
     return true;
 }
 
-/* Reads the case's context, erases, asks, answers, and then reads the exact answer in place of its own. */
+/* The log-probability of a text. */
+typedef struct likelihood {
+    const int32_t *ids;
+    double sum;
+} likelihood;
+
+static bool add_likelihood(void *user, int32_t position, const float *logits, size_t n_vocab) {
+    likelihood *l = user;
+    (void)position;
+    l->sum += cli_log_probability(logits, n_vocab, (size_t)*l->ids++);
+    return true;
+}
+
+/* Gives `each` the logits from which `count` tokens come that follow the question: after the question's last
+ * token, which is read once more at position `last`, and after each of `ids` but the last of the count. */
+static rs_status follow(const eval *e, const cli_case *c, int32_t last, const int32_t *ids, size_t count,
+                        rs_logits_fn each, void *user) {
+    rs_status status = rs_truncate(e->engine.context, last);
+    if (status == RS_OK)
+        status = rs_decode_each(e->engine.context, &c->question.ids[c->question.count - 1], 1, each, user);
+    if (status == RS_OK && count > 1) status = rs_decode_each(e->engine.context, ids, count - 1, each, user);
+    return status;
+}
+
+/* The method against the exact run: along the exact answer, along the target, and how likely the leak is. */
+static rs_status compare(eval *e, const cli_case *c, int32_t last, bool is_exact, outcome *o) {
+    const int32_t *said = is_exact ? o->tokens.ids : e->exact.run.tokens.ids;
+    along answer = {.rows = e->exact.logits, .is_exact = is_exact};
+    along target = {.rows = e->exact.target_logits, .is_exact = is_exact};
+    likelihood leak = {.ids = c->leak.ids};
+    rs_status status = follow(e, c, last, said, e->exact.positions, compare_row, &answer);
+    if (status == RS_OK && c->target.count > 0)
+        status = follow(e, c, last, c->target.ids, c->target.count, compare_row, &target);
+    if (status == RS_OK && c->leak.count > 0)
+        status = follow(e, c, last, c->leak.ids, c->leak.count, add_likelihood, &leak);
+    o->kl = answer.kl_sum / (double)e->exact.positions;
+    o->target_kl = c->target.count > 0 ? target.kl_sum / (double)c->target.count : NAN;
+    o->leak_log_probability = c->leak.count > 0 ? leak.sum : NAN;
+    return status;
+}
+
+/* Reads the case's context, erases, asks, answers, and is compared. */
 static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_exact, outcome *o) {
     rs_context *context = e->engine.context;
     outcome_clear(o);
-    /* The exact run comes first. No method touches what stands before the span, so the others keep that. */
-    const uint32_t kept = is_exact ? 0 : (uint32_t)c->span.begin;
+    /* The exact run comes first. No method touches what stands before the first span, so the others keep
+     * that. */
+    const uint32_t kept = is_exact ? 0 : (uint32_t)c->spans[0].begin;
     if (is_exact) rs_context_reset(context);
     rs_status status = rs_truncate(context, (int32_t)kept);
     if (status == RS_OK) status = rs_decode(context, c->context.ids + kept, c->context.count - kept);
     if (status == RS_OK && !col->none)
-        status = rs_erase(context, &c->span, 1, &col->method.params, &o->erased);
+        status = rs_erase(context, c->spans, c->n_spans, &col->method.params, &o->erased);
     o->erase_ms = o->erased.ms;
 
     const double started = cli_now_ms();
     if (status == RS_OK) status = rs_decode(context, c->question.ids, c->question.count);
-    if (status != RS_OK) return cli_context_failed(&e->engine, status);
-    const double asked = cli_now_ms();
-
-    along a = {.exact = &e->exact, .is_exact = is_exact};
     rs_context_info info;
-    size_t n_vocab;
-    const float *logits = rs_logits(context, &n_vocab);
-    at_position(&a, 0, logits, n_vocab);
     rs_context_get_info(context, &info);
-
-    const double answering = cli_now_ms();
-    status = answer(e, o);
-    o->answer_ms = asked - started + cli_now_ms() - answering;
+    if (status == RS_OK) status = answer(e, o);
+    o->answer_ms = cli_now_ms() - started;
     if (is_exact) e->exact.positions = o->tokens.count + (o->ended ? 1 : 0);
-
-    const int32_t *exact_ids = is_exact ? o->tokens.ids : e->exact.run.tokens.ids;
-    if (status == RS_OK) status = rs_truncate(context, info.next_position);
-    if (status == RS_OK && e->exact.positions > 1)
-        status = rs_decode_each(context, exact_ids, e->exact.positions - 1, at_position, &a);
+    if (status == RS_OK) status = compare(e, c, info.next_position - 1, is_exact, o);
     if (status != RS_OK) return cli_context_failed(&e->engine, status);
-    o->kl = a.kl_sum / (double)e->exact.positions;
     return cli_detokenize(&e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
 }
 
@@ -167,22 +200,37 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     col->leaked += leaked;
     col->agreed += agreed;
     col->kl_sum += o->kl;
+    const double leak_above = o->leak_log_probability - e->exact.run.leak_log_probability;
+    if (!isnan(o->target_kl)) {
+        col->n_with_target++;
+        col->target_kl_sum += o->target_kl;
+    }
+    if (!isnan(leak_above)) {
+        col->n_with_leak++;
+        col->leak_sum += leak_above;
+    }
     if (e->per_case == NULL) return;
 
+    static const char *const copied[] = {"id", "context", "task", "probe", "family", "split"};
     json_t *row = json_object();
-    json_object_set(row, "id", json_object_get(c->json, "id"));
+    for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++)
+        if (json_object_get(c->json, copied[i]) != NULL)
+            json_object_set(row, copied[i], json_object_get(c->json, copied[i]));
     cli_json_set_text(row, "method", col->method.name);
     json_object_set_new(row, "answer", cli_json_string(o->text.data, o->text.bytes));
     json_object_set_new(row, "exact_match",
                         json_array_size(c->answers) > 0 ? json_boolean(matched) : json_null());
     json_object_set_new(row, "leak", json_array_size(c->leaks) > 0 ? json_boolean(leaked) : json_null());
     cli_json_set_real(row, "kl_to_exact", o->kl);
+    cli_json_set_real(row, "kl_target", o->target_kl);
+    cli_json_set_real(row, "leak_logprob", o->leak_log_probability);
+    cli_json_set_real(row, "leak_minus_clean", leak_above);
     json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
     cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erase_ms);
     cli_json_set_real(row, "answer_ms", o->answer_ms);
     cli_json_set_int(row, "n_context", c->context.count);
     cli_json_set_int(row, "n_erased", o->erased.n_erased);
-    cli_json_set_int(row, "n_recomputed", o->erased.n_recomputed);
+    cli_json_set_int(row, "n_recomputed", o->erased.n_recomputed + o->erased.n_steered);
     cli_json_print(e->per_case, row, 0);
 }
 
@@ -212,8 +260,12 @@ static cli_exit run_all(eval *e) {
 
 /* ----------------------------------------------------------------------------------------- reporting -- */
 
+static double mean(double sum, size_t n) {
+    return n > 0 ? sum / (double)n : NAN;
+}
+
 static double share(size_t part, size_t whole) {
-    return whole > 0 ? (double)part / (double)whole : NAN;
+    return mean((double)part, whole);
 }
 
 static void print_json(column *col) {
@@ -222,7 +274,9 @@ static void print_json(column *col) {
     cli_json_set_int(row, "n", col->n);
     cli_json_set_real(row, "exact_match", share(col->matched, col->n_with_answers));
     cli_json_set_real(row, "leak_rate", share(col->leaked, col->n_with_leaks));
-    cli_json_set_real(row, "kl_to_exact", col->kl_sum / (double)col->n);
+    cli_json_set_real(row, "kl_to_exact", mean(col->kl_sum, col->n));
+    cli_json_set_real(row, "kl_target", mean(col->target_kl_sum, col->n_with_target));
+    cli_json_set_real(row, "leak_minus_clean", mean(col->leak_sum, col->n_with_leak));
     cli_json_set_real(row, "agree_with_exact", share(col->agreed, col->n));
     cli_json_set_real(row, "erase_ms_p50", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5));
     cli_json_set_real(row, "erase_ms_p95", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95));
@@ -236,10 +290,12 @@ static void print_cell(double value, int width, int digits) {
 }
 
 static void print_row(column *col) {
-    printf("%-14s %5zu", col->method.name, col->n);
+    printf("%-16s %5zu", col->method.name, col->n);
     print_cell(share(col->matched, col->n_with_answers), 8, 2);
     print_cell(share(col->leaked, col->n_with_leaks), 8, 2);
-    print_cell(col->kl_sum / (double)col->n, 13, 4);
+    print_cell(mean(col->kl_sum, col->n), 13, 4);
+    print_cell(mean(col->target_kl_sum, col->n_with_target), 9, 4);
+    print_cell(mean(col->leak_sum, col->n_with_leak), 8, 2);
     print_cell(share(col->agreed, col->n), 8, 2);
     print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5), 11, 2);
     print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95), 9, 2);
@@ -249,9 +305,9 @@ static void print_row(column *col) {
 
 static void report(eval *e, bool json) {
     if (!json)
-        printf("%s%-14s %5s %7s %7s %12s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD), "method",
-               "n", "match", "leak", "KL to exact", "agree", "erase p50", "p95 ms", "answer p50",
-               cli_style_of(stdout, CLI_PLAIN));
+        printf("%s%-16s %5s %7s %7s %12s %8s %7s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD),
+               "method", "n", "match", "leak", "KL to exact", "on text", "log P", "agree", "erase p50",
+               "p95 ms", "answer p50", cli_style_of(stdout, CLI_PLAIN));
     for (size_t k = 0; k < e->n_columns; k++) (json ? print_json : print_row)(&e->columns[k]);
 }
 
@@ -288,7 +344,9 @@ static cli_exit open_context(eval *e, const char *path) {
     const cli_setup *setup = e->engine.setup;
     for (size_t i = 0; i < e->cases.count; i++) {
         const cli_case *c = &e->cases.items[i];
-        const size_t needed = c->context.count + c->question.count + e->max_tokens;
+        const size_t after = c->target.count > c->leak.count ? c->target.count : c->leak.count;
+        const size_t needed =
+            c->context.count + c->question.count + (after > e->max_tokens ? after : e->max_tokens);
         if (needed > (setup->ctx > 0 ? setup->ctx : 1048576U))
             return cli_fail(CLI_USAGE, "%s:%zu: the case needs a context of %zu tokens; --ctx allows %u",
                             path, c->line, needed, setup->ctx > 0 ? setup->ctx : 1048576U);
@@ -302,6 +360,8 @@ static cli_exit evaluate(eval *e, const char *path, bool json) {
     if (code != CLI_OK) return code;
     e->exact.logits =
         cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
+    e->exact.target_logits =
+        cli_allocate((e->cases.longest_target + 1) * e->engine.info.n_vocab, sizeof *e->exact.target_logits);
     for (size_t k = 0; k < e->n_columns; k++) {
         e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
         e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
@@ -332,15 +392,15 @@ static cli_exit evaluate_into(eval *e, const char *path, bool json, const char *
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
     eval e = {.max_tokens = 16};
-    const char *methods = "none,exact,drop,shift,repair:15%", *per_case = NULL, *eraser = NULL;
+    const char *methods = "none,exact,drop,shift,repair:15%", *per_case = NULL;
+    cli_list erasers = {0};
     uint32_t limit = 0;
     bool json = false;
     const cli_option options[] = {
-        {0, "methods", "LIST",
-         "with commas: none exact drop shift repair:15% repair:16 steer bridge learned\n"
-         "(default none,exact,drop,shift,repair:15%)",
+        {0, "methods", "LIST", "with commas (default none,exact,drop,shift,repair:15%): none,\n" CLI_METHODS,
          .string = &methods},
-        {0, "eraser", "PATH", "an adapter for learned, steer and bridge", .string = &eraser},
+        {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
+         .list = &erasers},
         {0, "limit", "N", "only the first N cases (default: all)", .u32 = &limit, .min = 1, .max = 1e9},
         {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &e.max_tokens, .min = 1,
          .max = 256},
@@ -354,11 +414,12 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         return code;
     if (first == argc) return cli_fail(CLI_USAGE, "eval: which file? see \"rasure eval --help\"");
     if (first + 1 < argc) return cli_unexpected(command, argv[first + 1]);
-    if (eraser != NULL) return cli_fail(CLI_FAILED, "eval: --eraser: this version loads no adapters yet");
 
     const char *path = argv[first];
     code = parse_methods(&e, methods);
     if (code == CLI_OK) code = cli_open_model(&e.engine, &setup);
+    if (code == CLI_OK) code = cli_open_erasers(&e.engine, &erasers);
+    for (size_t k = 0; k < e.n_columns; k++) cli_bind_method(&e.engine, &e.columns[k].method);
     if (code == CLI_OK) code = cli_cases_load(&e.cases, &e.engine, path, limit);
     if (code == CLI_OK)
         code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
@@ -369,6 +430,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     }
     free(e.columns);
     free(e.exact.logits);
+    free(e.exact.target_logits);
     outcome_clear(&e.exact.run);
     cli_cases_free(&e.cases);
     cli_close(&e.engine);
@@ -381,16 +443,23 @@ const cli_command cli_command_eval = {
     "[options] FILE.jsonl",
     "Every line of the file is a case:\n"
     "  {\"id\", \"prefix\", \"span\", \"suffix\", \"question\", \"cue\", \"answers\": [...], \"leaks\": "
-    "[...]}\n"
+    "[...],\n"
+    "   \"target\", \"leak_target\"}\n"
     "For each method the model reads prefix, span and suffix, the span is erased, and the question is "
     "answered\n"
     "greedily. The pieces are tokenized one by one; the prefix begins with the rendered head of the chat\n"
     "template, the question ends where the answer begins; \"cue\" (optional) is the beginning of the "
-    "answer.\n\n"
+    "answer.\n"
+    "\"pieces\": [kept, erased, kept, ...] in place of prefix, span and suffix erases several spans; "
+    "\"markers\":\n"
+    "true takes the template's markers in all of them. \"target\" and \"leak_target\" (optional) follow the "
+    "cue.\n\n"
     "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or "
     "articles)\n"
     "  leak         share of answers that contain one of \"leaks\"\n"
     "  KL to exact  mean KL(exact || method) in nats of the next-token distributions along the exact answer\n"
+    "  on text      the same along \"target\"\n"
+    "  log P        log-probability of \"leak_target\", minus that after an exact erase\n"
     "  agree        share of answers that are the same text as after an exact erase\n"
     "  answer p50   milliseconds for reading the question and writing the answer\n\n"
     "An exact erase is always run too, as the reference.",

@@ -6,6 +6,7 @@
 
 #include "answer.h"
 #include "engine.h"
+#include "method.h"
 #include "terminal.h"
 
 typedef struct job {
@@ -17,6 +18,7 @@ typedef struct job {
     cli_tokens body;   /* tokens up to the end of the prompt's text */
     cli_tokens tail;   /* what the template puts behind it */
     size_t text_begin; /* where in `body` the text's own tokens begin */
+    cli_list erasers;
 } job;
 
 /* Turns the prompt into tokens: as it is, or as the user's turn of a chat. */
@@ -100,7 +102,7 @@ static cli_exit read_prompt(job *j) {
 }
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
-    enum { N_OWN = 8 };
+    enum { N_OWN = 9 };
     job j = {0};
     const cli_option own[N_OWN] = {
         {'p', "prompt", "TEXT", "the prompt", .string = &j.prompt},
@@ -111,8 +113,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         {0, "special", NULL, "\"<|im_end|>\" in the prompt becomes that token", .flag = &j.special},
         {0, "erase-text", "TEXT", "before answering, erase the tokens of the first such text in the prompt",
          .string = &j.erase_text},
-        {0, "method", "METHOD", "how: exact (default), drop, shift, repair, repair:16, repair:15%, ...",
-         .string = &j.method_name},
+        {0, "method", "METHOD", "how (default exact):\n" CLI_METHODS, .string = &j.method_name},
+        {0, "eraser", "PATH", "an adapter for steer, bridge and learned", .list = &j.erasers},
         {0, "stats", NULL, "tokens, times and rates on stderr", .flag = &j.stats},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
@@ -140,6 +142,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
 
     cli_engine engine = {0};
     if (code == CLI_OK) code = cli_open_model(&engine, &setup);
+    if (code == CLI_OK) code = cli_open_erasers(&engine, &j.erasers);
+    cli_bind_method(&engine, &j.method);
     if (code == CLI_OK) code = build(&engine, &j);
     if (code == CLI_OK) code = cli_open_context(&engine, rs_context_default_params().n_ctx);
     if (code == CLI_OK) code = answer(&engine, &j);

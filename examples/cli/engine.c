@@ -46,6 +46,17 @@ cli_exit cli_open_model(cli_engine *engine, const cli_setup *setup) {
                                   : "");
 }
 
+cli_exit cli_open_erasers(cli_engine *engine, const cli_list *paths) {
+    for (size_t i = 0; i < paths->count; i++) {
+        rs_error error;
+        const rs_status status = rs_adapter_load(engine->model, paths->items[i], &engine->erasers[i], &error);
+        if (status == RS_IO) return cli_fail(CLI_USAGE, "%s", error.message);
+        if (status != RS_OK) return cli_fail(CLI_USAGE, "%s: %s", paths->items[i], error.message);
+        engine->n_erasers++;
+    }
+    return CLI_OK;
+}
+
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
     const rs_context_params params = {
         .n_ctx = engine->setup->ctx > 0 ? engine->setup->ctx
@@ -71,6 +82,7 @@ const char *cli_linear_name(rs_linear linear) {
 void cli_close(cli_engine *engine) {
     if (engine->context != NULL) rs_context_wipe(engine->context);
     free(engine->memory);
+    for (size_t i = 0; i < engine->n_erasers; i++) rs_adapter_free(engine->erasers[i]);
     rs_model_free(engine->model);
     *engine = (cli_engine){0};
 }
@@ -101,6 +113,11 @@ cli_exit cli_reread_last(cli_engine *engine) {
     size_t count;
     rs_status status =
         rs_context_tokens(engine->context, 0, info.next_position, ids, positions, info.n_tokens, &count);
+    if (status == RS_OK && ids[count - 1] == RS_TOKEN_GONE) {
+        free(ids);
+        free(positions);
+        return cli_fail(CLI_USAGE, "the prompt ends with what was erased: nothing is left to go on from");
+    }
     if (status == RS_OK) status = rs_truncate(engine->context, positions[count - 1]);
     if (status == RS_OK) status = rs_decode(engine->context, &ids[count - 1], 1);
     free(ids);

@@ -12,12 +12,17 @@ typedef struct cli_engine {
     rs_model *model;
     rs_model_info info;
     double load_ms;
+    rs_adapter *erasers[CLI_LIST_MAX];
+    size_t n_erasers;
     rs_context *context; /* NULL until cli_open_context */
     void *memory;
 } cli_engine;
 
 /* On failure the engine is closed again. */
 cli_exit cli_open_model(cli_engine *engine, const cli_setup *setup);
+
+/* Loads the adapters of these paths. */
+cli_exit cli_open_erasers(cli_engine *engine, const cli_list *paths);
 
 /* Gives the engine a context of --ctx tokens, or of `n_ctx` where --ctx was not given. */
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx);

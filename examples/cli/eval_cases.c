@@ -14,54 +14,82 @@ typedef struct field {
     bool filled; /* must not be empty */
 } field;
 
-static cli_exit check(const json_t *json, const char *path, size_t line) {
-    static const field fields[] = {
-        {"prefix", false, false, false},  {"span", false, false, true}, {"suffix", false, false, false},
-        {"question", false, false, true}, {"cue", false, true, false},  {"answers", true, false, false},
-        {"leaks", true, false, false},
-    };
-    if (!json_is_object(json)) return cli_fail(CLI_USAGE, "%s:%zu: not a JSON object", path, line);
-    const json_t *id = json_object_get(json, "id");
-    if (!json_is_string(id) && !json_is_integer(id))
-        return cli_fail(CLI_USAGE, "%s:%zu: \"id\" is missing, or neither a string nor a whole number", path,
-                        line);
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        const field *f = &fields[i];
-        const json_t *value = json_object_get(json, f->name);
-        if (value == NULL && f->optional) continue;
-        if (value == NULL) return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is missing", path, line, f->name);
-        if (f->list ? !json_is_array(value) : !json_is_string(value))
-            return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is not %s", path, line, f->name,
-                            f->list ? "an array of strings" : "a string");
-        for (size_t k = 0; f->list && k < json_array_size(value); k++)
-            if (!json_is_string(json_array_get(value, k)) ||
-                json_string_length(json_array_get(value, k)) == 0)
-                return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" has an item that is no string, or an empty one",
-                                path, line, f->name);
-        if (f->filled && json_string_length(value) == 0)
-            return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is empty", path, line, f->name);
-    }
+static cli_exit check_field(const json_t *json, const field *f, const char *path, size_t line) {
+    const json_t *value = json_object_get(json, f->name);
+    if (value == NULL && f->optional) return CLI_OK;
+    if (value == NULL) return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is missing", path, line, f->name);
+    if (f->list ? !json_is_array(value) : !json_is_string(value))
+        return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is not %s", path, line, f->name,
+                        f->list ? "an array of strings" : "a string");
+    for (size_t k = 0; f->list && k < json_array_size(value); k++)
+        if (!json_is_string(json_array_get(value, k)) || json_string_length(json_array_get(value, k)) == 0)
+            return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" has an item that is no string, or an empty one", path,
+                            line, f->name);
+    if (f->filled && json_string_length(value) == 0)
+        return cli_fail(CLI_USAGE, "%s:%zu: \"%s\" is empty", path, line, f->name);
     return CLI_OK;
 }
 
-static cli_exit add_piece(const cli_engine *engine, cli_tokens *tokens, const json_t *json, const char *name,
-                          uint32_t flags) {
-    const json_t *piece = json_object_get(json, name);
+static cli_exit check(const json_t *json, const char *path, size_t line) {
+    static const field three_pieces[] = {
+        {"prefix", false, false, false}, {"span", false, false, true}, {"suffix", false, false, false}};
+    static const field others[] = {
+        {"question", false, false, true}, {"cue", false, true, false},    {"answers", true, false, false},
+        {"leaks", true, false, false},    {"target", false, true, false}, {"leak_target", false, true, false},
+        {"pieces", true, true, false},
+    };
+    if (!json_is_object(json)) return cli_fail(CLI_USAGE, "%s:%zu: not a JSON object", path, line);
+    const json_t *id = json_object_get(json, "id"), *pieces = json_object_get(json, "pieces");
+    const json_t *markers = json_object_get(json, "markers");
+    if (!json_is_string(id) && !json_is_integer(id))
+        return cli_fail(CLI_USAGE, "%s:%zu: \"id\" is missing, or neither a string nor a whole number", path,
+                        line);
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < sizeof others / sizeof others[0]; i++)
+        code = check_field(json, &others[i], path, line);
+    for (size_t i = 0; code == CLI_OK && pieces == NULL && i < 3; i++)
+        code = check_field(json, &three_pieces[i], path, line);
+    if (code != CLI_OK) return code;
+    const size_t n = json_array_size(pieces);
+    if (pieces != NULL && (n < 3 || n % 2 == 0))
+        return cli_fail(CLI_USAGE, "%s:%zu: \"pieces\" are not kept, erased, kept, ..., kept", path, line);
+    if (markers != NULL && !json_is_boolean(markers))
+        return cli_fail(CLI_USAGE, "%s:%zu: \"markers\" is neither true nor false", path, line);
+    return CLI_OK;
+}
+
+static cli_exit add_piece(const cli_engine *engine, cli_tokens *tokens, const json_t *piece, uint32_t flags) {
     return piece == NULL
                ? CLI_OK
                : cli_add_text(engine, tokens, json_string_value(piece), json_string_length(piece), flags);
 }
 
-/* The template's markers are in the prefix and in the question only. */
+/* Pieces are kept and erased in turns. The template's markers are in the first one and in the question only,
+ * unless the case says otherwise. */
 static cli_exit tokenize(const cli_engine *engine, cli_case *c) {
-    cli_exit code = add_piece(engine, &c->context, c->json, "prefix", RS_TOKENIZE_SPECIAL);
-    c->span.begin = (int32_t)c->context.count;
-    if (code == CLI_OK) code = add_piece(engine, &c->context, c->json, "span", 0);
-    c->span.end = (int32_t)c->context.count;
-    if (code == CLI_OK) code = add_piece(engine, &c->context, c->json, "suffix", 0);
-    if (code == CLI_OK) code = add_piece(engine, &c->question, c->json, "question", RS_TOKENIZE_SPECIAL);
-    if (code == CLI_OK) code = add_piece(engine, &c->question, c->json, "cue", 0);
+    static const char *const names[] = {"prefix", "span", "suffix"};
+    const json_t *pieces = json_object_get(c->json, "pieces");
+    const size_t n = pieces != NULL ? json_array_size(pieces) : 3;
+    const bool markers = json_is_true(json_object_get(c->json, "markers"));
+    c->spans = cli_allocate(n / 2, sizeof *c->spans);
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; i < n && code == CLI_OK; i++) {
+        const json_t *piece = pieces != NULL ? json_array_get(pieces, i) : json_object_get(c->json, names[i]);
+        const int32_t begin = (int32_t)c->context.count;
+        code = add_piece(engine, &c->context, piece, i == 0 || markers ? RS_TOKENIZE_SPECIAL : 0);
+        if (i % 2 == 1) c->spans[c->n_spans++] = (rs_span){begin, (int32_t)c->context.count};
+    }
+    const json_t *json = c->json;
+    if (code == CLI_OK)
+        code = add_piece(engine, &c->question, json_object_get(json, "question"), RS_TOKENIZE_SPECIAL);
+    if (code == CLI_OK) code = add_piece(engine, &c->question, json_object_get(json, "cue"), 0);
+    if (code == CLI_OK) code = add_piece(engine, &c->target, json_object_get(json, "target"), 0);
+    if (code == CLI_OK) code = add_piece(engine, &c->leak, json_object_get(json, "leak_target"), 0);
     return code;
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
 static cli_exit add_case(cli_cases *cases, const cli_engine *engine, const char *path, size_t line,
@@ -77,8 +105,9 @@ static cli_exit add_case(cli_cases *cases, const cli_engine *engine, const char 
     c->id = json_object_get(c->json, "id");
     c->answers = json_object_get(c->json, "answers");
     c->leaks = json_object_get(c->json, "leaks");
-    if (c->context.count + c->question.count > cases->longest)
-        cases->longest = c->context.count + c->question.count;
+    const size_t asked = c->context.count + c->question.count;
+    cases->longest = larger(cases->longest, asked + larger(c->target.count, c->leak.count));
+    cases->longest_target = larger(cases->longest_target, c->target.count);
     return code;
 }
 
@@ -104,6 +133,9 @@ void cli_cases_free(cli_cases *cases) {
     for (size_t i = 0; i < cases->count; i++) {
         cli_tokens_free(&cases->items[i].context);
         cli_tokens_free(&cases->items[i].question);
+        cli_tokens_free(&cases->items[i].target);
+        cli_tokens_free(&cases->items[i].leak);
+        free(cases->items[i].spans);
         json_decref(cases->items[i].json);
     }
     free(cases->items);

@@ -10,15 +10,19 @@ typedef struct cli_case {
     json_t *json;                       /* owns the strings */
     size_t line;                        /* in the file, from 1 */
     const json_t *id, *answers, *leaks; /* a string or number; arrays of strings */
-    cli_tokens context;                 /* prefix, span, suffix */
-    rs_span span;                       /* of the erased piece in `context` */
-    cli_tokens question;                /* and the cue behind it */
+    cli_tokens context;                 /* all pieces */
+    rs_span *spans;                     /* of the erased pieces in `context` */
+    size_t n_spans;
+    cli_tokens question; /* and the cue behind it */
+    cli_tokens target;   /* how a clean context goes on, where that is known */
+    cli_tokens leak;     /* the erased value as it would go on, where there is one */
 } cli_case;
 
 typedef struct cli_cases {
     cli_case *items;
     size_t count;
-    size_t longest; /* tokens of context and question, at most */
+    size_t longest;        /* tokens of context, question and target or leak, at most */
+    size_t longest_target; /* tokens of a target, at most */
 } cli_cases;
 
 /* Reads at most `limit` cases (0: all) and tokenizes their pieces one by one. What is wrong in the file is

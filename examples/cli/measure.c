@@ -75,6 +75,10 @@ static double log_sum(const float *logits, size_t n) {
     return most + log(sum);
 }
 
+double cli_log_probability(const float *logits, size_t n, size_t at) {
+    return logits[at] - log_sum(logits, n);
+}
+
 double cli_kl(const float *p_logits, const float *q_logits, size_t n) {
     const double p_sum = log_sum(p_logits, n), q_sum = log_sum(q_logits, n);
     double kl = 0.0;

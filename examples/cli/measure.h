@@ -19,6 +19,9 @@ bool cli_answer_contains(const cli_text *answer, const cli_text *wanted);
 /* KL(p || q) in nats of the distributions that the logits [n] stand for. */
 double cli_kl(const float *p_logits, const float *q_logits, size_t n);
 
+/* The logarithm of the probability that the logits [n] give to element `at`. */
+double cli_log_probability(const float *logits, size_t n, size_t at);
+
 /* The value below which `share` (0 to 1) of the values lie, between neighbours linearly; NaN when n is 0.
  * Sorts the values. */
 double cli_percentile(double *values, size_t n, double share);

@@ -10,8 +10,9 @@
 #include "rasure/rasure.h"
 
 /* Values of an option that may be given more than once. */
+enum { CLI_LIST_MAX = 16 };
 typedef struct cli_list {
-    const char *items[16];
+    const char *items[CLI_LIST_MAX];
     size_t count;
 } cli_list;
 
@@ -52,15 +53,5 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
 
 /* Says that the command takes no arguments such as `argument`. */
 cli_exit cli_unexpected(const cli_command *command, const char *argument);
-
-/* An erase method as it is named on the command line: exact, drop, shift, repair:16, repair:15%, ... */
-typedef struct cli_method {
-    char name[24];
-    rs_erase_params params;
-} cli_method;
-
-/* False: it is none; say so with cli_bad_method. */
-bool cli_parse_method(const char *text, size_t bytes, cli_method *method);
-cli_exit cli_bad_method(const char *text, size_t bytes);
 
 #endif

@@ -100,6 +100,7 @@ RS_API const char *rs_version(void);
 /* ------------------------------------------------------------------------------------------- model -- */
 
 typedef struct rs_model rs_model;
+typedef struct rs_adapter rs_adapter;
 typedef struct rs_context rs_context;
 struct pthreadpool; /* of pthreadpool.h */
 
@@ -184,6 +185,7 @@ typedef struct rs_model_info {
     uint64_t n_params;
     uint64_t file_bytes;
     uint64_t packed_bytes; /* weights held beside the file (XNNPACK); 0 for native */
+    uint64_t fingerprint;  /* what adapters know their model by */
     rs_chat_format chat_format;
     const char *chat_format_name; /* "chatml", "llama3", "gemma", "none", "unknown" */
     const char *default_system;   /* system text that the file's template puts first by itself, or "" */
@@ -290,6 +292,9 @@ typedef struct rs_context_info {
 
 RS_API rs_status rs_context_get_info(const rs_context *context, rs_context_info *info);
 
+/* In place of a token whose entries a STEER erase has rewritten: they are there, the token is not. */
+#define RS_TOKEN_GONE (-1)
+
 /* Tokens in the cache with begin <= position < end, in order. Either array may be NULL. */
 RS_API rs_status rs_context_tokens(rs_context *context, int32_t begin, int32_t end, int32_t *tokens,
                                    int32_t *positions, size_t capacity, size_t *count);
@@ -319,6 +324,10 @@ RS_API rs_status rs_decode_each(rs_context *context, const int32_t *tokens, size
 /* The logits [n_vocab] of the last decoded token, valid until the next call on the context. NULL before
  * the first rs_decode and after rs_erase: then decode at least one token first. */
 RS_API const float *rs_logits(const rs_context *context, size_t *n_vocab);
+
+/* Protects what every later turn leans on (the template's head, the system text): rs_erase refuses spans that
+ * reach below `position` (0, at the start and after a reset: nothing is protected) unless they are forced. */
+RS_API rs_status rs_context_set_head(rs_context *context, int32_t position);
 
 /* Removes all tokens at positions >= `position` (0 to next_position). Exact, and free. */
 RS_API rs_status rs_truncate(rs_context *context, int32_t position);
@@ -391,6 +400,47 @@ typedef struct rs_generate_report {
 RS_API rs_status rs_generate(rs_context *context, const rs_generate_params *params,
                              rs_generate_report *report);
 
+/* ---------------------------------------------------------------------------------------- adapters -- */
+
+typedef enum rs_adapter_kind {
+    RS_ADAPTER_STEER = 1,  /* trained for RS_ERASE_STEER */
+    RS_ADAPTER_BRIDGE = 2, /* trained for RS_ERASE_BRIDGE */
+} rs_adapter_kind;
+
+/*
+ * Reads a trained eraser: a GGUF file with low-rank products beside the model's linear layers (LoRA) in
+ * llama.cpp's naming, and rasure.adapter.* keys. An adapter is immutable, may be used by any number of
+ * contexts and threads of its model, and MUST be freed before the model. Weights are kept in int8, beside the
+ * model's and never merged into them; they are used by erase passes only. On failure *adapter is NULL.
+ * RS_MISMATCH: made for another model, or of another shape (named); RS_BAD_FILE, RS_UNSUPPORTED, RS_IO,
+ * RS_NO_MEMORY, RS_INVALID_ARGUMENT.
+ */
+RS_API rs_status rs_adapter_load(const rs_model *model, const char *path, rs_adapter **adapter,
+                                 rs_error *error);
+
+/* The same for a file that is already in memory; `data` is aligned to 8 and not needed afterwards. */
+RS_API rs_status rs_adapter_load_memory(const rs_model *model, const void *data, size_t bytes,
+                                        rs_adapter **adapter, rs_error *error);
+
+/* MUST NOT be called while an rs_erase uses it. NULL is fine. */
+RS_API void rs_adapter_free(rs_adapter *adapter);
+
+/* Strings live as long as the adapter. */
+typedef struct rs_adapter_info {
+    rs_adapter_kind kind;
+    const char *name;       /* general.name, or "" */
+    uint32_t rank;          /* 1 to 64 */
+    float alpha;            /* products count alpha / rank */
+    uint32_t window;        /* tokens before the hole that its passes see, RS_WINDOW_ALL: all */
+    uint32_t sinks;         /* and tokens at the very beginning */
+    uint32_t bridge_tokens; /* k of RS_ERASE_BRIDGE, up to 1,024 */
+    uint64_t n_params;
+    size_t bytes;         /* memory its weights take */
+    const char *training; /* how it was trained, as its file says, or "" */
+} rs_adapter_info;
+
+RS_API rs_status rs_adapter_get_info(const rs_adapter *adapter, rs_adapter_info *info);
+
 /* ----------------------------------------------------------------------------------------- erasing -- */
 
 typedef struct rs_span {
@@ -403,28 +453,44 @@ typedef enum rs_erase_method {
     RS_ERASE_DROP = 1,   /* nothing recomputed, positions kept: the suffix still carries what it absorbed */
     RS_ERASE_SHIFT = 2,  /* as DROP, and suffix keys re-rotated to close the gap: what other runtimes do */
     RS_ERASE_REPAIR = 3, /* as DROP, and the first k tokens after each hole re-encoded without the span */
-    RS_ERASE_STEER = 4,  /* KVEraser (arXiv 2606.17034): the span's rows rewritten by a trained adapter, from
-                            the span's own tokens: compensates, is not deletion. RS_UNSUPPORTED without one */
-    RS_ERASE_BRIDGE = 5, /* as REPAIR through a trained adapter. RS_UNSUPPORTED without one */
-    RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the loaded adapter is */
+    RS_ERASE_STEER = 4,  /* KVEraser (arXiv 2606.17034, section 4): the span's entries rewritten by a trained
+                            adapter from the span's own tokens, the suffix left alone: it compensates what the
+                            suffix absorbed, and what it writes is computed from the erased text. Positions
+                            and room stay taken; the tokens become RS_TOKEN_GONE */
+    RS_ERASE_BRIDGE = 5, /* as REPAIR, but through a trained adapter and with a window on the prefix: its cost
+                            depends neither on the context nor on the span, and nothing that it writes is
+                            computed from the erased text */
+    RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the adapter is for */
 } rs_erase_method;
 
 RS_API const char *rs_erase_method_name(rs_erase_method method);
 
+/* A window that hides nothing. */
+#define RS_WINDOW_ALL UINT32_MAX
+
 typedef struct rs_erase_params {
     rs_erase_method method;
-    uint32_t repair_tokens; /* REPAIR: k; used if not 0 */
+    uint32_t repair_tokens; /* REPAIR: k, used if not 0. BRIDGE: k, 0: the adapter's. STEER: this many tokens
+                               after the span are re-encoded too, as by REPAIR */
     float repair_fraction;  /* REPAIR: else k = this share of the suffix, rounded up; (0, 1] */
+    const rs_adapter *adapter; /* STEER, BRIDGE, LEARNED: of the context's model */
+    /* What re-encoded tokens see of the tokens before the hole: the first `sinks` and the last `window`.
+     * Window 0: both as the adapter says, and everything for REPAIR; RS_WINDOW_ALL: everything. */
+    uint32_t window, sinks;
+    bool close_gap; /* DROP, REPAIR, BRIDGE: afterwards the suffix moves up, its keys re-rotated, as in SHIFT
+                     */
+    bool force;     /* erase below rs_context_set_head too */
 } rs_erase_params;
 
-/* RS_ERASE_EXACT; repair_fraction 0.15. */
+/* RS_ERASE_EXACT; repair_fraction 0.15; no adapter. */
 RS_API rs_erase_params rs_erase_default_params(void);
 
 typedef struct rs_erase_report {
     rs_erase_method method;
     uint32_t n_spans;
-    uint32_t n_erased;     /* tokens removed */
-    uint32_t n_recomputed; /* suffix tokens run through the model again */
+    uint32_t n_erased;     /* tokens removed, or gone from entries that were steered */
+    uint32_t n_recomputed; /* suffix tokens run through the model again, with an adapter or without */
+    uint32_t n_steered;    /* entries of the spans that were rewritten */
     uint32_t n_rotated;    /* suffix tokens whose keys were re-rotated */
     int32_t next_position; /* afterwards */
     double ms;
@@ -435,9 +501,13 @@ typedef struct rs_erase_report {
  * 0 <= begin < end <= next_position and at least one token in it. All or nothing: every span is checked
  * before the first byte is written. Erasing needs no free room in the cache. Afterwards rs_logits is NULL.
  * EXACT takes positions from the first span's begin on, and so closes any older hole behind it too; what
- * tokens *before* the first span absorbed from spans that were dropped earlier stays. REPAIR's k counts from
- * each hole. params NULL: the defaults; report may be NULL.
- * A failure inside EXACT or REPAIR after the checks (XNNPACK's, none else) poisons the context.
+ * tokens *before* the first span absorbed from spans that were dropped earlier stays; it also takes out what
+ * STEER left behind the first span. Passes leave the entries of steered tokens as they are, and STEER over a
+ * span that is steered already changes nothing. REPAIR's and BRIDGE's k counts from each hole; where a pass
+ * runs into the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken
+ * from left to right. params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned method without
+ * an adapter. RS_MISMATCH: an adapter of another model or kind. A failure inside a pass after the checks
+ * (XNNPACK's, none else) poisons the context.
  */
 RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
                           const rs_erase_params *params, rs_erase_report *report);

@@ -29,6 +29,19 @@ float rs_f16_to_f32(uint16_t half) {
     return rs_bits_float(sign | (exponent + 112u) << 23 | mantissa << 13);
 }
 
+uint16_t rs_f32_to_f16(float value) {
+    const uint32_t bits = rs_float_bits(value), sign = bits >> 16 & 0x8000u;
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x47800000u) return (uint16_t)(sign | 0x7c00u); /* 2^16 */
+    if (magnitude < 0x38800000u) {
+        /* Below 2^-14 the step is 2^-24, as that of floats from a half on. */
+        return (uint16_t)(sign | (rs_float_bits(rs_bits_float(magnitude) + 0.5f) - rs_float_bits(0.5f)));
+    }
+    magnitude += 0xfffu + (magnitude >> 13 & 1u);
+    return (uint16_t)(sign | (magnitude - 0x38000000u) >> 13);
+}
+
 static float f16_at(const uint8_t *bytes) {
     return rs_f16_to_f32((uint16_t)(bytes[0] | bytes[1] << 8));
 }

@@ -153,7 +153,8 @@ class CommandLine(Case):
 
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
-                       "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100):  # fmt: skip
+                       "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100, "steer:16", "bridge:15%", "drop+", "drop+x",
+                       "repair:full", "bridge:windowed", "drop+repair:3", "steer+repair", "+shift"):  # fmt: skip
             self.refuses(2, "not one of exact, drop", "run", "-p", "x", "--erase-text", "x", "--method", method)
             self.refuses(2, "not one of exact, drop", "chat", "--method", method)
         for methods in ("", "exact,", ",exact", "exact,,drop", "exact drop", "none:1"):
@@ -304,11 +305,11 @@ class Run(Case):
         clean = self.good("run", "--raw", "-p", "Ann lives in Oslo. Ann lives in", "-n", 1)
         erased = self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in Rome.")
         self.assertEqual(erased, clean)
-        for method in ("drop", "shift", "repair", "repair:2", "repair:50%"):
+        for method in ("drop", "shift", "repair", "repair:2", "repair:50%", "repair:2:windowed+shift", "drop+shift"):
             result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", method,
                             "--stats")  # fmt: skip
             self.assertEqual(result.returncode, 0, result.stderr.decode())
-            self.assertRegex(result.stderr.decode(), r"erased   5 tokens by " + method.split(":")[0])
+            self.assertRegex(result.stderr.decode(), r"erased   5 tokens by " + re.split("[:+]", method)[0])
         # at the very end, so that no token comes after it
         self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in", "--method", "drop")
         self.refuses(2, "the erase left nothing", "run", "--raw", "-p", "Ann", "--erase-text", "Ann")
@@ -466,7 +467,10 @@ class Eval(Case):
     def test_refused_methods(self) -> None:
         for method in ("learned", "steer", "bridge"):
             self.refuses(1, method, "eval", self.cases(CASE), "--methods", f"none,{method}")
-        self.refuses(1, "adapters", "eval", self.cases(CASE), "--eraser", "x.gguf")
+        self.refuses(2, "x.gguf: No such file", "eval", self.cases(CASE), "--eraser", "x.gguf")
+        model = REPOSITORY / "tests/golden/data/tiny-qwen3.gguf"
+        self.refuses(2, "tiny-qwen3.gguf: key general.type is missing", "eval", self.cases(CASE), "--eraser", model)
+        self.refuses(2, "exact leaves no gap", "eval", self.cases(CASE), "--methods", "exact+shift")
 
     def test_runs(self) -> None:
         path, rows_path = self.cases(CASE, {**CASE, "id": 2, "answers": [], "leaks": []}), self.folder / "rows.jsonl"
@@ -495,6 +499,34 @@ class Eval(Case):
         exact = found[1]
         self.assertEqual((exact["kl_to_exact"], exact["agree_with_exact"]), (0, 1))
         self.assertEqual(len(self.good("eval", path, "--limit", 1, "--methods", "drop").splitlines()), 2)
+
+    def test_texts_to_follow(self) -> None:
+        """Divergence along a given text, the probability of the erased value, and pieces in place of one span."""
+        rows_path = self.folder / "rows.jsonl"
+
+        def run(case: dict[str, object], *methods: str) -> list[dict[str, float]]:
+            self.good("eval", self.cases(case), "--methods", ",".join(methods), "--per-case", rows_path, "--max-tokens", 3)
+            return [json.loads(line) for line in rows_path.read_text().splitlines()]
+
+        (exact,) = run(CASE, "exact")
+        self.assertIsNone(exact["kl_target"])
+        self.assertIsNone(exact["leak_logprob"])
+        case = {**CASE, "target": exact["answer"], "leak_target": " Rome", "context": "a", "task": "conflict"}
+        none, exact, drop = run(case, "none", "exact", "drop")
+        self.assertEqual((none["context"], none["task"]), ("a", "conflict"))
+        self.assertEqual((exact["kl_target"], exact["leak_minus_clean"]), (0, 0))
+        for row in (none, drop):
+            self.assertAlmostEqual(row["kl_target"], row["kl_to_exact"], places=6)
+            self.assertAlmostEqual(row["leak_minus_clean"], row["leak_logprob"] - exact["leak_logprob"], places=6)
+        self.assertGreater(none["leak_minus_clean"], drop["leak_minus_clean"])
+
+        parts = [case.pop(name) for name in ("prefix", "span", "suffix")]
+        (same,) = run({**case, "pieces": parts}, "drop")
+        self.assertEqual(same["kl_to_exact"], drop["kl_to_exact"])
+        (two,) = run({**case, "pieces": [*parts, " It rains.", " It is late."], "markers": True}, "drop")
+        self.assertGreater(two["n_erased"], same["n_erased"])
+        self.refuses(2, "kept, erased, kept", "eval", self.cases({**case, "pieces": parts[:2]}))
+        self.refuses(2, "neither true nor false", "eval", self.cases({**case, "pieces": parts, "markers": 1}))
 
     def test_generated_cases(self) -> None:
         """rasure_training.cases makes what eval reads, the same each time, and splits by title."""

@@ -343,6 +343,25 @@ static void halves_are_exact(void **state) {
     }
 }
 
+/* Every half comes back; between two of them the nearer one wins, and the even one in the very middle. */
+static void floats_become_the_nearest_half(void **state) {
+    (void)state;
+    for (uint32_t half = 0; half < 0x7c00; half++) {
+        const float value = rs_f16_to_f32((uint16_t)half);
+        const float next = half == 0x7bff ? 65536.0f : rs_f16_to_f32((uint16_t)(half + 1));
+        const float middle = value + (next - value) / 2;
+        const uint32_t even = half % 2 == 0 ? half : half + 1;
+        assert_int_equal(rs_f32_to_f16(value), half);
+        assert_int_equal(rs_f32_to_f16(-value), half | 0x8000);
+        assert_int_equal(rs_f32_to_f16(middle), even);
+        assert_int_equal(rs_f32_to_f16(nextafterf(middle, 0.0f)), half);
+        assert_int_equal(rs_f32_to_f16(nextafterf(middle, INFINITY)), half + 1);
+    }
+    assert_int_equal(rs_f32_to_f16(INFINITY), 0x7c00);
+    assert_int_equal(rs_f32_to_f16(-3e38f), 0xfc00);
+    assert_true(isnan(rs_f16_to_f32(rs_f32_to_f16(NAN))));
+}
+
 /* Random bytes with finite scales, one in eight of them 0. */
 static void fill_blocks(rs_type type, uint8_t *blocks, size_t bytes, uint64_t *seed) {
     static const struct {
@@ -1322,6 +1341,7 @@ int main(void) {
         cmocka_unit_test(the_environment_names_a_level),
         cmocka_unit_test(isa_names_are_inverse),
         cmocka_unit_test(halves_are_exact),
+        cmocka_unit_test(floats_become_the_nearest_half),
         cmocka_unit_test(float_types_are_exact),
         cmocka_unit_test(unpack_agrees),
         cmocka_unit_test(quantize_acts_rounds_to_nearest),

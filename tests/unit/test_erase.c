@@ -340,15 +340,30 @@ static void test_repair_counts(void **state) {
         size_t n_spans;
         uint32_t recomputed;
     } cases[] = {
-        {{RS_ERASE_REPAIR, 16, 0}, (rs_span[]){{10, 20}}, 1, 16},
-        {{RS_ERASE_REPAIR, 0, 0.15f}, (rs_span[]){{10, 20}}, 1, 15},
-        {{RS_ERASE_REPAIR, 0, 0.001f}, (rs_span[]){{10, 20}}, 1, 1},
-        {{RS_ERASE_REPAIR, 0, 1}, (rs_span[]){{10, 20}}, 1, 100},
-        {{RS_ERASE_REPAIR, 16, 0}, (rs_span[]){{100, 113}}, 1, 7},
-        {{RS_ERASE_REPAIR, 4, 0}, two, 2, 8},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 16, .repair_fraction = 0},
+         (rs_span[]){{10, 20}},
+         1,
+         16},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 0.15f},
+         (rs_span[]){{10, 20}},
+         1,
+         15},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 0.001f},
+         (rs_span[]){{10, 20}},
+         1,
+         1},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 1},
+         (rs_span[]){{10, 20}},
+         1,
+         100},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 16, .repair_fraction = 0},
+         (rs_span[]){{100, 113}},
+         1,
+         7},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 4, .repair_fraction = 0}, two, 2, 8},
         /* The first hole's sixteen run over the second: six of them, the hole, ten more; then six for the
            second. */
-        {{RS_ERASE_REPAIR, 16, 0}, two, 2, 22},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 16, .repair_fraction = 0}, two, 2, 22},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rs_context *a = prefilled(f, 64, N);
@@ -418,14 +433,14 @@ static void test_refused_methods(void **state) {
         rs_erase_params params;
         rs_status status;
     } bad[] = {
-        {{RS_ERASE_STEER, 0, 0.15f}, RS_UNSUPPORTED},
-        {{RS_ERASE_BRIDGE, 0, 0.15f}, RS_UNSUPPORTED},
-        {{RS_ERASE_LEARNED, 0, 0.15f}, RS_UNSUPPORTED},
-        {{(rs_erase_method)99, 0, 0.15f}, RS_INVALID_ARGUMENT},
-        {{RS_ERASE_REPAIR, 0, 0}, RS_INVALID_ARGUMENT},
-        {{RS_ERASE_REPAIR, 0, -1}, RS_INVALID_ARGUMENT},
-        {{RS_ERASE_REPAIR, 0, 1.5f}, RS_INVALID_ARGUMENT},
-        {{RS_ERASE_REPAIR, 0, NAN}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_STEER, .repair_fraction = 0.15f}, RS_UNSUPPORTED},
+        {{.method = RS_ERASE_BRIDGE, .repair_fraction = 0.15f}, RS_UNSUPPORTED},
+        {{.method = RS_ERASE_LEARNED, .repair_fraction = 0.15f}, RS_UNSUPPORTED},
+        {{.method = (rs_erase_method)99, .repair_fraction = 0.15f}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 0}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REPAIR, .repair_fraction = -1}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 1.5f}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REPAIR, .repair_fraction = NAN}, RS_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(rs_erase(c, &span, 1, &bad[i].params, NULL), bad[i].status);

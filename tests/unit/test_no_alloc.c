@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/adapter_builder.h"
 #include "tests/support/support.h"
 
 #if RS_TEST_SANITIZED || !defined(__GLIBC__)
@@ -74,7 +75,7 @@ static bool ignore_logits(void *user, int32_t position, const float *logits, siz
 }
 
 /* Everything that a context can be asked, failures with a message included. */
-static void use(rs_context *c) {
+static void use(rs_context *c, const rs_adapter *steer, const rs_adapter *bridge) {
     int32_t tokens[48], got[64], token;
     rs_sampler sampler;
     rs_generate_params params = rs_generate_default_params();
@@ -92,9 +93,10 @@ static void use(rs_context *c) {
     params.stop_strings = stops;
     params.n_stop_strings = 1;
     rs_test_ok(c, rs_generate(c, &params, NULL));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REPAIR; method++) {
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_BRIDGE; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
+        erase.adapter = method == RS_ERASE_STEER ? steer : bridge;
         const rs_span spans[] = {{1 + method, 2 + method}, {20 + method, 22 + method}};
         rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));
     }
@@ -109,13 +111,19 @@ static void use(rs_context *c) {
 static void test_no_allocation(void **state) {
     const rs_linear *linear = *state;
     rs_model *model = rs_test_load(rs_test_golden_path("tiny-qwen2.gguf"), *linear, RS_ISA_AUTO, 2);
+    rs_test_adapter_spec spec = {.kind = "steer", .rank = 8, .window = 8, .bridge_tokens = 4, .size = 1.0f};
+    rs_adapter *steer = rs_test_adapter(model, &spec);
+    spec.kind = "bridge";
+    rs_adapter *bridge = rs_test_adapter(model, &spec);
     rs_context *c = rs_test_context(model, 128, 16);
     counted = 0;
     armed = true;
-    use(c);
+    use(c, steer, bridge);
     armed = false;
     assert_int_equal(counted, 0);
     rs_test_free(c);
+    rs_adapter_free(steer);
+    rs_adapter_free(bridge);
     rs_model_free(model);
 }
 

@@ -1,0 +1,106 @@
+"""Makes a table and a picture of what bench_erase prints; started by bench/erase.sh."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def table(rows: list[Row], column: str, unit: str) -> list[str]:
+    """Methods down, values of `column` across: median milliseconds, in brackets the least and the most."""
+    values = sorted({row[column] for row in rows})
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(row["method"], row[column]): row for row in rows}
+    lines = [
+        "| method | " + " | ".join(f"{value:,} {unit}" for value in values) + " | last / first |",
+        "|---|" + "---|" * (len(values) + 1),
+    ]
+    for method in methods:
+        found = [cells.get((method, value)) for value in values]
+        shown = [f"{c['ms']:.2f} ({c['least']:.2f} to {c['most']:.2f})" if c else "" for c in found]
+        ratio = f"{found[-1]['ms'] / found[0]['ms']:.2f}" if found[0] and found[-1] and len(found) > 1 else ""
+        lines.append(f"| `{method}` | " + " | ".join(shown) + f" | {ratio} |")
+    return lines
+
+
+def draw(panels: list[tuple[str, str, list[Row]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "rasure"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(9, 3.6), sharey=True)
+    for axis, (column, label, rows) in zip(axes, panels):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            points = sorted((row[column], row["ms"]) for row in rows if row["method"] == method)
+            axis.plot(*zip(*points), marker="o", label=method)
+        axis.set(xscale="log", yscale="log", xlabel=label)
+        axis.set_xticks(sorted({row[column] for row in rows}))
+        axis.get_xaxis().set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("milliseconds, median")
+    axes[-1].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rows = [json.loads(line) for line in sys.stdin if line.strip()]
+    if not rows:
+        sys.exit("erase_latency.py: nothing was measured")
+    middle = [row for row in rows if row["suffix"] > 256]
+    near = [row for row in rows if row["suffix"] <= 256]
+    by_context = [row for row in near if row["span"] == 64]
+    one = next(row["context"] for row in near if row["span"] != 64)
+    by_span = [row for row in near if row["context"] == one]
+    lines = [
+        "# Latency of erases",
+        "",
+        f"Made by `bench/erase.sh`; {arguments.threads} threads, medians of {near[0]['n']} rounds in turns, in brackets the "
+        "least and the most; milliseconds. The span ends 256 tokens before the context does.",
+        "",
+        "![Latency against context and span length](erase_latency.svg)",
+        "",
+        "## A span of 64 tokens, contexts of several lengths",
+        "",
+        *table(by_context, "context", "tokens"),
+        "",
+        f"## Spans of several lengths, a context of {one:,} tokens",
+        "",
+        *table(by_span, "span", "tokens"),
+        "",
+    ]
+    if middle:
+        exact = next(row["ms"] for row in middle if row["method"] == "exact")
+        lines += [
+            f"## A span of {middle[0]['span']} tokens in the middle of {middle[0]['context']:,}",
+            "",
+            "| method | n | ms | times as fast as exact |",
+            "|---|---|---|---|",
+        ]
+        for row in middle:
+            lines.append(
+                f"| `{row['method']}` | {row['n']} | {row['ms']:.2f} ({row['least']:.2f} to {row['most']:.2f}) "
+                f"| {exact / row['ms']:,.1f} |"
+            )
+        lines.append("")
+    (arguments.out / "erase_latency.md").write_text("\n".join(lines), encoding="utf-8")
+    (arguments.out / "erase_latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    draw([("context", "context, tokens (span of 64)", by_context), ("span", f"span, tokens (context of {one:,})", by_span)],
+         arguments.out / "erase_latency.svg")  # fmt: skip
+    print(f"wrote {arguments.out.name}/erase_latency.md, .json and .svg")
+
+
+if __name__ == "__main__":
+    main()

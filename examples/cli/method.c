@@ -1,0 +1,109 @@
+/* Names of erase methods, piece by piece. */
+#include "method.h"
+
+#include <string.h>
+
+#include "terminal.h"
+
+enum {
+    MAX_TOKENS = 1048576,
+    SINKS = 4, /* what "windowed" means: as the erasers that are shipped see */
+    WINDOW = 64,
+};
+
+static bool parse_count(const char *text, uint32_t *count) {
+    uint64_t value;
+    if (text == NULL || !cli_parse_u64(text, &value) || value == 0 || value > MAX_TOKENS) return false;
+    *count = (uint32_t)value;
+    return true;
+}
+
+/* What stands between colons behind a method's name: "16", "15%", "full" or "windowed". */
+static bool parse_option(char *text, rs_erase_params *params) {
+    const rs_erase_method method = params->method;
+    const bool repairs = method == RS_ERASE_REPAIR, bridges = method == RS_ERASE_BRIDGE;
+    const bool learned = bridges || method == RS_ERASE_STEER || method == RS_ERASE_LEARNED;
+    const size_t length = strlen(text);
+    double percent;
+    if (learned && strcmp(text, "full") == 0) {
+        params->window = RS_WINDOW_ALL;
+        return true;
+    }
+    if (repairs && strcmp(text, "windowed") == 0) {
+        params->window = WINDOW;
+        params->sinks = SINKS;
+        return true;
+    }
+    if (!repairs || length == 0 || text[length - 1] != '%')
+        return (repairs || bridges) && parse_count(text, &params->repair_tokens);
+    text[length - 1] = '\0';
+    if (!cli_parse_real(text, &percent) || percent <= 0.0 || percent > 100.0) return false;
+    params->repair_fraction = (float)(percent / 100.0);
+    return params->repair_fraction > 0.0F;
+}
+
+/* What stands behind a '+'. */
+static bool parse_step(const char *text, rs_erase_params *params) {
+    static const char repair[] = "repair:";
+    if (strcmp(text, "shift") == 0) {
+        params->close_gap = true;
+        return true;
+    }
+    return params->method == RS_ERASE_STEER && strncmp(text, repair, sizeof repair - 1) == 0 &&
+           parse_count(text + sizeof repair - 1, &params->repair_tokens);
+}
+
+static bool parse_name(const char *name, rs_erase_params *params) {
+    int found = RS_ERASE_EXACT;
+    while (found <= RS_ERASE_LEARNED && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
+        found++;
+    params->method = (rs_erase_method)found;
+    return found <= RS_ERASE_LEARNED;
+}
+
+/* Cuts `text` at the first `separator`; returns what is behind it, NULL when there is none. */
+static char *cut(char *text, char separator) {
+    char *found = strchr(text, separator);
+    if (found != NULL) *found++ = '\0';
+    return found;
+}
+
+bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
+    *method = (cli_method){.params = rs_erase_default_params()};
+    if (bytes == 0 || bytes >= sizeof method->name) return false;
+    memcpy(method->name, text, bytes);
+
+    char copy[sizeof method->name];
+    memcpy(copy, method->name, sizeof copy);
+    char *step = cut(copy, '+'), *option = cut(copy, ':');
+    if (!parse_name(copy, &method->params)) return false;
+    for (char *next; option != NULL; option = next) {
+        next = cut(option, ':');
+        if (!parse_option(option, &method->params)) return false;
+    }
+    for (char *next; step != NULL; step = next) {
+        next = cut(step, '+');
+        if (!parse_step(step, &method->params)) return false;
+    }
+    return true;
+}
+
+cli_exit cli_bad_method(const char *text, size_t bytes) {
+    return cli_fail(CLI_USAGE,
+                    "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
+                    "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned; +shift behind it "
+                    "closes the gap",
+                    (int)(bytes < 64 ? bytes : 64), text);
+}
+
+void cli_bind_method(const cli_engine *engine, cli_method *method) {
+    const rs_erase_method wanted = method->params.method;
+    for (size_t i = 0; i < engine->n_erasers; i++) {
+        rs_adapter_info info;
+        rs_adapter_get_info(engine->erasers[i], &info);
+        const rs_erase_method made_for = info.kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
+        if (wanted != RS_ERASE_LEARNED && wanted != made_for) continue;
+        method->params.adapter = engine->erasers[i];
+        return;
+    }
+}
