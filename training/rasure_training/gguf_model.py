@@ -25,6 +25,12 @@ GEMMA3_PATTERN = 6
 GEMMA3_27B_LAYERS = 62
 
 
+# FNV-1a with 64 bits (http://www.isthe.com/chongo/tech/comp/fnv/).
+FNV_OFFSET = 0xCBF29CE484222325
+FNV_PRIME = 0x100000001B3
+FINGERPRINT_BYTES = 256  # of each tensor
+
+
 class ModelError(Exception):
     """The file is not a model that this package can run; the message says why."""
 
@@ -100,6 +106,26 @@ class GgufFile:
             raise ModelError(f"{self.path}: the tensor {name} is missing")
         tensor = self._tensors[name]
         return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+
+    def tensor_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of tensor `name` as `tensor` gives it, without reading it."""
+        if name not in self._tensors:
+            raise ModelError(f"{self.path}: the tensor {name} is missing")
+        return tuple(int(n) for n in reversed(self._tensors[name].shape))
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell this model from others without reading it whole.
+
+        FNV-1a, 64 bits, over each tensor in the order of the file: its name, its ggml type as 4 little-endian bytes, its
+        dimensions in ggml's order as 8 little-endian bytes each, and the first 256 bytes of its data (or all, if fewer).
+        """
+        state = FNV_OFFSET
+        for tensor in self._reader.tensors:
+            dimensions = b"".join(int(n).to_bytes(8, "little") for n in tensor.shape)
+            data = tensor.data.reshape(-1).view(np.uint8)[:FINGERPRINT_BYTES].tobytes()
+            for byte in tensor.name.encode() + int(tensor.tensor_type).to_bytes(4, "little") + dimensions + data:
+                state = (state ^ byte) * FNV_PRIME % 2**64
+        return f"{state:016x}"
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes in hexadecimal."""

@@ -67,6 +67,7 @@ class Reference:
         cache: Cache | None = None,
         visible_mask: Tensor | None = None,
         tap: Tap | None = None,
+        rows_only: bool = False,
     ) -> Tensor:
         """Hidden states after the last norm, float32 [n, d]; `logits` turns them into scores.
 
@@ -74,7 +75,8 @@ class Reference:
         None is an empty one that is thrown away. visible_mask: bool [n, m], True where a new token sees a row; by default
         rows at its own or an earlier position. Layers with a sliding window look at the last `sliding_window` positions of
         what the mask shows. tap(layer, x): called with the residual stream [n, d] after each block, and before the first
-        with layer EMBEDDING_TAP.
+        with layer EMBEDDING_TAP. rows_only: ends with the keys and values of the last layer, which is all that the cache
+        needs; the result is then the residual stream before that layer.
         """
         config = self.config
         cache = Cache.empty(config) if cache is None else cache
@@ -95,7 +97,11 @@ class Reference:
             local = config.is_local(layer)
             mask = local_mask if local else full_mask
             rotation = self._rotation(positions, self._inv_freq_local if local else self._inv_freq)
-            a = self._attention(layer, self._norm(x, f"blk.{layer}.attn_norm"), rotation, cache, mask)
+            attention_input = self._norm(x, f"blk.{layer}.attn_norm")
+            if rows_only and layer == config.n_layer - 1:
+                cache.append(layer, *self._keys_values(layer, attention_input, rotation))
+                return x
+            a = self._attention(layer, attention_input, rotation, cache, mask)
             x = x + (self._norm(a, f"blk.{layer}.post_attention_norm") if config.is_gemma else a)
             f = self._feed_forward(layer, self._norm(x, f"blk.{layer}.ffn_norm"))
             x = x + (self._norm(f, f"blk.{layer}.post_ffw_norm") if config.is_gemma else f)
@@ -120,17 +126,23 @@ class Reference:
         """Grouped query attention of x [n, d] over the cache's rows and its own, [n, d]."""
         config, n = self.config, len(x)
         q = self.linear(x, f"blk.{layer}.attn_q").view(n, config.n_head, config.head_dim)
-        k = self.linear(x, f"blk.{layer}.attn_k").view(n, config.n_kv_head, config.head_dim)
-        v = self.linear(x, f"blk.{layer}.attn_v").view(n, config.n_kv_head, config.head_dim)
         if f"blk.{layer}.attn_q_norm.weight" in self.weights:
             q = self._norm(q, f"blk.{layer}.attn_q_norm")
-            k = self._norm(k, f"blk.{layer}.attn_k_norm")
-        q, k = self._rotate(q, rotation), self._rotate(k, rotation)
-        k, v = cache.append(layer, k.transpose(0, 1), v.transpose(0, 1))
+        q = self._rotate(q, rotation)
+        k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
         out = F.scaled_dot_product_attention(
             q.transpose(0, 1)[None], k[None], v[None], mask, scale=config.attention_scale, enable_gqa=True
         )[0]
         return self.linear(out.transpose(0, 1).reshape(n, -1), f"blk.{layer}.attn_output")
+
+    def _keys_values(self, layer: int, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys after RoPE and values of x [n, d], both [n_kv_head, n, h]: what the cache holds."""
+        config, n = self.config, len(x)
+        k = self.linear(x, f"blk.{layer}.attn_k").view(n, config.n_kv_head, config.head_dim)
+        v = self.linear(x, f"blk.{layer}.attn_v").view(n, config.n_kv_head, config.head_dim)
+        if f"blk.{layer}.attn_k_norm.weight" in self.weights:
+            k = self._norm(k, f"blk.{layer}.attn_k_norm")
+        return self._rotate(k, rotation).transpose(0, 1), v.transpose(0, 1)
 
     def _feed_forward(self, layer: int, x: Tensor) -> Tensor:
         """SwiGLU, or GeGLU with the tanh form of GELU for Gemma, [n, d]."""

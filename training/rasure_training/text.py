@@ -12,9 +12,12 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PARAGRAPHS_FILE = "wiki_paragraphs.jsonl.gz"
 TEST_SHARE = 26  # of 256 titles
+VALIDATION_SHARE = 20  # of 256 titles, out of those that are not for tests
+SPLITS = ("train", "validation", "test")
 
 
 class DataError(Exception):
@@ -32,18 +35,39 @@ def is_test_title(title: str) -> bool:
     return hashlib.sha256(title.encode()).digest()[0] < TEST_SHARE
 
 
-def load_paragraphs(folder: str | Path, test: bool) -> list[Paragraph]:
-    """The paragraphs of the test split, or all others, in the order of the file."""
-    path = Path(folder) / PARAGRAPHS_FILE
+def split_of_title(title: str) -> str:
+    """One of SPLITS. The test split is that of `is_test_title`."""
+    byte = hashlib.sha256(title.encode()).digest()[0]
+    return "test" if byte < TEST_SHARE else "validation" if byte < TEST_SHARE + VALIDATION_SHARE else "train"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of gzipped lines of JSON."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; --text-data names the folder that holds {PARAGRAPHS_FILE}")
+        raise DataError(f"{path}: no such file; the data folder holds {path.name}")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-            paragraphs = [Paragraph(row["title"], row["text"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not the expected lines of JSON: {error}") from error
-    return [paragraph for paragraph in paragraphs if is_test_title(paragraph.title) == test]
+
+
+def _all_paragraphs(folder: str | Path) -> list[Paragraph]:
+    path = Path(folder) / PARAGRAPHS_FILE
+    try:
+        return [Paragraph(row["title"], row["text"]) for row in read_rows(path)]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the expected lines of JSON: {error}") from error
+
+
+def load_paragraphs(folder: str | Path, test: bool) -> list[Paragraph]:
+    """The paragraphs of the test split, or all others, in the order of the file."""
+    return [paragraph for paragraph in _all_paragraphs(folder) if is_test_title(paragraph.title) == test]
+
+
+def load_split(folder: str | Path, split: str) -> list[Paragraph]:
+    """The paragraphs of one of SPLITS, in the order of the file."""
+    return [paragraph for paragraph in _all_paragraphs(folder) if split_of_title(paragraph.title) == split]
 
 
 def shuffled(paragraphs: list[Paragraph], seed: int) -> list[Paragraph]:

@@ -1,0 +1,134 @@
+"""Writes the card of an adapter: what it is, how it was trained, what was measured, and what it does not do.
+
+    python -m rasure_training.eraser.card ADAPTER.gguf --figures figures.json --out CARD.md
+
+All numbers come from the adapter's own training record and from what `rasure_training.eraser.evaluate` wrote for this very
+file. The card's source is there to be read: nothing else is filled in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFReader
+
+from .adapter_file import AdapterError, Header, read_header
+from .evaluate import markdown, sha256
+from .train import duration
+
+WHAT = {
+    "bridge": """\
+An eraser adapter for rasure, of the kind **bridge**. To take a span back, the rows of the span are freed and the
+{bridge_tokens} tokens after the hole are encoded again through this adapter. They see the first {sinks} rows of the
+context, the last {window} before the hole and each other, never the span: nothing that is written is computed from the
+erased text.""",
+    "steer": """\
+An eraser adapter for rasure, of the kind **steer** (KVEraser, arXiv 2606.17034). To take a span back, its rows are
+written anew from its own tokens through this adapter. They see the first {sinks} rows of the context and the last
+{window} before the span. What is written is computed from the erased text: this is functional forgetting, not deletion.""",
+}
+
+LIMITS = {
+    "bridge": """\
+- The text after the re-encoded tokens keeps the keys and values that it got while it saw the span. Only an exact erase
+  recomputes them.""",
+    "steer": """\
+- The new rows are computed from the erased text, and the text after the span keeps the keys and values that it got while
+  it saw the span. Only an exact erase recomputes them.""",
+}
+
+COMMON_LIMITS = """\
+- Trained and measured for one model file, whose fingerprint is in the adapter; other files of the same model differ.
+- English prose with made-up facts and Wikipedia passages, short greedy answers, spans of 1 to about 256 tokens, contexts
+  of about {shortest} to {longest} tokens in training.
+- One seed. The figures above are for the cases named there and have the intervals that stand beside them."""
+
+
+def training_section(record: dict[str, Any]) -> list[str]:
+    config = record.get("config")
+    if config is None:
+        return ["The adapter was converted; its file does not say how it was trained.", "", f"`{json.dumps(record)}`"]
+    stages = "; ".join(f"{stage['steps']} steps of {stage['name']}" for stage in config["stages"])
+    optimizer, step = config["optimizer"], config["step"]
+    loss = record["loss_of_last_100_steps"]
+    rows = [
+        ("steps", f"{record['steps']}: {stages}"),
+        ("data", ", ".join(f"`{name}` (SHA-256 `{digest}`)" for name, digest in record["data"].items())),
+        ("a step", f"{step['documents']} documents with up to {step['units']} erased spans each"),
+        ("loss", ", ".join(f"{key} x {value}" for key, value in config["loss"].items())),
+        ("optimizer", f"AdamW, learning rate {optimizer['lr']}, betas {optimizer['betas']}, clip {optimizer['clip']}"),
+        ("seed", str(record["seed"])),
+        ("time", f"{duration(record['seconds'])}, {record['processes']} process(es) of {record['threads']} thread(s)"),
+        ("mean loss of the last 100 steps", "-" if loss is None else f"{loss:.4f}"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
+    ]
+    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
+
+
+def figures_section(figures: dict[str, Any], digest: str) -> list[str]:
+    used = [name for name, adapter in figures["adapters"].items() if adapter["sha256"] == digest]
+    if not used:
+        raise AdapterError("the figures were made with other adapters than this one")
+    cases = ", ".join(f"`{name}` (SHA-256 `{value}`)" for name, value in figures["cases"].items())
+    return [
+        f"PyTorch, {figures['dtype']}, {figures['n_cases']} cases: {cases}. Means with 95 % intervals, by {figures['resamples']} "
+        "bootstrap samples of contexts. KL in nats. `exact` is a context that never held the span.",
+        "",
+        markdown(figures["figures"]),
+    ]
+
+
+def card(path: Path, header: Header, figures: dict[str, Any] | None) -> str:
+    settings = header.settings
+    values = {"window": settings.window, "sinks": settings.sinks, "bridge_tokens": settings.bridge_tokens}
+    reader = GGUFReader(path)
+    n_pairs = len(reader.tensors) // 2
+    rank = min(int(n) for n in reader.tensors[0].shape)
+    config = header.training.get("config")
+    lengths = config["step"]["lengths"] if config else []
+    lines = [f"# {header.name}", "", WHAT[settings.kind].format(**values), "", "## File", ""]
+    lines += [
+        f"`{path.name}`, {path.stat().st_size} bytes, SHA-256 `{sha256(path)}`: LoRA of rank {rank}, alpha {header.alpha:g}, on "
+        f"{n_pairs} matrices. Base model: fingerprint `{header.fingerprint}`"
+        + (f", SHA-256 `{header.training['model_sha256']}`." if "model_sha256" in header.training else "."),
+        "", "## Training", "", *training_section(header.training), "", "## Figures", "",
+    ]  # fmt: skip
+    lines += figures_section(figures, sha256(path)) if figures else ["None were given when this card was written."]
+    lines += ["", "## Limits", "", LIMITS[settings.kind]]
+    if lengths:
+        lines.append(
+            COMMON_LIMITS.format(
+                shortest=round(min(low for low, *_ in lengths)), longest=round(max(high for _, high, _ in lengths))
+            )
+        )
+    lines += [
+        "", "## Licence", "",
+        f"Weights: {header.license}. The training texts are from Wikipedia (CC BY-SA) and from Natural Questions (CC BY-SA 3.0); "
+        "none of their text is in the file.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.eraser.card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("adapter", type=Path, metavar="ADAPTER.gguf")
+    parser.add_argument("--figures", type=Path, help="what `evaluate --out` wrote for this adapter")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        figures = json.loads(args.figures.read_text(encoding="utf-8")) if args.figures else None
+        args.out.write_text(card(args.adapter, read_header(args.adapter), figures), encoding="utf-8")
+    except (AdapterError, OSError, ValueError) as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""What each erase method leaves in the cache, with gradient where an adapter is trained.
+
+A context is read once by the frozen model. A method then takes spans out of it: a method is a list of steps joined by "+",
+each of which works on the rows that the one before has left. The question is asked to what is left (`ask`), by the frozen
+model again, with gradient through the rows that an adapter wrote.
+
+  none        everything stays
+  exact       what follows the first span is read again, at closed-up positions, without the spans ("clean" is the same)
+  drop        the spans' rows go, all other rows and positions stay
+  shift       ... and later keys are rotated to close the gap
+  repair:K    the K tokens after each hole are re-encoded by the frozen model, which sees every row before them;
+              repair:P% takes this share of what follows, rounded up; ":windowed" behind it shows sinks and window only
+  refill      the spans' rows are those of neutral text of the same length, encoded by the frozen model in their place
+  steer       the spans' rows are those of their own tokens, encoded through the adapter in their place (KVEraser,
+              arXiv 2606.17034); sees the first `sinks` and the last `window` rows before the span, ":full" behind it all
+  bridge:K    as windowed repair, through the adapter; without ":K" as many tokens as the adapter says
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..reference import Cache
+from .lora import EraserModel, Lora
+
+PIECE = 512  # tokens read at a time; bounds the memory of attention
+
+METHODS = (
+    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",
+    "bridge:32", "bridge+shift", "steer+repair:16",
+)  # fmt: skip
+
+
+class MethodError(Exception):
+    """No such method, or not without an adapter of its kind."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an erase pass with an adapter sees, and how many tokens it re-encodes."""
+
+    kind: str  # "steer" or "bridge"
+    window: int  # last rows before the span or hole
+    sinks: int  # first rows of the context
+    bridge_tokens: int  # of "bridge"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A cache with the token of each row. Never changed in place; rows may carry gradient."""
+
+    cache: Cache
+    tokens: Tensor  # int64 [m]
+    next_position: int  # of the token that comes next
+    # Set by the first step of a method:
+    holes: tuple[int, ...] = ()  # index of the first row after each erased span
+    removed: Tensor | None = None  # int64 [m]: how many rows that stood before this one have been removed
+    reencoded: int = 0  # tokens that went through the model for the erase
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    count: int = 0
+    share: float = 0.0
+    windowed: bool = False
+    full: bool = False
+
+
+def parse_method(method: str) -> list[Step]:
+    return [_parse_step(text, method) for text in method.split("+")]
+
+
+def _parse_step(text: str, method: str) -> Step:
+    name, *options = text.split(":")
+    step = Step("exact" if name == "clean" else name)
+    for option in options:
+        if option == "windowed" and name == "repair":
+            step = replace(step, windowed=True)
+        elif option == "full" and name == "steer":
+            step = replace(step, full=True)
+        elif name == "repair" and option.endswith("%") and option[:-1].isdigit() and 0 < int(option[:-1]) <= 100:
+            step = replace(step, share=int(option[:-1]) / 100)
+        elif name in ("repair", "bridge") and option.isdigit():
+            step = replace(step, count=int(option))
+        else:
+            raise MethodError(f"{method}: {option} is no option of {name}")
+    if step.name not in ("none", "exact", "drop", "shift", "repair", "refill", "steer", "bridge"):
+        raise MethodError(f"{method}: there is no method {name}")
+    if step.name == "repair" and not step.count and not step.share:
+        raise MethodError(f"{method}: repair needs a number of tokens or a share of the suffix")
+    if step.name == "bridge" and not options:
+        step = replace(step, count=-1)  # the adapter's own
+    return step
+
+
+def needs_adapter(method: str) -> str | None:
+    """The kind of adapter that a method needs."""
+    return next((step.name for step in parse_method(method) if step.name in ("steer", "bridge")), None)
+
+
+class Engine:
+    """Erases spans from contexts. filler: token ids of neutral text for "refill"."""
+
+    def __init__(
+        self, model: EraserModel, settings: Settings | None = None, lora: Lora | None = None, filler: Sequence[int] = ()
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.lora = lora
+        self.filler = list(filler)
+
+    @torch.no_grad()
+    def read(self, tokens: Sequence[int] | Tensor) -> Rows:
+        """The context as the frozen model reads it."""
+        tokens = torch.as_tensor(tokens, dtype=torch.int64)
+        cache = Cache.empty(self.model.config)
+        for piece in tokens.split(PIECE):
+            self.model.forward(piece, cache=cache, rows_only=True)
+        return Rows(cache, tokens, len(tokens))
+
+    def erase(self, context: Rows, spans: Sequence[tuple[int, int]], method: str) -> Rows:
+        """`context`, as `read` gave it, without the spans (half-open ranges of tokens, ascending, not overlapping)."""
+        rows = replace(context, removed=torch.zeros(len(context), dtype=torch.int64))
+        erased = False
+        for step in parse_method(method):
+            if step.name == "none":
+                continue
+            if step.name == "exact":
+                rows = self._exact(rows, spans)
+            elif step.name in ("steer", "refill"):
+                rows = self._rewrite(rows, spans, step)
+            else:
+                rows = rows if erased else _drop(rows, spans)
+                if step.name == "shift":
+                    rows = self._shift(rows)
+                elif step.name != "drop":
+                    rows = self._reencode_after(rows, step)
+            erased = True
+        return rows
+
+    def ask(self, rows: Rows, tokens: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states [n, d] of further tokens after `rows`, which are left as they are.
+
+        offsets: int64 [n], positions from the next one on; mask: bool [n, n], which of each other they see.
+        """
+        cache = Cache(list(rows.cache.k), list(rows.cache.v), rows.cache.positions)
+        visible = torch.cat((torch.ones(len(tokens), len(rows), dtype=torch.bool), mask), dim=1)
+        return self.model.forward(tokens, rows.next_position + offsets, cache, visible)
+
+    def _adapter(self, kind: str) -> tuple[Lora, Settings]:
+        if self.lora is None or self.settings is None or self.settings.kind != kind:
+            raise MethodError(f"{kind} needs an adapter of this kind")
+        return self.lora, self.settings
+
+    def _seen(self, n_before: int, windowed: bool) -> Tensor:
+        """Indices of the rows before row n_before that an erase pass sees."""
+        if not windowed:
+            return torch.arange(n_before)
+        if self.settings is None:
+            raise MethodError("a windowed pass needs sinks and a window")
+        first = min(self.settings.sinks, n_before)
+        last = max(first, n_before - self.settings.window)
+        return torch.cat((torch.arange(first), torch.arange(last, n_before)))
+
+    def _encode(self, rows: Rows, begin: int, tokens: Tensor, seen: Tensor, lora: Lora | None) -> Rows:
+        """`rows` with the rows from index `begin` on replaced by those of `tokens`, at the positions of the old ones. The pass
+        sees the rows `seen` and each other, causally."""
+        end = begin + len(tokens)
+        window = Cache([k[:, seen] for k in rows.cache.k], [v[:, seen] for v in rows.cache.v], rows.cache.positions[seen])
+        positions = rows.cache.positions[begin:end]
+        causal = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+        visible = torch.cat((torch.ones(len(tokens), len(seen), dtype=torch.bool), causal), dim=1)
+        with self.model.adapted(lora):
+            self.model.forward(tokens, positions, window, visible, rows_only=True)
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            return torch.cat((old[:, :begin], new[:, len(seen) :], old[:, end:]), dim=1)
+
+        k = [put(*pair) for pair in zip(rows.cache.k, window.k, strict=True)]
+        v = [put(*pair) for pair in zip(rows.cache.v, window.v, strict=True)]
+        return replace(rows, cache=Cache(k, v, rows.cache.positions), reencoded=rows.reencoded + len(tokens))
+
+    @torch.no_grad()
+    def _exact(self, rows: Rows, spans: Sequence[tuple[int, int]]) -> Rows:
+        kept = _kept(len(rows), spans)
+        begin = spans[0][0]
+        cache = Cache([k[:, :begin] for k in rows.cache.k], [v[:, :begin] for v in rows.cache.v], rows.cache.positions[:begin])
+        tokens = rows.tokens[kept]
+        for piece in tokens[begin:].split(PIECE):
+            if len(piece):
+                first = len(cache)
+                self.model.forward(piece, torch.arange(first, first + len(piece)), cache, rows_only=True)
+        return Rows(
+            cache, tokens, len(tokens), removed=torch.zeros(len(tokens), dtype=torch.int64), reencoded=len(tokens) - begin
+        )
+
+    def _shift(self, rows: Rows) -> Rows:
+        """Closes the gaps: every row moves by what was removed before it."""
+        by = -rows.removed
+        k = [self.model.rotate_keys(layer, k, by) for layer, k in enumerate(rows.cache.k)]
+        positions = rows.cache.positions + by
+        return replace(
+            rows, cache=Cache(k, rows.cache.v, positions), next_position=len(rows), removed=torch.zeros_like(rows.removed)
+        )
+
+    def _reencode_after(self, rows: Rows, step: Step) -> Rows:
+        """repair and bridge: the tokens after each hole, from left to right. A token is re-encoded once."""
+        lora = None
+        count = step.count
+        if step.name == "bridge":
+            lora, settings = self._adapter("bridge")
+            count = settings.bridge_tokens if count < 0 else count
+        done = 0
+        for hole in rows.holes:
+            suffix = len(rows) - hole
+            n = min(suffix, math.ceil(step.share * suffix - 1e-3) if step.share else count)
+            begin, end = max(hole, done), hole + n
+            if begin >= end:
+                continue
+            seen = self._seen(begin, step.windowed or step.name == "bridge")
+            rows = self._encode(rows, begin, rows.tokens[begin:end], seen, lora)
+            done = end
+        return rows
+
+    def _rewrite(self, rows: Rows, spans: Sequence[tuple[int, int]], step: Step) -> Rows:
+        """steer and refill: the rows of the spans, from left to right. A span longer than a piece is encoded piece by piece."""
+        lora = self._adapter("steer")[0] if step.name == "steer" else None
+        for begin, end in spans:
+            tokens = rows.tokens[begin:end]
+            if step.name == "refill":
+                if not self.filler:
+                    raise MethodError("refill needs a filler")
+                tokens = torch.tensor((self.filler * (len(tokens) // len(self.filler) + 1))[: len(tokens)])
+            seen = self._seen(begin, windowed=step.name == "steer" and not step.full)
+            rows = self._encode(rows, begin, tokens, seen, lora)
+        return replace(rows, holes=tuple(end for _, end in spans))
+
+
+def _kept(n: int, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Indices of the tokens outside the spans."""
+    mask = torch.ones(n, dtype=torch.bool)
+    for begin, end in spans:
+        mask[begin:end] = False
+    return mask.nonzero()[:, 0]
+
+
+def _drop(rows: Rows, spans: Sequence[tuple[int, int]]) -> Rows:
+    kept = _kept(len(rows), spans)
+    cache = Cache([k[:, kept] for k in rows.cache.k], [v[:, kept] for v in rows.cache.v], rows.cache.positions[kept])
+    holes, removed_before = [], 0
+    for begin, end in spans:
+        holes.append(begin - removed_before)
+        removed_before += end - begin
+    removed = kept - torch.arange(len(kept))
+    return replace(rows, cache=cache, tokens=rows.tokens[kept], holes=tuple(dict.fromkeys(holes)), removed=removed)

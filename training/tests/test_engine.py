@@ -1,0 +1,223 @@
+"""The erase passes against what they must equal: other methods, recomputation, the untouched cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import engine_of, model_path, random_tokens
+from gguf import GGUFReader
+
+from rasure_training.eraser.engine import Engine, MethodError, Rows, parse_method
+from rasure_training.eraser.lora import EraserModel
+from rasure_training.gguf_model import GgufModel, load_model
+from rasure_training.reference import Cache, Reference
+
+N, SPAN = 48, (20, 29)
+TOLERANCE = 2e-4  # float32 sums in another order
+
+
+def difference(a: Rows, b: Rows, begin: int = 0, end: int | None = None) -> float:
+    assert torch.equal(a.cache.positions, b.cache.positions)
+    return max(
+        (x[:, begin:end] - y[:, begin:end]).abs().max().item()
+        for x, y in zip(a.cache.k + a.cache.v, b.cache.k + b.cache.v, strict=True)
+    )
+
+
+def test_float32_model_is_the_reference(any_model: GgufModel) -> None:
+    tokens = random_tokens(30)
+    assert torch.equal(EraserModel(any_model).forward(tokens), Reference(any_model).forward(tokens))
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-linear", "tiny-qwen2", "tiny-qwen3", "tiny-gemma3"])
+def test_float32_model_gives_the_golden_distributions(name: str) -> None:
+    reader = GGUFReader(model_path(name).with_name(f"{name}.golden.gguf"))
+    tokens = torch.tensor(reader.get_field("case.0.tokens").contents())
+    (golden,) = (tensor.data for tensor in reader.tensors if tensor.name == "case.0.full_logprob")
+    model = EraserModel(load_model(model_path(name)))
+    logprob = model.logits(model.forward(tokens)).log_softmax(-1)
+    torch.testing.assert_close(logprob, torch.from_numpy(golden.copy()), atol=1e-4, rtol=0)
+
+
+def test_rows_only_writes_the_same_rows(any_model: GgufModel) -> None:
+    model, tokens = Reference(any_model), random_tokens(30)
+    whole, rows = Cache.empty(model.config), Cache.empty(model.config)
+    model.forward(tokens, cache=whole)
+    model.forward(tokens, cache=rows, rows_only=True)
+    for a, b in zip(whole.k + whole.v, rows.k + rows.v, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_zero_steer_with_full_prefix_changes_nothing(any_model: GgufModel) -> None:
+    engine = engine_of(any_model, "steer")
+    context = engine.read(random_tokens(N))
+    steered = engine.erase(context, [SPAN], "steer:full")
+    assert difference(steered, engine.erase(context, [SPAN], "none")) < TOLERANCE
+    assert steered.next_position == N
+    assert steered.reencoded == SPAN[1] - SPAN[0]
+
+
+def test_steer_writes_the_span_alone(any_model: GgufModel) -> None:
+    engine = engine_of(any_model, "steer", zero=False)
+    context = engine.read(random_tokens(N))
+    steered = engine.erase(context, [SPAN], "steer")
+    assert difference(steered, context, 0, SPAN[0]) == 0
+    assert difference(steered, context, SPAN[1]) == 0
+    assert difference(steered, context, *SPAN) > 1e-3
+    again = engine.erase(steered, [SPAN], "steer")
+    assert difference(steered, again) == 0
+
+
+def test_steer_does_not_see_the_suffix(llama: GgufModel) -> None:
+    engine = engine_of(llama, "steer", zero=False)
+    tokens = random_tokens(N)
+    other = torch.cat((tokens[: SPAN[1]], random_tokens(N - SPAN[1], seed=2)))
+    a, b = (engine.erase(engine.read(t), [SPAN], "steer:full") for t in (tokens, other))
+    assert difference(a, b, *SPAN) < TOLERANCE
+
+
+def test_zero_bridge_is_windowed_repair(any_model: GgufModel) -> None:
+    engine = engine_of(any_model, "bridge")
+    context = engine.read(random_tokens(N))
+    bridged = engine.erase(context, [SPAN], "bridge:6")
+    assert difference(bridged, engine.erase(context, [SPAN], "repair:6:windowed")) == 0
+    assert difference(bridged, engine.erase(context, [SPAN], "drop")) > 1e-3
+
+
+def test_bridge_of_nothing_is_drop(llama: GgufModel) -> None:
+    engine = engine_of(llama, "bridge", zero=False)
+    context = engine.read(random_tokens(N))
+    dropped = engine.erase(context, [SPAN], "drop")
+    assert difference(engine.erase(context, [SPAN], "bridge:0"), dropped) == 0
+    # So it is where nothing follows the span.
+    end = [(40, N)]
+    assert difference(engine.erase(context, end, "bridge"), engine.erase(context, end, "drop")) == 0
+
+
+def test_bridge_never_reads_the_span(llama: GgufModel) -> None:
+    """Other tokens in the span: the same rows are written."""
+    engine = engine_of(llama, "bridge", zero=False)
+    tokens = random_tokens(N)
+    other = tokens.clone()
+    other[SPAN[0] : SPAN[1]] = random_tokens(SPAN[1] - SPAN[0], seed=5)
+    first = SPAN[0]
+    a, b = (engine.erase(engine.read(t), [SPAN], "bridge") for t in (tokens, other))
+    assert difference(a, b, first, first + 6) < TOLERANCE
+    assert difference(a, b, first + 6) > 1e-3  # the rest of the suffix still carries it
+
+
+def test_bridge_sees_sinks_and_window_alone(llama: GgufModel) -> None:
+    engine = engine_of(llama, "bridge", window=8, sinks=2, zero=False)
+    context = engine.read(random_tokens(N))
+    cache = Cache([k.clone() for k in context.cache.k], [v.clone() for v in context.cache.v], context.cache.positions)
+    for rows in cache.k + cache.v:
+        rows[:, 2 : SPAN[0] - 8] = 1e6
+    a, b = (engine.erase(rows, [SPAN], "bridge") for rows in (context, Rows(cache, context.tokens, N)))
+    assert difference(a, b, SPAN[0], SPAN[0] + 6) == 0
+
+
+def test_whole_repair_in_a_short_context_is_a_recomputation(any_model: GgufModel) -> None:
+    """Every suffix token re-encoded, with all rows in sight: a context that never held the span, with its positions."""
+    engine = engine_of(any_model, "bridge")
+    tokens = random_tokens(N)
+    repaired = engine.erase(engine.read(tokens), [SPAN], "repair:100%")
+    cache = Cache.empty(engine.model.config)
+    positions = torch.cat((torch.arange(SPAN[0]), torch.arange(SPAN[1], N)))
+    engine.model.forward(tokens[positions], positions, cache)
+    expected = Rows(cache, tokens[positions], N)
+    assert difference(repaired, expected) < TOLERANCE
+    assert torch.equal(repaired.tokens, expected.tokens)
+
+
+def test_exact_is_a_context_without_the_span(any_model: GgufModel) -> None:
+    engine = engine_of(any_model, "bridge")
+    tokens = random_tokens(N)
+    spans = [(3, 7), SPAN, (29, 31), (46, N)]
+    kept = torch.cat((tokens[:3], tokens[7:20], tokens[31:46]))
+    exact = engine.erase(engine.read(tokens), spans, "exact")
+    assert difference(exact, engine.read(kept)) < TOLERANCE
+    assert exact.next_position == len(kept)
+
+
+def test_shifted_key_of_the_first_layer_is_the_recomputed_one(any_model: GgufModel) -> None:
+    """Keys of layer 0 depend on token and position alone."""
+    engine = engine_of(any_model, "bridge")
+    context = engine.read(random_tokens(N))
+    spans = [(3, 7), SPAN]
+    shifted, exact = engine.erase(context, spans, "shift"), engine.erase(context, spans, "exact")
+    assert torch.equal(shifted.cache.positions, torch.arange(N - 13))
+    assert torch.equal(shifted.tokens, exact.tokens)
+    assert shifted.next_position == exact.next_position
+    torch.testing.assert_close(shifted.cache.k[0], exact.cache.k[0], atol=1e-5, rtol=0)
+    dropped = engine.erase(context, spans, "drop")
+    assert (dropped.cache.k[0] - exact.cache.k[0]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("method", ["bridge:6", "repair:6", "bridge:6+shift"])
+def test_near_holes(llama: GgufModel, method: str) -> None:
+    """Windows after two holes overlap: no token is re-encoded twice, and none comes from an erased token."""
+    engine = engine_of(llama, "bridge", zero=False)
+    tokens = random_tokens(N)
+    spans = [(10, 13), (15, 18)]
+    other = tokens.clone()
+    other[10:13], other[15:18] = random_tokens(3, seed=5), random_tokens(3, seed=6)
+    a, b = (engine.erase(engine.read(t), spans, method) for t in (tokens, other))
+    assert a.reencoded == 8  # two tokens between the holes, six after the second
+    assert difference(a, b, 0, 18) < TOLERANCE
+
+
+def test_refill_is_the_filler_in_place(llama: GgufModel) -> None:
+    engine = engine_of(llama, "steer")
+    tokens = random_tokens(N)
+    filled = tokens.clone()
+    filled[SPAN[0] : SPAN[1]] = torch.tensor([5, 6, 7] * 3)
+    a, b = engine.erase(engine.read(tokens), [SPAN], "refill"), engine.read(filled)
+    assert difference(a, b, 0, SPAN[1]) < TOLERANCE
+
+
+def test_steer_then_repair_sees_the_steered_rows(llama: GgufModel) -> None:
+    engine = engine_of(llama, "steer", zero=False)
+    context = engine.read(random_tokens(N))
+    steered = engine.erase(context, [SPAN], "steer")
+    both = engine.erase(context, [SPAN], "steer+repair:4")
+    assert len(both) == N
+    assert difference(both, steered, 0, SPAN[1]) == 0
+    assert difference(both, steered, SPAN[1], SPAN[1] + 4) > 1e-3
+    assert difference(both, steered, SPAN[1] + 4) == 0
+
+
+def test_a_context_is_left_as_it_was(llama: GgufModel) -> None:
+    engine = engine_of(llama, "bridge", zero=False)
+    context = engine.read(random_tokens(N))
+    before = [rows.clone() for rows in context.cache.k + context.cache.v]
+    for method in ("bridge+shift", "repair:15%", "exact", "drop", "refill"):
+        engine.erase(context, [SPAN], method)
+    for a, b in zip(before, context.cache.k + context.cache.v, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("method", ["none", "exact", "drop", "shift", "repair:4", "refill", "bridge", "bridge+shift"])
+@pytest.mark.parametrize("span", [(0, 5), (43, 48), (0, 48), (7, 8)])
+def test_spans_at_the_edges(llama: GgufModel, method: str, span: tuple[int, int]) -> None:
+    engine = engine_of(llama, "bridge", zero=False)
+    context = engine.read(random_tokens(N))
+    rows = engine.erase(context, [span], method)
+    kept = N if method in ("none", "refill") else N - (span[1] - span[0])
+    assert len(rows) == len(rows.cache) == rows.cache.k[0].shape[1] == kept
+    closed = method in ("exact", "shift", "bridge+shift")
+    assert rows.next_position == (kept if closed else N)
+
+
+@pytest.mark.parametrize("method", ["nothing", "repair", "repair:x", "drop:3", "bridge:full", "repair:0%", "repair:101%", ""])
+def test_bad_methods_are_named(method: str) -> None:
+    with pytest.raises(MethodError):
+        parse_method(method)
+
+
+def test_methods_need_their_adapter(llama: GgufModel) -> None:
+    engine = engine_of(llama, "bridge")
+    context = engine.read(random_tokens(N))
+    with pytest.raises(MethodError, match="steer needs an adapter"):
+        engine.erase(context, [SPAN], "steer")
+    with pytest.raises(MethodError, match="bridge needs an adapter"):
+        Engine(engine.model).erase(context, [SPAN], "bridge:4")
