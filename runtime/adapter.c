@@ -80,7 +80,7 @@ static rs_status read_keys(loader *l) {
     RS_TRY(expect_string(l, "adapter.type", "lora"));
     RS_TRY(rs_model_get_info(a->model, &info));
     RS_TRY(expect_string(l, "general.architecture", info.architecture));
-    (void)snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, info.fingerprint);
+    (void)snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, rs_model_fingerprint(a->model));
     RS_TRY(expect_string(l, "rasure.adapter.fingerprint", fingerprint));
     RS_TRY(read_kind(l));
     RS_TRY(rs_gguf_f32(l->gguf, "adapter.lora.alpha", &a->alpha, l->error));
@@ -109,9 +109,7 @@ static rs_status read_keys(loader *l) {
 
 static const rs_tensor *find(loader *l, uint32_t layer, int module, char part, char name[NAME_BYTES]) {
     (void)snprintf(name, NAME_BYTES, "blk.%" PRIu32 ".%s.weight.lora_%c", layer, module_names[module], part);
-    const rs_tensor *tensor = rs_gguf_find_tensor(l->gguf, name);
-    if (tensor != NULL) l->n_tensors++;
-    return tensor;
+    return rs_gguf_find_tensor(l->gguf, name);
 }
 
 static rs_status check_shape(loader *l, const char *name, const rs_tensor *tensor, uint64_t columns,
@@ -130,6 +128,7 @@ static rs_status measure_module(loader *l, uint32_t layer, int module, size_t *b
     char name_a[NAME_BYTES], name_b[NAME_BYTES];
     const rs_tensor *low = find(l, layer, module, 'a', name_a), *high = find(l, layer, module, 'b', name_b);
     if (low == NULL && high == NULL) return RS_OK;
+    l->n_tensors += 2;
     if (low == NULL || high == NULL) {
         return rs_fail(l->error, RS_BAD_FILE, "tensor %s is missing", low == NULL ? name_a : name_b);
     }
@@ -151,8 +150,11 @@ static rs_status measure_module(loader *l, uint32_t layer, int module, size_t *b
     lora->a = (rs_matrix){.type = RS_TYPE_Q8_0, .n_out = padded, .n_in = base->n_in};
     lora->b = (rs_matrix){.type = RS_TYPE_Q8_0, .n_out = base->n_out, .n_in = padded};
     a->n_params += (uint64_t)a->rank * (base->n_in + base->n_out);
-    *bytes +=
-        padded * rs_row_bytes(RS_TYPE_Q8_0, base->n_in) + base->n_out * rs_row_bytes(RS_TYPE_Q8_0, padded);
+    size_t size_b;
+    if (!rs_mul_size(base->n_out, rs_row_bytes(RS_TYPE_Q8_0, padded), &size_b) ||
+        !rs_add_size(*bytes, padded * rs_row_bytes(RS_TYPE_Q8_0, base->n_in), bytes) ||
+        !rs_add_size(*bytes, size_b, bytes))
+        return rs_fail(l->error, RS_NO_MEMORY, "the adapter does not fit this system's memory");
     return RS_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/checked.h"
+#include "runtime/hash.h"
 #include "runtime/status.h"
 
 enum {
@@ -402,33 +403,6 @@ static rs_status open_pool(loader *l, const rs_model_params *params) {
     return RS_OK;
 }
 
-/* FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923). */
-static void hash_bytes(uint64_t *hash, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        *hash = (*hash ^ ((const unsigned char *)data)[i]) * UINT64_C(0x100000001b3);
-}
-
-static void hash_number(uint64_t *hash, uint64_t value, size_t bytes) {
-    unsigned char little[8];
-    for (size_t i = 0; i < bytes; i++) little[i] = (unsigned char)(value >> 8 * i);
-    hash_bytes(hash, little, bytes);
-}
-
-/* What adapters know their model by: name, type, dimensions and first bytes of every tensor. Enough to tell
- * models and their quantisations apart, and read in no time; no protection against forgery. */
-static uint64_t fingerprint(const rs_gguf *gguf) {
-    enum { SAMPLE = 256 };
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (uint64_t i = 0; i < rs_gguf_tensor_count(gguf); i++) {
-        const rs_tensor *t = rs_gguf_tensor(gguf, i);
-        hash_bytes(&hash, t->name.data, t->name.bytes);
-        hash_number(&hash, rs_types[t->type].gguf_id, 4);
-        for (uint32_t d = 0; d < t->n_dims; d++) hash_number(&hash, t->ne[d], 8);
-        hash_bytes(&hash, t->data, t->bytes < SAMPLE ? t->bytes : SAMPLE);
-    }
-    return hash;
-}
-
 static rs_status count_params(loader *l) {
     rs_model *m = l->model;
     for (uint64_t i = 0; i < rs_gguf_tensor_count(m->gguf); i++) {
@@ -456,7 +430,6 @@ static rs_status load(loader *l, const void *data, size_t bytes, const rs_model_
     RS_TRY(rs_chat_open(m->gguf, m->tokenizer, &m->chat, l->error));
     RS_TRY(bind_tensors(l));
     RS_TRY(count_params(l));
-    m->fingerprint = fingerprint(m->gguf);
     RS_TRY(open_pool(l, params));
     /* XNNPACK's one activation scale a row costs more accuracy than the bound that auto keeps
      * (docs/architecture.md), so it has to be asked for. */
@@ -533,7 +506,6 @@ rs_status rs_model_get_info(const rs_model *model, rs_model_info *info) {
         .n_params = model->n_params,
         .file_bytes = model->file_bytes,
         .packed_bytes = model->packed_bytes,
-        .fingerprint = model->fingerprint,
         .chat_format = model->chat.format,
         .chat_format_name = rs_chat_format_name(model->chat.format),
         .default_system = model->chat.default_system,
@@ -544,6 +516,26 @@ rs_status rs_model_get_info(const rs_model *model, rs_model_info *info) {
         .threads = model->threads,
     };
     return RS_OK;
+}
+
+static uint64_t hash_number(uint64_t hash, uint64_t value, size_t bytes) {
+    unsigned char little[8];
+    for (size_t i = 0; i < bytes; i++) little[i] = (unsigned char)(value >> 8 * i);
+    return rs_fnv1a(hash, little, bytes);
+}
+
+uint64_t rs_model_fingerprint(const rs_model *model) {
+    enum { SAMPLE = 256 };
+    if (model == NULL) return 0;
+    uint64_t hash = RS_FNV1A_START;
+    for (uint64_t i = 0; i < rs_gguf_tensor_count(model->gguf); i++) {
+        const rs_tensor *t = rs_gguf_tensor(model->gguf, i);
+        hash = rs_fnv1a(hash, t->name.data, t->name.bytes);
+        hash = hash_number(hash, rs_types[t->type].gguf_id, 4);
+        for (uint32_t d = 0; d < t->n_dims; d++) hash = hash_number(hash, t->ne[d], 8);
+        hash = rs_fnv1a(hash, t->data, t->bytes < SAMPLE ? t->bytes : SAMPLE);
+    }
+    return hash;
 }
 
 rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uint32_t flags, int32_t *tokens,

@@ -53,7 +53,7 @@ struct rs_model {
     struct pthreadpool *pool; /* NULL: the caller's thread alone */
     bool owns_pool;
     uint32_t threads;
-    uint64_t n_params, file_bytes, packed_bytes, fingerprint;
+    uint64_t n_params, file_bytes, packed_bytes;
     char name[128];
 };
 

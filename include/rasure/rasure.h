@@ -185,7 +185,6 @@ typedef struct rs_model_info {
     uint64_t n_params;
     uint64_t file_bytes;
     uint64_t packed_bytes; /* weights held beside the file (XNNPACK); 0 for native */
-    uint64_t fingerprint;  /* what adapters know their model by */
     rs_chat_format chat_format;
     const char *chat_format_name; /* "chatml", "llama3", "gemma", "none", "unknown" */
     const char *default_system;   /* system text that the file's template puts first by itself, or "" */
@@ -196,6 +195,10 @@ typedef struct rs_model_info {
 } rs_model_info;
 
 RS_API rs_status rs_model_get_info(const rs_model *model, rs_model_info *info);
+
+/* What adapters know their model by: a hash of name, type, dimensions and first 256 bytes of every tensor.
+ * Enough to tell models and their quantisations apart; no protection against forgery. 0 for NULL. */
+RS_API uint64_t rs_model_fingerprint(const rs_model *model);
 
 /* ---------------------------------------------------------------------------------------- tokenizer -- */
 

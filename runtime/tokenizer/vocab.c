@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/checked.h"
+#include "runtime/hash.h"
 #include "runtime/status.h"
 
 /* No honest vocabulary comes near this many probes in a table that is half empty. One that was made to
@@ -44,8 +45,7 @@ static int parse_byte_token(rs_string piece) {
 /* ---------------------------------------------------------------------------------------------- index -- */
 
 static uint64_t hash_text(const char *text, size_t bytes) {
-    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a; its low bits are weak, hence the fold */
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3;
+    const uint64_t hash = rs_fnv1a(RS_FNV1A_START, text, bytes); /* its low bits are weak, hence the fold */
     return hash ^ hash >> 29;
 }
 

@@ -50,7 +50,7 @@ gguf_builder *rs_test_adapter_file(const rs_model *model, const rs_test_adapter_
     gguf_add_string(builder, "adapter.type", "lora");
     gguf_add_f32(builder, "adapter.lora.alpha", 2.0f * (float)spec->rank);
     gguf_add_string(builder, "rasure.adapter.kind", spec->kind);
-    (void)snprintf(text, sizeof text, "%016" PRIx64, info.fingerprint ^ spec->flip_fingerprint);
+    (void)snprintf(text, sizeof text, "%016" PRIx64, rs_model_fingerprint(model) ^ spec->flip_fingerprint);
     gguf_add_string(builder, "rasure.adapter.fingerprint", text);
     gguf_add_u32(builder, "rasure.adapter.window", spec->window);
     gguf_add_u32(builder, "rasure.adapter.sinks", spec->sinks);
