@@ -45,13 +45,10 @@ static double distance(const rs_context *c, uint32_t layer, char part, const int
     const uint32_t head_dim = model->shape.head_dim;
     double difference = 0, length = 0;
     for (uint32_t h = 0; h < model->shape.n_kv_heads; h++) {
-        const rs_kv_stream *stream = &c->kv.streams[layer * model->shape.n_kv_heads + h];
         for (size_t i = 0; i < n; i++) {
-            float row[RS_HEAD_DIM_MAX];
-            rs_kv_cursor at;
-            assert_true(rs_kv_seek(&c->kv, stream, positions[i], &at));
-            assert_int_equal(rs_kv_position(&c->kv, stream, at), positions[i]);
-            (part == 'k' ? rs_kv_load_key : rs_kv_load_value)(&c->kv, stream, at, row);
+            float rows[2][RS_HEAD_DIM_MAX];
+            rs_test_row(c, layer * model->shape.n_kv_heads + h, positions[i], rows[0], rows[1]);
+            const float *row = rows[part == 'k' ? 0 : 1];
             for (uint32_t d = 0; d < head_dim; d++, want++) {
                 difference += pow((double)row[d] - (double)*want, 2);
                 length += pow((double)*want, 2);

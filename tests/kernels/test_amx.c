@@ -23,6 +23,7 @@
 #include "ports/port.h"
 #include "tests/kernels/amx_model.h"
 #include "tests/kernels/guard.h"
+#include "tests/kernels/random.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -57,19 +58,6 @@ static void use_tiles(void) {
 }
 
 /* ---------------------------------------------------------------------------------------- helpers -- */
-
-/* SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
-static uint64_t next_random(uint64_t *seed) {
-    uint64_t z = *seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-/* Evenly in [-1, 1). */
-static float random_float(uint64_t *seed) {
-    return (float)((double)(next_random(seed) >> 11) * 0x1p-52 - 1.0);
-}
 
 static int random_int(uint64_t *seed, int low, int high) {
     return low + (int)(next_random(seed) % (uint64_t)(high - low + 1));

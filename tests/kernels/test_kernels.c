@@ -21,6 +21,7 @@
 
 #include "kernels/kernels.h"
 #include "tests/kernels/guard.h"
+#include "tests/kernels/random.h"
 #include "tests/kernels/tables.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -70,19 +71,6 @@ static int find_tables(void **state) {
     list.ref = list.table[0];
     *state = &list;
     return list.count > 0 && list.ref->isa == RS_ISA_REF ? 0 : -1;
-}
-
-/* SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
-static uint64_t next_random(uint64_t *seed) {
-    uint64_t z = *seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-/* Evenly in [-1, 1). */
-static float random_float(uint64_t *seed) {
-    return (float)((double)(next_random(seed) >> 11) * 0x1p-52 - 1.0);
 }
 
 static int8_t random_int8(uint64_t *seed, int low, int high) {

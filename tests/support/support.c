@@ -95,3 +95,12 @@ float *rs_golden_floats(const rs_golden *golden, const char *name, size_t *rows,
     kernels->dequantize[tensor->type](tensor->data, values, *rows * *columns);
     return values;
 }
+
+void rs_test_row(const rs_context *context, uint32_t stream, int32_t position, float *key, float *value) {
+    const rs_kv *kv = &context->kv;
+    rs_kv_cursor at;
+    assert_true(rs_kv_seek(kv, &kv->streams[stream], position, &at));
+    assert_int_equal(rs_kv_position(kv, &kv->streams[stream], at), position);
+    rs_kv_load_key(kv, &kv->streams[stream], at, key);
+    rs_kv_load_value(kv, &kv->streams[stream], at, value);
+}

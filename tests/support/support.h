@@ -28,6 +28,9 @@ void rs_test_free(rs_context *context);
 /* Fails the running test with the context's sentence unless `status` is RS_OK. */
 void rs_test_ok(const rs_context *context, rs_status status);
 
+/* The key and value [head_dim] of the entry at `position` of a stream, which must be there. */
+void rs_test_row(const rs_context *context, uint32_t stream, int32_t position, float *key, float *value);
+
 /* A golden file, opened. */
 typedef struct rs_golden {
     rs_port_map map;

@@ -157,10 +157,8 @@ static void test_products_are_added(void **state) {
         for (uint32_t i = 0; i < s->n_embd; i++) h[i] *= s->embedding_scale;
         model->kernels->rms_norm(h, layer->attn_norm, s->norm_eps, s->n_embd, h);
         for (uint32_t head = 0; head < s->n_kv_heads; head++) {
-            float value[RS_HEAD_DIM_MAX];
-            rs_kv_cursor at;
-            assert_true(rs_kv_seek(&c->kv, &c->kv.streams[head], t, &at));
-            rs_kv_load_value(&c->kv, &c->kv.streams[head], at, value);
+            float key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
+            rs_test_row(c, head, t, key, value);
             for (uint32_t d = 0; d < s->head_dim; d++) {
                 const size_t out = head * s->head_dim + d;
                 model->kernels->dequantize[layer->v.type](layer->v.data + out * v_row, w, s->n_embd);

@@ -60,14 +60,6 @@ static rs_erase_report erase(rs_context *c, rs_erase_method method, const rs_spa
     return report;
 }
 
-static void row_at(const rs_context *c, uint32_t stream, int32_t position, float *key, float *value) {
-    rs_kv_cursor at;
-    assert_true(rs_kv_seek(&c->kv, &c->kv.streams[stream], position, &at));
-    assert_int_equal(rs_kv_position(&c->kv, &c->kv.streams[stream], at), position);
-    rs_kv_load_key(&c->kv, &c->kv.streams[stream], at, key);
-    rs_kv_load_value(&c->kv, &c->kv.streams[stream], at, value);
-}
-
 /* Token lists equal, and every row of both caches equal to the bit. */
 static void assert_same_cache(const rs_context *a, const rs_context *b) {
     float rows[4][RS_HEAD_DIM_MAX];
@@ -80,8 +72,8 @@ static void assert_same_cache(const rs_context *a, const rs_context *b) {
         assert_int_equal(a->kv.streams[s].n_live, a->n_tokens);
         assert_int_equal(b->kv.streams[s].n_live, b->n_tokens);
         for (uint32_t i = 0; i < a->n_tokens; i++) {
-            row_at(a, s, a->positions[i], rows[0], rows[1]);
-            row_at(b, s, b->positions[i], rows[2], rows[3]);
+            rs_test_row(a, s, a->positions[i], rows[0], rows[1]);
+            rs_test_row(b, s, b->positions[i], rows[2], rows[3]);
             assert_memory_equal(rows[0], rows[2], bytes);
             assert_memory_equal(rows[1], rows[3], bytes);
         }
@@ -99,8 +91,8 @@ static double cache_distance(const rs_context *a, const rs_context *b) {
         for (uint32_t i = 0; i < a->n_tokens; i++) {
             float rows[2][2 * RS_HEAD_DIM_MAX] = {{0}};
             double difference = 0, length = 0;
-            row_at(a, s, a->positions[i], rows[0], rows[0] + RS_HEAD_DIM_MAX);
-            row_at(b, s, b->positions[i], rows[1], rows[1] + RS_HEAD_DIM_MAX);
+            rs_test_row(a, s, a->positions[i], rows[0], rows[0] + RS_HEAD_DIM_MAX);
+            rs_test_row(b, s, b->positions[i], rows[1], rows[1] + RS_HEAD_DIM_MAX);
             for (int d = 0; d < 2 * RS_HEAD_DIM_MAX; d++) {
                 difference += pow((double)rows[0][d] - (double)rows[1][d], 2);
                 length += pow((double)rows[1][d], 2);
@@ -209,8 +201,8 @@ static void test_drop_leaves_the_rest(void **state) {
     for (uint32_t s = 0; s < a->kv.n_streams; s++) {
         assert_int_equal(a->kv.streams[s].n_live, N - 45);
         for (uint32_t i = 0; i < a->n_tokens; i++) {
-            row_at(a, s, a->positions[i], rows[0], rows[1]);
-            row_at(b, s, a->positions[i], rows[2], rows[3]);
+            rs_test_row(a, s, a->positions[i], rows[0], rows[1]);
+            rs_test_row(b, s, a->positions[i], rows[2], rows[3]);
             assert_memory_equal(rows[0], rows[2], sizeof(float) * a->model->shape.head_dim);
             assert_memory_equal(rows[1], rows[3], sizeof(float) * a->model->shape.head_dim);
         }
@@ -283,12 +275,12 @@ static void test_shift_rotates_right(void **state) {
         for (uint32_t i = 0; i < a->n_tokens; i++) {
             float rows[6][RS_HEAD_DIM_MAX];
             double difference = 0, length = 0, moved = 0;
-            row_at(a, s, a->positions[i], rows[0], rows[1]);
-            row_at(b, s, b->positions[i], rows[2], rows[3]);
+            rs_test_row(a, s, a->positions[i], rows[0], rows[1]);
+            rs_test_row(b, s, b->positions[i], rows[2], rows[3]);
             const int32_t old = (int32_t)i < 10   ? (int32_t)i
                                 : (int32_t)i < 37 ? (int32_t)i + 23
                                                   : (int32_t)i + 24;
-            row_at(before, s, old, rows[4], rows[5]);
+            rs_test_row(before, s, old, rows[4], rows[5]);
             for (uint32_t d = 0; d < f->model->shape.head_dim; d++) {
                 difference += pow((double)rows[0][d] - (double)rows[2][d], 2);
                 moved += pow((double)rows[4][d] - (double)rows[2][d], 2);

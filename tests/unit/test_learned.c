@@ -66,13 +66,8 @@ static rs_erase_report erase(rs_context *c, rs_span span, const rs_erase_params 
 /* Key and value rows at `position` in every stream, [n_streams][2 * head_dim]. */
 static void rows_at(const rs_context *c, int32_t position, float *rows) {
     const uint32_t head_dim = c->model->shape.head_dim;
-    for (uint32_t s = 0; s < c->kv.n_streams; s++, rows += 2 * (size_t)head_dim) {
-        rs_kv_cursor at;
-        assert_true(rs_kv_seek(&c->kv, &c->kv.streams[s], position, &at));
-        assert_int_equal(rs_kv_position(&c->kv, &c->kv.streams[s], at), position);
-        rs_kv_load_key(&c->kv, &c->kv.streams[s], at, rows);
-        rs_kv_load_value(&c->kv, &c->kv.streams[s], at, rows + head_dim);
-    }
+    for (uint32_t s = 0; s < c->kv.n_streams; s++, rows += 2 * (size_t)head_dim)
+        rs_test_row(c, s, position, rows, rows + head_dim);
 }
 
 static bool same_row(const rs_context *a, int32_t at_a, const rs_context *b, int32_t at_b) {
@@ -347,12 +342,9 @@ static void test_bridge_closes_the_gap(void **state) {
     /* Values are not rotated. */
     for (uint32_t s = 0; s < a->kv.n_streams; s++) {
         for (uint32_t i = 30; i < a->n_tokens; i++) {
-            float rows[2][RS_HEAD_DIM_MAX];
-            rs_kv_cursor at;
-            assert_true(rs_kv_seek(&a->kv, &a->kv.streams[s], a->positions[i], &at));
-            rs_kv_load_value(&a->kv, &a->kv.streams[s], at, rows[0]);
-            assert_true(rs_kv_seek(&b->kv, &b->kv.streams[s], b->positions[i], &at));
-            rs_kv_load_value(&b->kv, &b->kv.streams[s], at, rows[1]);
+            float keys[2][RS_HEAD_DIM_MAX], rows[2][RS_HEAD_DIM_MAX];
+            rs_test_row(a, s, a->positions[i], keys[0], rows[0]);
+            rs_test_row(b, s, b->positions[i], keys[1], rows[1]);
             assert_memory_equal(rows[0], rows[1], sizeof(float) * f->model->shape.head_dim);
         }
     }
