@@ -144,6 +144,33 @@ void rs_context_reset(rs_context *context) {
     context->error = (rs_error){0};
 }
 
+rs_status rs_context_copy(rs_context *to, const rs_context *from) {
+    if (to == NULL || from == NULL) return RS_INVALID_ARGUMENT;
+    if (from->poisoned)
+        return rs_fail(&to->error, RS_POISONED, "an earlier call on the context to copy failed half-way");
+    if (to->model != from->model)
+        return rs_fail(&to->error, RS_MISMATCH, "the context to copy is of another model");
+    if (from->n_tokens > to->params.n_ctx || !rs_kv_can_hold(&to->kv, &from->kv)) {
+        return rs_fail(&to->error, RS_NO_SPACE,
+                       "the %" PRIu32 " tokens of the context to copy do not fit a cache for %" PRIu32,
+                       from->n_tokens, to->params.n_ctx);
+    }
+    if (to == from) return RS_OK;
+    rs_kv_copy(&to->kv, &from->kv);
+    rs_context_cut(to, 0);
+    memcpy(to->tokens, from->tokens, from->n_tokens * sizeof *to->tokens);
+    memcpy(to->positions, from->positions, from->n_tokens * sizeof *to->positions);
+    to->n_tokens = from->n_tokens;
+    to->next_position = from->next_position;
+    to->head_end = from->head_end;
+    to->poisoned = false;
+    rs_context_clear_scratch(to);
+    memcpy(to->logits, from->logits, to->model->shape.n_vocab * sizeof *to->logits);
+    to->has_logits = from->has_logits;
+    to->best = from->best;
+    return RS_OK;
+}
+
 void rs_context_wipe(rs_context *context) {
     if (context == NULL) return;
     const size_t bytes = context->bytes;
@@ -194,6 +221,13 @@ uint32_t rs_context_index(const rs_context *context, int32_t position) {
         }
     }
     return low;
+}
+
+void rs_context_cut(rs_context *context, uint32_t kept) {
+    const uint32_t count = context->n_tokens - kept;
+    rs_port_secure_zero(context->tokens + kept, count * sizeof *context->tokens);
+    rs_port_secure_zero(context->positions + kept, count * sizeof *context->positions);
+    context->n_tokens = kept;
 }
 
 rs_status rs_context_memory(const rs_context *context, rs_memory_item *items, size_t capacity,

@@ -60,6 +60,9 @@ rs_status rs_context_check(rs_context *context);
 /* Index of the first token at a position >= `position`; n_tokens if there is none. */
 uint32_t rs_context_index(const rs_context *context, int32_t position);
 
+/* Cuts the token list behind its first `kept` entries. */
+void rs_context_cut(rs_context *context, uint32_t kept);
+
 /* Zeroes scratch and logits: what was computed from erased text. */
 void rs_context_clear_scratch(rs_context *context);
 

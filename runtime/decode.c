@@ -8,10 +8,8 @@
 
 /* Removes list entries and cache entries from index `keep` on. */
 static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
-    if (keep < c->n_tokens) rs_kv_remove(&c->kv, c->positions[keep], INT32_MAX);
-    rs_port_secure_zero(c->tokens + keep, (c->n_tokens - keep) * sizeof *c->tokens);
-    rs_port_secure_zero(c->positions + keep, (c->n_tokens - keep) * sizeof *c->positions);
-    c->n_tokens = keep;
+    if (keep < c->n_tokens) rs_kv_remove(&c->kv, &c->team, c->positions[keep], INT32_MAX);
+    rs_context_cut(c, keep);
     c->next_position = next_position;
     if (c->head_end > next_position) c->head_end = next_position;
 }

@@ -10,7 +10,7 @@
 #include "runtime/forward.h"
 #include "runtime/status.h"
 
-enum { MAX_SPANS = 1024 };
+enum { MAX_SPANS = 1024, MAX_FILLER = 1 << 20 };
 
 /* A call whose parameters are checked and completed: no method is LEARNED any more. */
 typedef struct plan {
@@ -32,6 +32,7 @@ const char *rs_erase_method_name(rs_erase_method method) {
     case RS_ERASE_STEER: return "steer";
     case RS_ERASE_BRIDGE: return "bridge";
     case RS_ERASE_LEARNED: return "learned";
+    case RS_ERASE_REFILL: return "refill";
     }
     return "?";
 }
@@ -100,12 +101,31 @@ static rs_status complete_learned(rs_context *c, rs_erase_params *params) {
     return RS_OK;
 }
 
+static rs_status check_filler(rs_context *c, const rs_erase_params *params) {
+    rs_error *error = &c->error;
+    if (params->filler == NULL || params->n_filler == 0 || params->n_filler > MAX_FILLER) {
+        return rs_fail(error, RS_INVALID_ARGUMENT, "refill needs filler tokens, 1 to %d of them", MAX_FILLER);
+    }
+    for (uint32_t i = 0; i < params->n_filler; i++) {
+        if (params->filler[i] < 0 || (uint32_t)params->filler[i] >= c->model->shape.n_vocab) {
+            return rs_fail(error, RS_OUT_OF_RANGE,
+                           "filler token %" PRIu32 " is %" PRId32 ", the vocabulary has %" PRIu32, i,
+                           params->filler[i], c->model->shape.n_vocab);
+        }
+    }
+    return RS_OK;
+}
+
 static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     rs_error *error = &c->error;
     switch (params->method) {
     case RS_ERASE_EXACT:
     case RS_ERASE_DROP: break;
     case RS_ERASE_SHIFT: params->close_gap = true; break;
+    case RS_ERASE_REFILL:
+        RS_TRY(check_filler(c, params));
+        if (params->window == 0) params->window = RS_WINDOW_ALL;
+        break;
     case RS_ERASE_REPAIR:
         if (params->repair_tokens == 0 && !(params->repair_fraction > 0 && params->repair_fraction <= 1)) {
             return rs_fail(error, RS_INVALID_ARGUMENT,
@@ -119,7 +139,9 @@ static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     case RS_ERASE_LEARNED: RS_TRY(complete_learned(c, params)); break;
     default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
     }
-    if (params->close_gap && (params->method == RS_ERASE_EXACT || params->method == RS_ERASE_STEER)) {
+    const bool leaves_gap = params->method != RS_ERASE_EXACT && params->method != RS_ERASE_STEER &&
+                            params->method != RS_ERASE_REFILL;
+    if (params->close_gap && !leaves_gap) {
         return rs_fail(error, RS_INVALID_ARGUMENT, "%s leaves no gap to close",
                        rs_erase_method_name(params->method));
     }
@@ -127,13 +149,6 @@ static rs_status complete_params(rs_context *c, rs_erase_params *params) {
 }
 
 /* ----------------------------------------------------------------------------------------- pieces -- */
-
-/* Cuts the list behind its first `kept` entries. */
-static void cut_list(rs_context *c, uint32_t kept) {
-    rs_port_secure_zero(c->tokens + kept, (c->n_tokens - kept) * sizeof *c->tokens);
-    rs_port_secure_zero(c->positions + kept, (c->n_tokens - kept) * sizeof *c->positions);
-    c->n_tokens = kept;
-}
 
 /* Takes the spans' tokens out of list and cache; the others keep their positions. */
 static void drop(rs_context *c, const plan *p, rs_erase_report *report) {
@@ -146,8 +161,9 @@ static void drop(rs_context *c, const plan *p, rs_erase_report *report) {
         c->tokens[kept] = c->tokens[i];
         c->positions[kept++] = c->positions[i];
     }
-    cut_list(c, kept);
-    for (size_t i = 0; i < p->n_spans; i++) rs_kv_remove(&c->kv, p->spans[i].begin, p->spans[i].end);
+    rs_context_cut(c, kept);
+    for (size_t i = 0; i < p->n_spans; i++)
+        rs_kv_remove(&c->kv, &c->team, p->spans[i].begin, p->spans[i].end);
     report->n_erased = n_before - c->n_tokens;
 }
 
@@ -276,7 +292,7 @@ static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *repo
     const int32_t begin = p->spans[0].begin;
     const uint32_t first = rs_context_index(c, begin);
     drop(c, p, report);
-    rs_kv_remove(&c->kv, begin, INT32_MAX);
+    rs_kv_remove(&c->kv, &c->team, begin, INT32_MAX);
     uint32_t kept = first, head = rs_context_index(c, c->head_end);
     for (uint32_t i = first; i < c->n_tokens; i++) {
         if (c->tokens[i] == RS_TOKEN_GONE) {
@@ -286,7 +302,7 @@ static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *repo
         c->tokens[kept] = c->tokens[i];
         kept++;
     }
-    cut_list(c, kept);
+    rs_context_cut(c, kept);
     for (uint32_t i = first; i < kept; i++) c->positions[i] = begin + (int32_t)(i - first);
     c->next_position = begin + (int32_t)(kept - first);
     if (c->head_end > begin) c->head_end = begin + (int32_t)(head - first);
@@ -320,10 +336,24 @@ static rs_status erase_steer(rs_context *c, const plan *p, rs_erase_report *repo
     return encode_after_holes(c, &repair, NULL, report);
 }
 
+/* The filler takes the place of each span's tokens, in the list too. */
+static rs_status erase_refill(rs_context *c, const plan *p, rs_erase_report *report) {
+    for (size_t i = 0; i < p->n_spans; i++) {
+        const uint32_t first = rs_context_index(c, p->spans[i].begin);
+        const uint32_t end = rs_context_index(c, p->spans[i].end);
+        for (uint32_t t = first; t < end; t++)
+            c->tokens[t] = p->params.filler[(t - first) % p->params.n_filler];
+        RS_TRY(encode(c, first, end, visible_before(c, &p->params, first), NULL, &report->n_recomputed));
+    }
+    report->n_erased = report->n_recomputed;
+    return RS_OK;
+}
+
 static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
     switch (p->params.method) {
     case RS_ERASE_EXACT: return erase_exact(c, p, report);
     case RS_ERASE_STEER: return erase_steer(c, p, report);
+    case RS_ERASE_REFILL: return erase_refill(c, p, report);
     default: return erase_rows(c, p, report);
     }
 }

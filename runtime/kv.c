@@ -214,20 +214,59 @@ static uint32_t clear_entries(const rs_kv *kv, uint32_t page_id, int32_t begin, 
     return n_inside;
 }
 
-static void remove_from_stream(rs_kv *kv, rs_kv_stream *stream, int32_t begin, int32_t end) {
+typedef struct removal {
+    rs_kv *kv;
+    int32_t begin, end;
+} removal;
+
+static void clear_in_stream(void *argument, size_t thread, size_t index) {
+    const removal *r = argument;
+    rs_kv_stream *stream = &r->kv->streams[index];
     rs_kv_cursor at;
-    if (!rs_kv_seek(kv, stream, begin, &at)) return;
-    uint32_t last = at.page_index;
-    for (uint32_t removed; last < stream->n_pages; last++) {
-        removed = clear_entries(kv, stream->pages[last], begin, end);
+    (void)thread;
+    stream->cleared = stream->cleared_end = 0;
+    if (!rs_kv_seek(r->kv, stream, r->begin, &at)) return;
+    stream->cleared = stream->cleared_end = at.page_index;
+    for (; stream->cleared_end < stream->n_pages; stream->cleared_end++) {
+        const uint32_t removed = clear_entries(r->kv, stream->pages[stream->cleared_end], r->begin, r->end);
         if (removed == 0) break;
         stream->n_live -= removed;
     }
-    trim(kv, stream, at.page_index, last);
 }
 
-void rs_kv_remove(rs_kv *kv, int32_t begin, int32_t end) {
-    for (uint32_t s = 0; s < kv->n_streams; s++) remove_from_stream(kv, &kv->streams[s], begin, end);
+/* Streams are cleared side by side; pages go back one by one, so that their order does not depend on threads.
+ */
+void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end) {
+    rs_team_run(team, clear_in_stream, &(removal){kv, begin, end}, kv->n_streams);
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->cleared_end);
+    }
+}
+
+bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from) {
+    for (uint32_t s = 0; s < from->n_streams; s++)
+        if (from->streams[s].n_pages > to->stream_pages) return false;
+    return true;
+}
+
+/* Pages that the target has already are written over, so that nothing is written twice. */
+static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, const rs_kv_stream *source) {
+    while (target->n_pages > source->n_pages) {
+        const uint32_t page = target->pages[--target->n_pages];
+        clear_page(to, page);
+        to->free_pages[to->n_free++] = page;
+    }
+    while (target->n_pages < source->n_pages) target->pages[target->n_pages++] = to->free_pages[--to->n_free];
+    for (uint32_t p = 0; p < source->n_pages; p++)
+        memcpy(to->memory + (size_t)target->pages[p] * to->page_bytes,
+               from->memory + (size_t)source->pages[p] * from->page_bytes, to->page_bytes);
+    target->n_used = source->n_used;
+    target->n_live = source->n_live;
+}
+
+void rs_kv_copy(rs_kv *to, const rs_kv *from) {
+    for (uint32_t s = 0; s < to->n_streams; s++) copy_stream(to, &to->streams[s], from, &from->streams[s]);
 }
 
 int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at) {

@@ -11,6 +11,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
+#include "runtime/team.h"
 
 enum { RS_KV_HOLE = -1 };
 
@@ -22,8 +23,9 @@ typedef struct rs_kv_page {
 typedef struct rs_kv_stream {
     uint32_t *pages; /* ids, in order of position */
     uint32_t n_pages;
-    uint32_t n_used; /* slots handed out in the last page, 1 to 16; 0 without pages */
-    uint32_t n_live; /* entries that are no holes */
+    uint32_t n_used;               /* slots handed out in the last page, 1 to 16; 0 without pages */
+    uint32_t n_live;               /* entries that are no holes */
+    uint32_t cleared, cleared_end; /* pages [cleared, cleared_end) that rs_kv_remove has been over */
 } rs_kv_stream;
 
 typedef struct rs_kv {
@@ -56,8 +58,15 @@ size_t rs_kv_used_bytes(const rs_kv *kv);
  * stream. n_live + count MUST be <= capacity for every stream. */
 void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count);
 
+/* Whether `to` has the pages that rs_kv_copy needs. */
+bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from);
+
+/* Makes `to` hold what `from` holds, and nothing else. Both have the same streams; rs_kv_can_hold MUST be
+ * true. */
+void rs_kv_copy(rs_kv *to, const rs_kv *from);
+
 /* Removes the entries with begin <= position < end from every stream and zeroes their bytes. */
-void rs_kv_remove(rs_kv *kv, int32_t begin, int32_t end);
+void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);
 
 /* An entry of a stream. */
 typedef struct rs_kv_cursor {

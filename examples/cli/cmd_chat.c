@@ -295,10 +295,11 @@ static cli_exit erase(chat *c, const char *arguments) {
         return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
     if (*name != '\0' && !cli_parse_method(name, strlen(name), &method))
         return cli_bad_method(name, strlen(name));
-    cli_bind_method(&c->engine, &method);
+    cli_exit code = cli_bind_method(&c->engine, &method);
+    if (code != CLI_OK) return code;
 
     view v;
-    cli_exit code = view_open(c, &v);
+    code = view_open(c, &v);
     bool *marked = cli_allocate(v.count + 1, sizeof *marked);
     rs_span *spans = cli_allocate(v.count + 1, sizeof *spans);
     size_t n = 0;

@@ -47,6 +47,8 @@ typedef struct reference {
 
 typedef struct eval {
     cli_engine engine;
+    rs_context *read; /* the current case's context, before any erase */
+    void *read_memory;
     cli_cases cases;
     column *columns;
     size_t n_columns;
@@ -140,16 +142,11 @@ static rs_status compare(eval *e, const cli_case *c, int32_t last, bool is_exact
     return status;
 }
 
-/* Reads the case's context, erases, asks, answers, and is compared. */
+/* Takes the case's context as it was read, erases, asks, answers, and is compared. */
 static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_exact, outcome *o) {
     rs_context *context = e->engine.context;
     outcome_clear(o);
-    /* The exact run comes first. No method touches what stands before the first span, so the others keep
-     * that. */
-    const uint32_t kept = is_exact ? 0 : (uint32_t)c->spans[0].begin;
-    if (is_exact) rs_context_reset(context);
-    rs_status status = rs_truncate(context, (int32_t)kept);
-    if (status == RS_OK) status = rs_decode(context, c->context.ids + kept, c->context.count - kept);
+    rs_status status = rs_context_copy(context, e->read);
     if (status == RS_OK && !col->none)
         status = rs_erase(context, c->spans, c->n_spans, &col->method.params, &o->erased);
     o->erase_ms = o->erased.ms;
@@ -234,6 +231,12 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     cli_json_print(e->per_case, row, 0);
 }
 
+static cli_exit read_case(const eval *e, const cli_case *c) {
+    rs_context_reset(e->read);
+    if (rs_decode(e->read, c->context.ids, c->context.count) == RS_OK) return CLI_OK;
+    return cli_fail(CLI_FAILED, "%s", rs_context_message(e->read));
+}
+
 static cli_exit run_all(eval *e) {
     cli_progress progress;
     cli_progress_begin(&progress, "evaluating", "runs");
@@ -243,7 +246,8 @@ static cli_exit run_all(eval *e) {
     cli_exit code = CLI_OK;
     for (size_t i = 0; i < e->cases.count && code == CLI_OK; i++) {
         const cli_case *c = &e->cases.items[i];
-        code = run_case(e, c, &exact, true, &e->exact.run);
+        code = read_case(e, c);
+        if (code == CLI_OK) code = run_case(e, c, &exact, true, &e->exact.run);
         for (size_t k = 0; k < e->n_columns && code == CLI_OK; k++) {
             column *col = &e->columns[k];
             outcome o = {0};
@@ -356,6 +360,7 @@ static cli_exit open_context(eval *e, const char *path) {
 
 static cli_exit evaluate(eval *e, const char *path, bool json) {
     cli_exit code = open_context(e, path);
+    if (code == CLI_OK) code = cli_open_twin(&e->engine, &e->read, &e->read_memory);
     if (code == CLI_OK) code = try_methods(e);
     if (code != CLI_OK) return code;
     e->exact.logits =
@@ -419,7 +424,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     code = parse_methods(&e, methods);
     if (code == CLI_OK) code = cli_open_model(&e.engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&e.engine, &erasers);
-    for (size_t k = 0; k < e.n_columns; k++) cli_bind_method(&e.engine, &e.columns[k].method);
+    for (size_t k = 0; k < e.n_columns && code == CLI_OK; k++)
+        code = cli_bind_method(&e.engine, &e.columns[k].method);
     if (code == CLI_OK) code = cli_cases_load(&e.cases, &e.engine, path, limit);
     if (code == CLI_OK)
         code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
@@ -433,6 +439,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     free(e.exact.target_logits);
     outcome_clear(&e.exact.run);
     cli_cases_free(&e.cases);
+    rs_context_wipe(e.read);
+    free(e.read_memory);
     cli_close(&e.engine);
     return code;
 }

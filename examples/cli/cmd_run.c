@@ -143,7 +143,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     cli_engine engine = {0};
     if (code == CLI_OK) code = cli_open_model(&engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&engine, &j.erasers);
-    cli_bind_method(&engine, &j.method);
+    if (code == CLI_OK) code = cli_bind_method(&engine, &j.method);
     if (code == CLI_OK) code = build(&engine, &j);
     if (code == CLI_OK) code = cli_open_context(&engine, rs_context_default_params().n_ctx);
     if (code == CLI_OK) code = answer(&engine, &j);

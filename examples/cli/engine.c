@@ -57,6 +57,19 @@ cli_exit cli_open_erasers(cli_engine *engine, const cli_list *paths) {
     return CLI_OK;
 }
 
+static cli_exit make_context(const cli_engine *engine, const rs_context_params *params, rs_context **context,
+                             void **memory) {
+    rs_error error;
+    size_t bytes;
+    if (rs_context_size(engine->model, params, &bytes, &error) != RS_OK) return cli_call_failed(&error);
+    *memory = aligned_alloc(64, bytes);
+    if (*memory == NULL)
+        return cli_fail(CLI_FAILED, "no memory for a context of %u tokens: %zu bytes", params->n_ctx, bytes);
+    if (rs_context_init(*memory, bytes, engine->model, params, context, &error) != RS_OK)
+        return cli_call_failed(&error);
+    return CLI_OK;
+}
+
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
     const rs_context_params params = {
         .n_ctx = engine->setup->ctx > 0 ? engine->setup->ctx
@@ -64,15 +77,13 @@ cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
                                         : 16,
         .n_batch = engine->setup->batch,
     };
-    rs_error error;
-    size_t bytes;
-    if (rs_context_size(engine->model, &params, &bytes, &error) != RS_OK) return cli_call_failed(&error);
-    engine->memory = aligned_alloc(64, bytes);
-    if (engine->memory == NULL)
-        return cli_fail(CLI_FAILED, "no memory for a context of %u tokens: %zu bytes", params.n_ctx, bytes);
-    if (rs_context_init(engine->memory, bytes, engine->model, &params, &engine->context, &error) != RS_OK)
-        return cli_call_failed(&error);
-    return CLI_OK;
+    return make_context(engine, &params, &engine->context, &engine->memory);
+}
+
+cli_exit cli_open_twin(const cli_engine *engine, rs_context **context, void **memory) {
+    rs_context_info info;
+    rs_context_get_info(engine->context, &info);
+    return make_context(engine, &(rs_context_params){info.n_ctx, info.n_batch}, context, memory);
 }
 
 const char *cli_linear_name(rs_linear linear) {
@@ -82,6 +93,7 @@ const char *cli_linear_name(rs_linear linear) {
 void cli_close(cli_engine *engine) {
     if (engine->context != NULL) rs_context_wipe(engine->context);
     free(engine->memory);
+    cli_tokens_free(&engine->filler);
     for (size_t i = 0; i < engine->n_erasers; i++) rs_adapter_free(engine->erasers[i]);
     rs_model_free(engine->model);
     *engine = (cli_engine){0};

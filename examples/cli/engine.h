@@ -7,6 +7,12 @@
 #include "rasure/rasure.h"
 #include "text.h"
 
+/* {0} is empty. */
+typedef struct cli_tokens {
+    int32_t *ids;
+    size_t count, capacity;
+} cli_tokens;
+
 typedef struct cli_engine {
     const cli_setup *setup;
     rs_model *model;
@@ -14,6 +20,7 @@ typedef struct cli_engine {
     double load_ms;
     rs_adapter *erasers[CLI_LIST_MAX];
     size_t n_erasers;
+    cli_tokens filler;   /* of "refill"; empty until a method wants it */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;
 } cli_engine;
@@ -26,6 +33,9 @@ cli_exit cli_open_erasers(cli_engine *engine, const cli_list *paths);
 
 /* Gives the engine a context of --ctx tokens, or of `n_ctx` where --ctx was not given. */
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx);
+
+/* Another context like the engine's own; to be wiped before *memory is freed. */
+cli_exit cli_open_twin(const cli_engine *engine, rs_context **context, void **memory);
 
 /* "native", "xnnpack" or "auto". */
 const char *cli_linear_name(rs_linear linear);
@@ -46,12 +56,6 @@ cli_exit cli_read(cli_engine *engine, const int32_t *ids, size_t count);
 cli_exit cli_reread_last(cli_engine *engine);
 
 /* ------------------------------------------------------------------------------------------- tokens -- */
-
-/* {0} is empty. */
-typedef struct cli_tokens {
-    int32_t *ids;
-    size_t count, capacity;
-} cli_tokens;
 
 void cli_tokens_add(cli_tokens *tokens, const int32_t *ids, size_t count);
 void cli_tokens_free(cli_tokens *tokens);

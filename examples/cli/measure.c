@@ -67,26 +67,30 @@ bool cli_answer_contains(const cli_text *answer, const cli_text *wanted) {
     return false;
 }
 
-/* The logarithm of the sum of exp(logits). */
-static double log_sum(const float *logits, size_t n) {
-    double most = -INFINITY, sum = 0.0;
-    for (size_t i = 0; i < n; i++) most = logits[i] > most ? logits[i] : most;
-    for (size_t i = 0; i < n; i++) sum += exp(logits[i] - most);
-    return most + log(sum);
+static double largest(const float *values, size_t n) {
+    double most = -INFINITY;
+    for (size_t i = 0; i < n; i++) most = values[i] > most ? values[i] : most;
+    return most;
 }
 
 double cli_log_probability(const float *logits, size_t n, size_t at) {
-    return logits[at] - log_sum(logits, n);
+    const double most = largest(logits, n);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += exp(logits[i] - most);
+    return logits[at] - most - log(sum);
 }
 
+/* With p = e^a / A, q = e^b / B: sum of p (log p - log q) = (sum of e^a (a - b)) / A - log A + log B. */
 double cli_kl(const float *p_logits, const float *q_logits, size_t n) {
-    const double p_sum = log_sum(p_logits, n), q_sum = log_sum(q_logits, n);
-    double kl = 0.0;
+    const double p_most = largest(p_logits, n), q_most = largest(q_logits, n);
+    double p_sum = 0.0, q_sum = 0.0, weighted = 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double p_log = p_logits[i] - p_sum, q_log = q_logits[i] - q_sum;
-        kl += exp(p_log) * (p_log - q_log);
+        const double a = p_logits[i] - p_most, b = q_logits[i] - q_most, p = exp(a);
+        p_sum += p;
+        q_sum += exp(b);
+        weighted += p * (a - b);
     }
-    return kl;
+    return weighted / p_sum - log(p_sum) + log(q_sum);
 }
 
 static int ascending(const void *a, const void *b) {

@@ -5,6 +5,8 @@
 
 #include "terminal.h"
 
+static const char filler[] = " There is nothing to be read here.";
+
 enum {
     MAX_TOKENS = 1048576,
     SINKS = 4, /* what "windowed" means: as the erasers that are shipped see */
@@ -18,8 +20,9 @@ static bool parse_count(const char *text, uint32_t *count) {
     return true;
 }
 
-/* What stands between colons behind a method's name: "16", "15%", "full" or "windowed". */
+/* What stands between colons behind a method's name: "16", "15%", "full", "windowed" or "window=32". */
 static bool parse_option(char *text, rs_erase_params *params) {
+    static const char window[] = "window=";
     const rs_erase_method method = params->method;
     const bool repairs = method == RS_ERASE_REPAIR, bridges = method == RS_ERASE_BRIDGE;
     const bool learned = bridges || method == RS_ERASE_STEER || method == RS_ERASE_LEARNED;
@@ -33,6 +36,10 @@ static bool parse_option(char *text, rs_erase_params *params) {
         params->window = WINDOW;
         params->sinks = SINKS;
         return true;
+    }
+    if ((repairs || learned) && strncmp(text, window, sizeof window - 1) == 0) {
+        params->sinks = SINKS;
+        return parse_count(text + sizeof window - 1, &params->window);
     }
     if (!repairs || length == 0 || text[length - 1] != '%')
         return (repairs || bridges) && parse_count(text, &params->repair_tokens);
@@ -55,10 +62,10 @@ static bool parse_step(const char *text, rs_erase_params *params) {
 
 static bool parse_name(const char *name, rs_erase_params *params) {
     int found = RS_ERASE_EXACT;
-    while (found <= RS_ERASE_LEARNED && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
+    while (found <= RS_ERASE_REFILL && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
         found++;
     params->method = (rs_erase_method)found;
-    return found <= RS_ERASE_LEARNED;
+    return found <= RS_ERASE_REFILL;
 }
 
 /* Cuts `text` at the first `separator`; returns what is behind it, NULL when there is none. */
@@ -91,19 +98,32 @@ bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
 cli_exit cli_bad_method(const char *text, size_t bytes) {
     return cli_fail(CLI_USAGE,
                     "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
-                    "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned; +shift behind it "
-                    "closes the gap",
+                    "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned, refill; "
+                    ":window=TOKENS limits what is seen of the prefix, +shift closes the gap",
                     (int)(bytes < 64 ? bytes : 64), text);
 }
 
-void cli_bind_method(const cli_engine *engine, cli_method *method) {
-    const rs_erase_method wanted = method->params.method;
+static void bind_eraser(const cli_engine *engine, rs_erase_params *params) {
+    const rs_erase_method wanted = params->method;
     for (size_t i = 0; i < engine->n_erasers; i++) {
         rs_adapter_info info;
         rs_adapter_get_info(engine->erasers[i], &info);
         const rs_erase_method made_for = info.kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
         if (wanted != RS_ERASE_LEARNED && wanted != made_for) continue;
-        method->params.adapter = engine->erasers[i];
+        params->adapter = engine->erasers[i];
         return;
     }
+}
+
+cli_exit cli_bind_method(cli_engine *engine, cli_method *method) {
+    rs_erase_params *params = &method->params;
+    if (params->method != RS_ERASE_REFILL) {
+        bind_eraser(engine, params);
+        return CLI_OK;
+    }
+    cli_exit code = CLI_OK;
+    if (engine->filler.count == 0) code = cli_add_text(engine, &engine->filler, filler, sizeof filler - 1, 0);
+    params->filler = engine->filler.ids;
+    params->n_filler = (uint32_t)engine->filler.count;
+    return code;
 }

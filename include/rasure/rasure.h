@@ -267,6 +267,16 @@ RS_API rs_status rs_context_init(void *memory, size_t bytes, const rs_model *mod
 /* Forgets everything and zeroes cache and scratch; the context is as new, and no longer poisoned. */
 RS_API void rs_context_reset(rs_context *context);
 
+/*
+ * Makes `to` what `from` is: tokens, positions, cache, protected head and logits. What `to` held is
+ * overwritten; its progress callback stays. So a prompt that was read once can be gone on with in several
+ * ways, or a state be come back to. The two know nothing of each other afterwards: what is erased in one is
+ * still in the other. RS_MISMATCH: contexts of two models. RS_NO_SPACE: `to` has no room for it. RS_POISONED:
+ * `from` is. A poisoned `to` is sound afterwards. Sentences are in `to`, which a call that fails leaves as it
+ * was.
+ */
+RS_API rs_status rs_context_copy(rs_context *to, const rs_context *from);
+
 /* Zeroes the context's whole memory for good. Afterwards only the block itself may be freed or reused. */
 RS_API void rs_context_wipe(rs_context *context);
 
@@ -464,6 +474,8 @@ typedef enum rs_erase_method {
                             depends neither on the context nor on the span, and nothing that it writes is
                             computed from the erased text */
     RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the adapter is for */
+    RS_ERASE_REFILL = 7, /* the span's entries written anew by the model itself, from filler tokens that stand
+                            in place of the span's; positions and room stay taken */
 } rs_erase_method;
 
 RS_API const char *rs_erase_method_name(rs_erase_method method);
@@ -478,8 +490,10 @@ typedef struct rs_erase_params {
     float repair_fraction;  /* REPAIR: else k = this share of the suffix, rounded up; (0, 1] */
     const rs_adapter *adapter; /* STEER, BRIDGE, LEARNED: of the context's model */
     /* What re-encoded tokens see of the tokens before the hole: the first `sinks` and the last `window`.
-     * Window 0: both as the adapter says, and everything for REPAIR; RS_WINDOW_ALL: everything. */
+     * Window 0: both as the adapter says, and everything for REPAIR and REFILL; RS_WINDOW_ALL: everything. */
     uint32_t window, sinks;
+    const int32_t *filler; /* REFILL: 1 to 1,048,576 tokens, repeated from each span's begin to its end */
+    uint32_t n_filler;
     bool close_gap; /* DROP, REPAIR, BRIDGE: afterwards the suffix moves up, its keys re-rotated, as in SHIFT
                      */
     bool force;     /* erase below rs_context_set_head too */
@@ -491,10 +505,11 @@ RS_API rs_erase_params rs_erase_default_params(void);
 typedef struct rs_erase_report {
     rs_erase_method method;
     uint32_t n_spans;
-    uint32_t n_erased;     /* tokens removed, or gone from entries that were steered */
-    uint32_t n_recomputed; /* suffix tokens run through the model again, with an adapter or without */
-    uint32_t n_steered;    /* entries of the spans that were rewritten */
-    uint32_t n_rotated;    /* suffix tokens whose keys were re-rotated */
+    uint32_t n_erased; /* tokens removed, or gone from entries that were steered */
+    uint32_t
+        n_recomputed;   /* suffix tokens (REFILL: filler) run through the model, with an adapter or without */
+    uint32_t n_steered; /* entries of the spans that were rewritten */
+    uint32_t n_rotated; /* suffix tokens whose keys were re-rotated */
     int32_t next_position; /* afterwards */
     double ms;
 } rs_erase_report;

@@ -154,7 +154,8 @@ class CommandLine(Case):
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
                        "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100, "steer:16", "bridge:15%", "drop+", "drop+x",
-                       "repair:full", "bridge:windowed", "drop+repair:3", "steer+repair", "+shift"):  # fmt: skip
+                       "repair:full", "bridge:windowed", "drop+repair:3", "steer+repair", "+shift", "refill:3",
+                       "drop:window=5", "bridge:window=", "bridge:window=0", "steer:window=x"):  # fmt: skip
             self.refuses(2, "not one of exact, drop", "run", "-p", "x", "--erase-text", "x", "--method", method)
             self.refuses(2, "not one of exact, drop", "chat", "--method", method)
         for methods in ("", "exact,", ",exact", "exact,,drop", "exact drop", "none:1"):
@@ -305,7 +306,8 @@ class Run(Case):
         clean = self.good("run", "--raw", "-p", "Ann lives in Oslo. Ann lives in", "-n", 1)
         erased = self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in Rome.")
         self.assertEqual(erased, clean)
-        for method in ("drop", "shift", "repair", "repair:2", "repair:50%", "repair:2:windowed+shift", "drop+shift"):
+        for method in ("drop", "shift", "repair", "repair:2", "repair:50%", "repair:2:windowed+shift", "drop+shift",
+                       "repair:2:window=3", "refill"):
             result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", method,
                             "--stats")  # fmt: skip
             self.assertEqual(result.returncode, 0, result.stderr.decode())
@@ -421,7 +423,7 @@ class Demo(Case):
         """The story holds with the default model; the verdicts follow from the answers with any."""
         found = json.loads(self.good("demo", "--json"))
         self.assertGreaterEqual(found["text_tokens"], 400)
-        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair", "exact"])
+        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair:16", "exact"])
         for result in found["results"]:
             right, wrong = found["right"] in result["answer"], found["wrong"] in result["answer"]
             self.assertEqual(result["verdict"], "wrong" if wrong else "right" if right else "neither")

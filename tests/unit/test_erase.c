@@ -421,6 +421,7 @@ static void test_refused_methods(void **state) {
     rs_context *c = prefilled(f, 64, N);
     const uint64_t before = fingerprint(c);
     const rs_span span = {4, 8};
+    const int32_t negative = -1, large = (int32_t)f->model->shape.n_vocab;
     const struct {
         rs_erase_params params;
         rs_status status;
@@ -433,6 +434,13 @@ static void test_refused_methods(void **state) {
         {{.method = RS_ERASE_REPAIR, .repair_fraction = -1}, RS_INVALID_ARGUMENT},
         {{.method = RS_ERASE_REPAIR, .repair_tokens = 0, .repair_fraction = 1.5f}, RS_INVALID_ARGUMENT},
         {{.method = RS_ERASE_REPAIR, .repair_fraction = NAN}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REFILL}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REFILL, .filler = f->tokens}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REFILL, .filler = f->tokens, .n_filler = UINT32_MAX}, RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REFILL, .filler = f->tokens, .n_filler = 2, .close_gap = true},
+         RS_INVALID_ARGUMENT},
+        {{.method = RS_ERASE_REFILL, .filler = &negative, .n_filler = 1}, RS_OUT_OF_RANGE},
+        {{.method = RS_ERASE_REFILL, .filler = &large, .n_filler = 1}, RS_OUT_OF_RANGE},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(rs_erase(c, &span, 1, &bad[i].params, NULL), bad[i].status);
@@ -451,6 +459,47 @@ static void test_refused_methods(void **state) {
     rs_context_reset(c);
     rs_test_ok(c, rs_decode(c, f->tokens, 1));
     rs_test_free(c);
+}
+
+/* ------------------------------------------------------------------------------------------- refill -- */
+
+/* The span's entries are those of the filler, read in its place; what follows keeps its own. */
+static void test_refill(void **state) {
+    const fixture *f = *state;
+    enum { BEGIN = 30, END = 41, N_FILLER = 4 };
+    const int32_t filler[N_FILLER] = {3, 5, 7, 9};
+    const rs_erase_params params = {.method = RS_ERASE_REFILL, .filler = filler, .n_filler = N_FILLER};
+    rs_context *c = prefilled(f, 16, N), *before = prefilled(f, 64, N), *read = prefilled(f, 64, BEGIN);
+    rs_erase_report report;
+    rs_test_ok(c, rs_erase(c, &(rs_span){BEGIN, END}, 1, &params, &report));
+    assert_int_equal(report.n_erased, END - BEGIN);
+    assert_int_equal(report.n_recomputed, END - BEGIN);
+    assert_int_equal(report.next_position, N);
+    for (uint32_t i = BEGIN; i < END; i++) {
+        assert_int_equal(c->tokens[i], filler[(i - BEGIN) % N_FILLER]);
+        rs_test_ok(read, rs_decode(read, &filler[(i - BEGIN) % N_FILLER], 1));
+    }
+    rs_test_ok(read, rs_decode(read, f->tokens + END, N - END));
+    float rows[3][2][RS_HEAD_DIM_MAX];
+    const size_t bytes = f->model->shape.head_dim * sizeof(float);
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+        for (int32_t i = 0; i < N; i++) {
+            rs_test_row(c, s, i, rows[0][0], rows[0][1]);
+            rs_test_row(before, s, i, rows[1][0], rows[1][1]);
+            rs_test_row(read, s, i, rows[2][0], rows[2][1]);
+            const size_t wanted = i >= BEGIN && i < END ? 2 : 1;
+            assert_memory_equal(rows[0][0], rows[wanted][0], bytes);
+            assert_memory_equal(rows[0][1], rows[wanted][1], bytes);
+        }
+    }
+    /* It is text like any other: a later exact erase in front of it reads it again. */
+    const rs_span front = {4, 8};
+    rs_test_ok(c, rs_erase(c, &front, 1, NULL, NULL));
+    rs_test_ok(read, rs_erase(read, &front, 1, NULL, NULL));
+    assert_same_cache(c, read);
+    rs_test_free(c);
+    rs_test_free(before);
+    rs_test_free(read);
 }
 
 /* ---------------------------------------------------------------------------------- gone from memory -- */
@@ -603,6 +652,8 @@ int main(void) {
         ERASE_TEST(test_repair_of_all, &llama),
         ERASE_TEST(test_repair_of_all, &gemma),
         ERASE_TEST(test_repair_counts, &llama),
+        ERASE_TEST(test_refill, &llama),
+        ERASE_TEST(test_refill, &gemma),
         ERASE_TEST(test_refused_ranges, &llama),
         ERASE_TEST(test_refused_methods, &llama),
         ERASE_TEST(test_bytes_are_gone, &llama),

@@ -132,7 +132,7 @@ static void append(fixture *f, shadow *s, int32_t position, uint32_t count, uint
 
 static void remove_range(fixture *f, shadow *s, int32_t begin, int32_t end) {
     uint32_t kept = 0;
-    rs_kv_remove(&f->kv, begin, end);
+    rs_kv_remove(&f->kv, &(rs_team){.threads = 1}, begin, end);
     for (uint32_t i = 0; i < s->n; i++) {
         if (s->positions[i] >= begin && s->positions[i] < end) continue;
         s->positions[kept] = s->positions[i];

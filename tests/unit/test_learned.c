@@ -402,10 +402,12 @@ static void test_head_is_protected(void **state) {
     assert_int_equal(rs_context_set_head(c, -1), RS_OUT_OF_RANGE);
     assert_int_equal(rs_context_set_head(c, N + 1), RS_OUT_OF_RANGE);
     rs_test_ok(c, rs_context_set_head(c, 12));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_LEARNED; method++) {
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REFILL; method++) {
         rs_erase_params params = rs_erase_default_params();
         params.method = (rs_erase_method)method;
         params.adapter = method == RS_ERASE_STEER ? f->steer : f->bridge;
+        params.filler = f->tokens;
+        params.n_filler = 3;
         assert_int_equal(rs_erase(c, &(rs_span){11, 20}, 1, &params, NULL), RS_INVALID_ARGUMENT);
         assert_non_null(strstr(rs_context_message(c), "force"));
         assert_same(c, before);

@@ -75,7 +75,7 @@ static bool ignore_logits(void *user, int32_t position, const float *logits, siz
 }
 
 /* Everything that a context can be asked, failures with a message included. */
-static void use(rs_context *c, const rs_adapter *steer, const rs_adapter *bridge) {
+static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const rs_adapter *bridge) {
     int32_t tokens[48], got[64], token;
     rs_sampler sampler;
     rs_generate_params params = rs_generate_default_params();
@@ -93,9 +93,12 @@ static void use(rs_context *c, const rs_adapter *steer, const rs_adapter *bridge
     params.stop_strings = stops;
     params.n_stop_strings = 1;
     rs_test_ok(c, rs_generate(c, &params, NULL));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_BRIDGE; method++) {
+    rs_test_ok(twin, rs_context_copy(twin, c));
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REFILL; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
+        erase.filler = tokens;
+        erase.n_filler = 3;
         erase.adapter = method == RS_ERASE_STEER ? steer : bridge;
         const rs_span spans[] = {{1 + method, 2 + method}, {20 + method, 22 + method}};
         rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));
@@ -115,13 +118,14 @@ static void test_no_allocation(void **state) {
     rs_adapter *steer = rs_test_adapter(model, &spec);
     spec.kind = "bridge";
     rs_adapter *bridge = rs_test_adapter(model, &spec);
-    rs_context *c = rs_test_context(model, 128, 16);
+    rs_context *c = rs_test_context(model, 128, 16), *twin = rs_test_context(model, 128, 16);
     counted = 0;
     armed = true;
-    use(c, steer, bridge);
+    use(c, twin, steer, bridge);
     armed = false;
     assert_int_equal(counted, 0);
     rs_test_free(c);
+    rs_test_free(twin);
     rs_adapter_free(steer);
     rs_adapter_free(bridge);
     rs_model_free(model);
