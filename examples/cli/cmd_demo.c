@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "json.h"
+#include "method.h"
 #include "terminal.h"
 
 static const char instruction[] = "Read the following text and answer the question.\n\n";
@@ -50,17 +51,19 @@ static const char right_word[] = "Vienna", wrong_word[] = "Lisbon";
 enum { MAX_ANSWER = 24, COLUMNS = 100 };
 
 typedef struct way {
-    rs_erase_method method;
+    const char *method; /* as --method takes it */
     const char *promise;
 } way;
 
-enum { N_WAYS = 4 };
+enum { N_WAYS = 5, LEARNED = 3 };
 static const way ways[N_WAYS] = {
-    {RS_ERASE_DROP,
+    {"drop",
      "The sentence's rows are gone from the cache; later tokens still carry what they absorbed from it."},
-    {RS_ERASE_SHIFT, "As drop, and later tokens move up to close the gap: what other runtimes do."},
-    {RS_ERASE_REPAIR, "As drop, and the tokens right after the gap are read again without the sentence."},
-    {RS_ERASE_EXACT, "All that comes after is read again: as if the sentence had never been there."},
+    {"shift", "As drop, and later tokens move up to close the gap: what other runtimes do."},
+    {"repair:16", "As drop, and the tokens right after the gap are read again without the sentence."},
+    [LEARNED] = {"bridge+shift",
+                 "As shift, and the tokens right after the gap are read again through a trained eraser."},
+    {"exact", "All that comes after is read again: as if the sentence had never been there."},
 };
 
 /* What came of one question. */
@@ -74,9 +77,10 @@ typedef struct result {
 
 typedef struct demo {
     cli_engine engine;
-    cli_tokens text; /* the template's head, the instruction, the notes */
-    rs_span span;    /* the wrong sentence in it */
-    cli_tokens ask;  /* the question, up to where the answer begins */
+    cli_list erasers; /* without one the learned way is left out */
+    cli_tokens text;  /* the template's head, the instruction, the notes */
+    rs_span span;     /* the wrong sentence in it */
+    cli_tokens ask;   /* the question, up to where the answer begins */
     result before, after[N_WAYS];
     bool json;
 } demo;
@@ -117,19 +121,27 @@ static bool collect(void *user, const char *text, size_t bytes) {
     return true;
 }
 
+static bool is_there(const demo *d, size_t i) {
+    return i != LEARNED || d->erasers.count > 0;
+}
+
+static cli_exit erase(demo *d, const char *name, rs_erase_report *report) {
+    cli_method method;
+    if (!cli_parse_method(name, strlen(name), &method)) return cli_bad_method(name, strlen(name));
+    const cli_exit code = cli_bind_method(&d->engine, &method);
+    if (code != CLI_OK) return code;
+    const rs_status status = rs_erase(d->engine.context, &d->span, 1, &method.params, report);
+    return status == RS_OK ? CLI_OK : cli_context_failed(&d->engine, status);
+}
+
 /* Reads the notes into an empty cache, erases (if `method` is not NULL), asks. */
-static cli_exit ask(demo *d, const rs_erase_method *method, result *r) {
+static cli_exit ask(demo *d, const char *method, result *r) {
     rs_context *context = d->engine.context;
     rs_context_reset(context);
     const double started = cli_now_ms();
     cli_exit code = cli_read(&d->engine, d->text.ids, d->text.count);
     r->read_ms = cli_now_ms() - started;
-    if (code == CLI_OK && method != NULL) {
-        rs_erase_params params = rs_erase_default_params();
-        params.method = *method;
-        const rs_status status = rs_erase(context, &d->span, 1, &params, &r->erased);
-        if (status != RS_OK) code = cli_context_failed(&d->engine, status);
-    }
+    if (code == CLI_OK && method != NULL) code = erase(d, method, &r->erased);
     const double asked = cli_now_ms();
     if (code == CLI_OK) code = cli_read(&d->engine, d->ask.ids, d->ask.count);
     if (code != CLI_OK) return code;
@@ -208,7 +220,7 @@ static void show_answer_before(const demo *d) {
 
 static void show_way(const way *w, const result *r) {
     printf("  %s%s%s, %.2f ms: %u tokens erased, %u recomputed, %u moved\n", cli_style_of(stdout, CLI_CYAN),
-           rs_erase_method_name(w->method), cli_style_of(stdout, CLI_PLAIN), r->erased.ms, r->erased.n_erased,
+           w->method, cli_style_of(stdout, CLI_PLAIN), r->erased.ms, r->erased.n_erased,
            r->erased.n_recomputed, r->erased.n_rotated);
     print_answer(r);
     fflush(stdout);
@@ -216,14 +228,15 @@ static void show_way(const way *w, const result *r) {
 
 static void show_table(const demo *d) {
     title("\n4. What it took, and what is promised\n");
-    printf("  %-10s %10s %12s  %s\n", "", "ms", "recomputed", "answer");
-    printf("  %-10s %10.2f %12zu  %s\n", "reading", d->before.read_ms, d->text.count, d->before.verdict);
+    printf("  %-12s %10s %12s  %s\n", "", "ms", "recomputed", "answer");
+    printf("  %-12s %10.2f %12zu  %s\n", "reading", d->before.read_ms, d->text.count, d->before.verdict);
     for (size_t i = 0; i < N_WAYS; i++)
-        printf("  %-10s %10.2f %12u  %s\n", rs_erase_method_name(ways[i].method), d->after[i].erased.ms,
-               d->after[i].erased.n_recomputed, d->after[i].verdict);
+        if (is_there(d, i))
+            printf("  %-12s %10.2f %12u  %s\n", ways[i].method, d->after[i].erased.ms,
+                   d->after[i].erased.n_recomputed, d->after[i].verdict);
     putchar('\n');
     for (size_t i = 0; i < N_WAYS; i++)
-        printf("  %-10s %s\n", rs_erase_method_name(ways[i].method), ways[i].promise);
+        if (is_there(d, i)) printf("  %-12s %s\n", ways[i].method, ways[i].promise);
     puts("\n  Whatever the method, the sentence's tokens and their own keys and values are overwritten in "
          "memory.");
 }
@@ -255,7 +268,7 @@ static void print_json(const demo *d) {
     cli_json_set_text(root, "wrong", wrong_word);
     json_array_append_new(results, result_json("none", &d->before));
     for (size_t i = 0; i < N_WAYS; i++)
-        json_array_append_new(results, result_json(rs_erase_method_name(ways[i].method), &d->after[i]));
+        if (is_there(d, i)) json_array_append_new(results, result_json(ways[i].method, &d->after[i]));
     json_object_set_new(root, "results", results);
     cli_json_print(stdout, root, 2);
 }
@@ -265,7 +278,8 @@ static cli_exit show(demo *d) {
     cli_exit code = ask(d, NULL, &d->before);
     if (code == CLI_OK && !d->json) show_answer_before(d);
     for (size_t i = 0; i < N_WAYS && code == CLI_OK; i++) {
-        code = ask(d, &ways[i].method, &d->after[i]);
+        if (!is_there(d, i)) continue;
+        code = ask(d, ways[i].method, &d->after[i]);
         if (code == CLI_OK && !d->json) show_way(&ways[i], &d->after[i]);
     }
     if (code == CLI_OK) (d->json ? print_json : show_table)(d);
@@ -274,14 +288,19 @@ static cli_exit show(demo *d) {
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
     demo d = {0};
-    const cli_option options[] = {{0, "json", NULL, "one JSON object instead of the story", .flag = &d.json}};
+    const cli_option options[] = {
+        {0, "eraser", "PATH", "a bridge adapter: its way of erasing is shown too", .list = &d.erasers},
+        {0, "json", NULL, "one JSON object instead of the story", .flag = &d.json},
+    };
     cli_setup setup;
     cli_exit code;
     int first;
-    if (!cli_parse(command, options, 1, &setup, argc, argv, &first, &code)) return code;
+    if (!cli_parse(command, options, sizeof options / sizeof options[0], &setup, argc, argv, &first, &code))
+        return code;
     if (first < argc) return cli_unexpected(command, argv[first]);
 
     code = cli_open_model(&d.engine, &setup);
+    if (code == CLI_OK) code = cli_open_erasers(&d.engine, &d.erasers);
     if (code == CLI_OK) code = build(&d);
     if (code == CLI_OK)
         code = cli_open_context(&d.engine, (uint32_t)(d.text.count + d.ask.count) + MAX_ANSWER);
