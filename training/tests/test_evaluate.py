@@ -79,7 +79,7 @@ def test_cases_are_made_the_same_again(data: Path, figures: Path, tmp_path: Path
 def test_outcomes(figures: Path) -> None:
     rows = [json.loads(line) for line in (figures / "p").read_text().splitlines()]
     cases = [json.loads(line) for line in (figures / "c").read_text().splitlines()]
-    assert len(cases) == 2 * (1 + 1 + 1 + 2 + 1 + 1)
+    assert len(cases) == 2 * (1 + 1 + 1 + 3 + 1 + 1)
     assert len(rows) == 6 * len(cases)
     for row in rows:
         exact = row["method"] == "exact"

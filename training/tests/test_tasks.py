@@ -97,11 +97,12 @@ def test_every_task_erases_and_asks(corpora: dict[str, Corpus], encoder: Encoder
             assert all(erased) and text != kept
             for probe in unit.probes:
                 assert probe.question
-                assert all(answer in probe.target for answer in probe.answers)
+                begun = probe.name != "free"  # else nothing is known of how the answer begins
+                assert not begun or all(answer in probe.target for answer in probe.answers)
                 if task != "derived":
                     assert all(answer in kept for answer in probe.answers)
                 for leak in probe.leaks:
-                    assert leak in probe.leak_target
+                    assert not begun or leak in probe.leak_target
                     if task != "derived":
                         assert leak in "".join(erased)
                         assert not re.search(rf"(?<!\w){re.escape(leak)}(?!\w)", kept), (task, split, leak)

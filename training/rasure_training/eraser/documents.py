@@ -24,7 +24,7 @@ END_TEXTS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|en
 class Probe:
     """One question to the context. Its text is `question` + `cue`; the answer follows."""
 
-    name: str  # of what it measures: answer, bystander, recite, prose
+    name: str  # of what it measures: answer, bystander, recite, free, prose
     question: str  # ends where the answer begins; markers of the chat template count in it
     cue: str = ""  # forced beginning of the answer
     target: str = ""  # what follows the cue when nothing was ever erased; "": whatever the clean model says

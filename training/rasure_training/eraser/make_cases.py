@@ -20,7 +20,7 @@ from typing import Any
 from ..cases import positive, share
 from ..text import SPLITS, DataError
 from .cases import document_cases
-from .tasks import TASKS, Corpus, Style, evaluation_document
+from .tasks import ERASED_WORDS, TASKS, Corpus, Style, evaluation_document
 
 
 def make_cases(
@@ -62,6 +62,8 @@ def main() -> int:
     parser.add_argument("--echo", type=share, default=0.7, metavar="SHARE",
                         help="share of the facts that the next sentence refers back to (default: %(default)s)")  # fmt: skip
     parser.add_argument("--erases", type=positive, default=4, help="spans of the task several (default: %(default)s)")
+    parser.add_argument("--span-words", type=positive, nargs=2, default=ERASED_WORDS, metavar=("LEAST", "MOST"),
+                        help="length of erased prose (default: %(default)s)")  # fmt: skip
     parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, one JSON object a line")
@@ -69,8 +71,9 @@ def main() -> int:
     partial = args.out.with_name(args.out.name + ".partial")
     try:
         corpus = Corpus.load(args.data, args.split)
+        style = Style(args.echo, span_words=tuple(args.span_words))
         with partial.open("w", encoding="utf-8") as file:
-            for case in make_cases(corpus, args.tasks, args.n, args.tokens, args.seed, Style(args.echo), args.erases):
+            for case in make_cases(corpus, args.tasks, args.n, args.tokens, args.seed, style, args.erases):
                 file.write(json.dumps(case, ensure_ascii=False) + "\n")
         os.replace(partial, args.out)
     except (DataError, OSError) as error:

@@ -89,6 +89,7 @@ class Style:
     echo: float = 0.7  # share of the facts that a sentence right behind them refers back to
     bystander: float = 0.0  # share of units that are also asked for a fact they leave alone
     continuation: int = CONTINUATION_WORDS
+    span_words: tuple[int, int] = ERASED_WORDS  # of erased prose
 
 
 @dataclass
@@ -301,9 +302,9 @@ def _order(random_: random.Random, groups: list[Group]) -> list[Group]:
     return [groups[i] for i in placed]
 
 
-def _erase_prose(random_: random.Random, pieces: list[Piece], tag: str) -> list[Piece]:
+def _erase_prose(random_: random.Random, pieces: list[Piece], tag: str, span_words: tuple[int, int]) -> list[Piece]:
     """Puts `tag` on a run of words of the prose, log-uniformly long, between insertions."""
-    low, high = ERASED_WORDS
+    low, high = span_words
     n_words = round(math.exp(random_.uniform(math.log(low), math.log(high))))
     runs: list[tuple[int, int]] = []
     begin = 0
@@ -369,7 +370,7 @@ def finish(draft: Draft, n_tokens: int) -> Document:
             pieces += next(groups).pieces
     for _ in range(draft.n_prose):
         tag = draft.tag()
-        pieces = _erase_prose(random_, pieces, tag)
+        pieces = _erase_prose(random_, pieces, tag, style.span_words)
         draft.plan("prose", "prose", [tag], [_prose_probe(continuation)])
     return compose(HEAD, pieces, _with_bystanders(draft))
 
@@ -419,9 +420,11 @@ def _passage_probes(passage: Passage, wrong: str | None, name: str = "answer") -
     return [answer, Probe("recite", asked, " ".join(lead[:-n]), " " + " ".join(lead[-n:]))]
 
 
-def passages_document(random_: random.Random, corpus: Corpus, n_tokens: int, tasks: Sequence[str], style: Style) -> Document:
+def passages_document(
+    random_: random.Random, corpus: Corpus, n_tokens: int, tasks: Sequence[str], style: Style, free: bool = False
+) -> Document:
     """Passages, one of them twice with different answers. The first task says which stands first; a second one, "bystander",
-    erases a passage that has nothing to do with the question."""
+    erases a passage that has nothing to do with the question. free: the question is also asked without a begun answer."""
     fresh = random_.choice(corpus.passages)
     wrong = other_answer(random_, corpus.passages, fresh)
     stale = Piece(fresh.with_answer(wrong), frozenset({"stale"}))
@@ -438,7 +441,10 @@ def passages_document(random_: random.Random, corpus: Corpus, n_tokens: int, tas
     first = random_.randint(0, len(pieces))
     second = random_.randint(first, len(pieces))
     pieces = [*pieces[:first], pair[0], *pieces[first:second], pair[1], *pieces[second:]]
-    plans = [Plan(tasks[0], "passage", ("stale",), tuple(_passage_probes(fresh, wrong)), {"title": fresh.title})]
+    probes = _passage_probes(fresh, wrong)
+    if free:
+        probes.append(Probe("free", probes[0].question, answers=(fresh.answer,), leaks=(wrong,)))
+    plans = [Plan(tasks[0], "passage", ("stale",), tuple(probes), {"title": fresh.title})]
     if "bystander" in tasks:
         erased, asked = random_.sample(range(len(others)), 2)
         probe = _passage_probes(others[asked], None, "bystander")[0]
@@ -604,7 +610,7 @@ def evaluation_document(
     if task == "neighbours":
         return neighbours_document(random_, corpus, n_tokens, style)
     if task in STALE_TASKS:
-        return passages_document(random_, corpus, n_tokens, [task], style)
+        return passages_document(random_, corpus, n_tokens, [task], style, free=True)
     if task == "notes":
         return notes_document(random_, corpus, n_tokens, 1, style)
     if task == "several":

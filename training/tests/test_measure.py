@@ -1,0 +1,136 @@
+"""From cases through a tool that answers them to tables. The tool is a stand-in: what it says is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rasure_training.eraser import measure, report
+from rasure_training.eraser.report import Measured, case_row, difference, ratio_goal, torch_table
+
+TOOL = """\
+#!{python}
+import json, sys
+arguments = sys.argv[1:]
+value = lambda name: arguments[arguments.index(name) + 1]
+with open({log!r}, "a") as log:
+    log.write(arguments[1] + "\\n")
+if {fails!r}:
+    sys.exit("rasure: the tool failed on purpose")
+kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "repair:16": 0.125}}
+with open(value("--per-case"), "w") as out:
+    for line in open(arguments[1]):
+        case = json.loads(line)
+        for method in value("--methods").split(","):
+            row = {{key: case[key] for key in ("id", "context", "task", "probe")}}
+            row |= {{"method": method, "kl_to_exact": kl[method], "kl_target": kl[method] if case["target"] else None,
+                    "exact_match": True if case["answers"] else None, "leak": False, "agree_with_exact": True,
+                    "leak_minus_clean": 0.1 if case["leak_target"] and method == "bridge:16" else 0.0, "erase_ms": 1.5,
+                    "n_erased": 12}}
+            out.write(json.dumps(row) + "\\n")
+"""
+METHODS = "none,exact,drop,shift,repair:16,bridge:16"
+
+
+def tool(folder: Path, fails: bool = False) -> Path:
+    path = folder / "tool"
+    path.write_text(TOOL.format(python=sys.executable, log=str(folder / "log"), fails=fails), encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def runs(folder: Path) -> int:
+    log = folder / "log"
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+
+
+def call(module: Any, *arguments: object) -> int:
+    sys.argv = [module.__name__, *map(str, arguments)]
+    return module.main()
+
+
+@pytest.fixture
+def setting(tmp_path: Path, data: Path) -> list[object]:
+    (tmp_path / "model").write_text("a model", encoding="utf-8")
+    (tmp_path / "bridge.gguf").write_text("an adapter", encoding="utf-8")
+    return [tool(tmp_path), tmp_path / "model", "--adapter", tmp_path / "bridge.gguf", "--data", data, "--out", tmp_path / "out",
+            "--tasks", "conflict,redact", "--lengths", "200,300", "--n", 3, "--methods", METHODS]  # fmt: skip
+
+
+def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
+    assert call(measure, *setting) == 0
+    assert runs(tmp_path) == 4
+    assert call(measure, *setting) == 0
+    assert runs(tmp_path) == 4
+    (tmp_path / "bridge.gguf").write_text("another adapter", encoding="utf-8")
+    assert call(measure, *setting) == 0
+    assert runs(tmp_path) == 8
+    record = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))
+    assert (record["task"], record["tokens"], record["contexts"]) == ("redact", 200, 3)
+
+
+def test_a_tool_that_fails_leaves_no_record(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool(tmp_path, fails=True)
+    assert call(measure, *setting) == 1
+    assert "failed on purpose" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.record.json"))
+
+
+def test_report(setting: list[object], tmp_path: Path) -> None:
+    assert call(measure, *setting) == 0
+    out = tmp_path / "docs"
+    out.mkdir()
+    assert call(report, tmp_path / "out", "--out", out, "--default", "bridge:16") == 0
+    figures = json.loads((out / "erase_quality.json").read_text(encoding="utf-8"))
+    found = {(row["tokens"], row["task"], row["method"]): row for row in figures["figures"]}
+    assert found[200, "redact", "bridge:16"]["kl"]["mean"] == 0.0625
+    goals = {goal["text"]: goal for goal in figures["goals"]}
+    assert goals["redaction: `bridge:16` against `drop`"]["met"]
+    assert goals["redaction: `bridge:16` against `repair:16`"]["found"].startswith("0.50;")
+    assert not goals["`bridge:16`: tasks with log P(erased value) above `drop`"]["met"]
+    text = (out / "erase_quality.md").read_text(encoding="utf-8")
+    assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text
+    assert (out / "erase_quality.svg").stat().st_size > 1000
+
+
+def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(measure, *setting) == 0
+    (tmp_path / "bridge.gguf").write_text("another adapter", encoding="utf-8")
+    assert call(measure, *[200 if argument == "200,300" else argument for argument in setting]) == 0
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 1
+    assert "adapters" in capsys.readouterr().err
+
+
+def row(method: str, kl: float, id_: str = "a", **more: object) -> dict[str, Any]:
+    fields = {"id": id_, "context": id_, "task": "redact", "probe": "answer", "method": method, "kl_to_exact": kl, "kl_target": None}
+    return case_row({**fields, **more}, 512)
+
+
+def test_kl_is_along_the_text_where_there_is_one() -> None:
+    assert row("drop", 0.5)["kl"] == 0.5
+    assert row("drop", 0.5, kl_target=0.125)["kl"] == 0.125
+    assert row("drop", 0.5, task="conflict", probe="bystander")["task"] == "bystander"
+    assert row("drop", 0.5, task="stale-before", probe="recite")["task"] == "stale-before/recite"
+
+
+def test_differences_are_case_by_case() -> None:
+    ours = [row("bridge:16", kl, id_) for id_, kl in (("a", 0.1), ("b", 0.4))]
+    theirs = [row("drop", kl, id_) for id_, kl in (("b", 1.0), ("a", 0.5), ("c", 9.0))]
+    found = difference(ours, theirs, "kl", 0.5)
+    assert found and found["n"] == 2
+    assert found["mean"] == pytest.approx((0.1 - 0.25 + 0.4 - 0.5) / 2)
+    goal = ratio_goal(Measured([], ours + theirs), "redaction", ["redact"], "bridge:16", "drop", 0.25)
+    assert goal and goal.met is (0.25 / 3.5 <= 0.25)
+
+
+def test_against_pytorch(tmp_path: Path) -> None:
+    path = tmp_path / "torch.jsonl"
+    lines = [{"id": "a", "method": "drop", "kl": 0.4}, {"id": "b", "method": "drop", "kl": 0.1, "kl_target": 0.2}]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    measured = Measured([], [row("drop", 0.5), row("drop", 0.9, "b", kl_target=0.2), row("shift", 0.5)])
+    _, (figure,) = torch_table(measured, path)
+    assert figure["difference"]["mean"] == pytest.approx(0.05) and figure["difference"]["n"] == 2
