@@ -1,4 +1,4 @@
-"""Evaluation: answers, intervals, and the way from cases to a card."""
+"""Evaluation: answers, intervals, and the way from cases to figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import model_path, random_lora
 
-from rasure_training.eraser import card, evaluate, make_cases
+from rasure_training.eraser import evaluate, make_cases
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
 from rasure_training.eraser.evaluate import begins, clustered, contains, normalise
@@ -104,22 +104,6 @@ def test_summary(figures: Path) -> None:
     bridge, drop = by["redact", "bridge"], by["redact", "drop"]
     assert bridge["kl_minus_drop"]["mean"] == pytest.approx(bridge["kl"]["mean"] - drop["kl"]["mean"])
     assert result["model_sha256"] and len(result["adapters"]) == 1
-
-
-def test_the_card_has_the_figures(figures: Path) -> None:
-    assert call(card, figures / "a.gguf", "--figures", figures / "f.json", "--out", figures / "CARD.md") == 0
-    text = (figures / "CARD.md").read_text()
-    result = json.loads((figures / "f.json").read_text())
-    figure = next(f for f in result["figures"] if f["task"] == "redact" and f["method"] == "bridge")
-    assert f"{figure['kl']['mean']:.4f}" in text
-    assert "never the span" in text and "apache-2.0" in text
-
-
-def test_a_card_takes_no_figures_of_another_adapter(figures: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
-    data = (figures / "a.gguf").read_bytes().replace(b"Tiny", b"Tinz")
-    (tmp_path / "a.gguf").write_bytes(data)
-    assert call(card, tmp_path / "a.gguf", "--figures", figures / "f.json", "--out", tmp_path / "C.md") == 1
-    assert "other adapters" in capsys.readouterr().err
 
 
 def test_old_cases_can_be_read(llama: GgufModel, tmp_path: Path) -> None:

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from rasure_training.eraser import measure, report
+from conftest import model_path, random_lora
+
+from rasure_training.eraser import card, measure, report
+from rasure_training.eraser.adapter_file import Adapter, write_adapter
+from rasure_training.eraser.engine import Settings
+from rasure_training.eraser.lora import EraserModel
 from rasure_training.eraser.report import Measured, case_row, difference, ratio_goal, torch_table
+from rasure_training.gguf_model import load_model
 
 TOOL = """\
 #!{python}
@@ -103,6 +109,26 @@ def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Pa
     assert call(measure, *[200 if argument == "200,300" else argument for argument in setting]) == 0
     assert call(report, tmp_path / "out", "--out", tmp_path) == 1
     assert "adapters" in capsys.readouterr().err
+
+
+def test_the_card_has_the_figures_of_its_adapter(
+    setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(model_path("tiny-llama"))
+    lora = random_lora(EraserModel(model))
+    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), "Tiny", "apache-2.0", {"converted_from": "x"})
+    write_adapter(tmp_path / "bridge.gguf", model.file, adapter)
+    assert call(measure, *setting) == 0
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+    figures = ["--figures", tmp_path / "erase_quality.json", "--out", tmp_path / "CARD.md"]
+    assert call(card, tmp_path / "bridge.gguf", *figures) == 0
+    text = (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text
+    assert "never the span" in text and "apache-2.0" in text
+
+    (tmp_path / "bridge.gguf").write_bytes((tmp_path / "bridge.gguf").read_bytes().replace(b"Tiny", b"Tinz"))
+    assert call(card, tmp_path / "bridge.gguf", *figures) == 1
+    assert "other adapters" in capsys.readouterr().err
 
 
 def row(method: str, kl: float, id_: str = "a", **more: object) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Writes the card of an adapter: what it is, how it was trained, what was measured, and what it does not do.
 
-    python -m rasure_training.eraser.card ADAPTER.gguf --figures figures.json --out CARD.md
+    python -m rasure_training.eraser.card ADAPTER.gguf --figures docs/erase_quality.json --out CARD.md
 
-All numbers come from the adapter's own training record and from what `rasure_training.eraser.evaluate` wrote for this very
-file. The card's source is there to be read: nothing else is filled in.
+All numbers come from the adapter's own training record and from what `rasure_training.eraser.report` wrote for this very file.
+The card's source is there to be read: nothing else is filled in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from gguf import GGUFReader
 
 from .adapter_file import AdapterError, Header, read_header
-from .evaluate import markdown, sha256
+from .evaluate import sha256
+from .report import group_table
 from .train import duration
 
 WHAT = {
@@ -69,16 +70,18 @@ def training_section(record: dict[str, Any]) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
 
 
-def figures_section(figures: dict[str, Any], digest: str) -> list[str]:
-    used = [name for name, adapter in figures["adapters"].items() if adapter["sha256"] == digest]
-    if not used:
+def figures_section(figures: dict[str, Any], kind: str, digest: str) -> list[str]:
+    if digest not in figures["adapters"].values():
         raise AdapterError("the figures were made with other adapters than this one")
-    cases = ", ".join(f"`{name}` (SHA-256 `{value}`)" for name, value in figures["cases"].items())
+    methods = [method for method in figures["methods"] if kind in method or not ("steer" in method or "bridge" in method)]
+    lengths = sorted({part["tokens"] for part in figures["parts"]})
+    contexts = sum(part["contexts"] for part in figures["parts"])
     return [
-        f"PyTorch, {figures['dtype']}, {figures['n_cases']} cases: {cases}. Means with 95 % intervals, by {figures['resamples']} "
-        "bootstrap samples of contexts. KL in nats. `exact` is a context that never held the span.",
+        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {lengths[0]:,} to "
+        f"{lengths[-1]:,} tokens. KL(exact || method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is "
+        "a context that never held the span. `docs/erase_quality.md` has every task by itself.",
         "",
-        markdown(figures["figures"]),
+        *group_table(figures["groups"], methods),
     ]
 
 
@@ -97,7 +100,7 @@ def card(path: Path, header: Header, figures: dict[str, Any] | None) -> str:
         + (f", SHA-256 `{header.training['model_sha256']}`." if "model_sha256" in header.training else "."),
         "", "## Training", "", *training_section(header.training), "", "## Figures", "",
     ]  # fmt: skip
-    lines += figures_section(figures, sha256(path)) if figures else ["None were given when this card was written."]
+    lines += figures_section(figures, settings.kind, sha256(path)) if figures else ["None were given when this card was written."]
     lines += ["", "## Limits", "", LIMITS[settings.kind]]
     if lengths:
         lines.append(
@@ -118,7 +121,7 @@ def main() -> int:
         prog="rasure_training.eraser.card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("adapter", type=Path, metavar="ADAPTER.gguf")
-    parser.add_argument("--figures", type=Path, help="what `evaluate --out` wrote for this adapter")
+    parser.add_argument("--figures", type=Path, help="what `report` wrote, with this adapter among those measured")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     try:

@@ -141,14 +141,27 @@ def task_table(measured: Measured, task: str) -> list[str]:
     return lines
 
 
-def group_table(measured: Measured) -> list[str]:
-    """Methods down, kinds of cases across: mean KL over all lengths, and the median cost."""
-    names = [name for name, tasks in GROUPS.items() if any(row["task"] in tasks for row in measured.rows)]
-    lines = ["| method | " + " | ".join(names) + " | erase, ms |", "|---" * (len(names) + 2) + "|"]
-    for method in measured.methods():
-        cells = [cell(mean_of(measured.select(GROUPS[name], method), "kl"), 4) for name in names]
-        times = [row["erase_ms"] for row in measured.rows if row["method"] == method and row["erase_ms"] is not None]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + f" | {f'{median(times):.2f}' if times else '-'} |")
+def groups_of(measured: Measured) -> list[Row]:
+    """Figures of every method on every kind of case, over all lengths."""
+    found = []
+    for group, tasks in GROUPS.items():
+        for method in measured.methods():
+            rows = measured.select(tasks, method)
+            if rows:
+                figures = {metric: mean_of(rows, metric) for metric in METRICS}
+                found.append({"group": group, "method": method, "n": len(rows)}
+                             | {metric: rounded(figure) for metric, figure in figures.items() if figure})  # fmt: skip
+    return found
+
+
+def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> list[str]:
+    """Methods down (all, or those named), KL on each kind of case across."""
+    names = list(dict.fromkeys(row["group"] for row in groups))
+    by = {(row["group"], row["method"]): row for row in groups}
+    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for method in methods or dict.fromkeys(row["method"] for row in groups):
+        cells = [cell(by.get((name, method), {}).get("kl"), 4) for name in names]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -362,7 +375,7 @@ def rounded(figure: Figure) -> Figure:
     return {key: value if isinstance(value, int) else float(f"{value:.5g}") for key, value in figure.items()}
 
 
-def heading(measured: Measured, name: str) -> list[str]:
+def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
     record = measured.records[0]
     contexts = sum(part["contexts"] for part in measured.records)
     comparisons = len(measured.tasks()) * len(measured.lengths()) * (len(measured.methods()) - 2)
@@ -377,14 +390,14 @@ def heading(measured: Measured, name: str) -> list[str]:
         f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache; adapters {adapters}. KL(exact || method) in nats: the "
         "mean along the right answer, or along the text that is to be recited or goes on; along the answer after an exact erase "
         "where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap over contexts. They are not "
-        f"corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by lengths). Erase times are medians "
-        "of these runs, of one thread each.",
+        f"corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by lengths). In the picture, medians of "
+        "the erase times of these runs, of one thread each.",
         "",
         f"![KL against cost]({name}.svg)",
         "",
         "## By kind of case",
         "",
-        *group_table(measured),
+        *group_table(groups),
     ]
 
 
@@ -404,7 +417,8 @@ def report(args: argparse.Namespace) -> None:
     measured = load(args.folder)
     torch_lines, torch_figures = torch_table(measured, args.torch) if args.torch else ([], [])
     found = [] if args.brief else goals(measured, args.default)
-    lines = heading(measured, args.name)
+    groups = groups_of(measured)
+    lines = heading(measured, groups, args.name)
     if measured.erased("prose"):
         lines += ["", "## Prose, by length of the span", "", *span_table(measured)]
     if not args.brief:
@@ -415,6 +429,7 @@ def report(args: argparse.Namespace) -> None:
         "parts": [{key: part[key] for key in ("task", "tokens", "contexts", "cases_sha256", "rasure_sha256", "seconds")}
                   for part in measured.records],
         "goals": [vars(goal) for goal in found],
+        "groups": groups,
         "figures": figures_of(measured),
         "torch": torch_figures,
     }  # fmt: skip
