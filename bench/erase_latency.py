@@ -28,6 +28,31 @@ def table(rows: list[Row], column: str, unit: str) -> list[str]:
     return lines
 
 
+def goals(by_context: list[Row], by_span: list[Row], middle: list[Row]) -> list[str]:
+    """What was aimed at (64-token span: flat; bridge:16: 8 ms whatever the span; 200 times as fast as exact), and what was
+    found, for each learned method."""
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+
+    def add(what: str, goal: str, measured: str, met: bool) -> None:
+        lines.append(f"| {what} | {goal} | {measured} | {'met' if met else 'missed'} |")
+
+    for method in ("bridge:16", "steer"):
+        line = sorted((row["context"], row["ms"]) for row in by_context if row["method"] == method)
+        if not line:
+            continue
+        growth = line[-1][1] / line[0][1]
+        add(f"`{method}`, {line[0][0]:,} to {line[-1][0]:,} tokens", "<= 1.10x", f"{growth:.2f}x", growth <= 1.10)
+        if method == "bridge:16":
+            for row in sorted((row for row in by_span if row["method"] == method), key=lambda row: row["span"]):
+                add(f"`{method}`, span of {row['span']:,}", "<= 8 ms", f"{row['ms']:.2f} ms", row["ms"] <= 8.0)
+        exact = next((row["ms"] for row in middle if row["method"] == "exact"), None)
+        own = next((row["ms"] for row in middle if row["method"] == method), None)
+        if exact and own:
+            where = f"in the middle of {middle[0]['context']:,}"
+            add(f"`{method}`, {where}, against `exact`", ">= 200x", f"{exact / own:,.0f}x", exact / own >= 200)
+    return lines
+
+
 def draw(panels: list[tuple[str, str, list[Row]]], path: Path) -> None:
     import matplotlib
 
@@ -95,6 +120,7 @@ def main() -> None:
                 f"| {exact / row['ms']:,.1f} |"
             )
         lines.append("")
+    lines += ["## Goals", "", *goals(by_context, by_span, middle), ""]
     (arguments.out / "erase_latency.md").write_text("\n".join(lines), encoding="utf-8")
     (arguments.out / "erase_latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     draw([("context", "context, tokens (span of 64)", by_context), ("span", f"span, tokens (context of {one:,})", by_span)],

@@ -8,28 +8,39 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "engine.h"
 #include "json.h"
 #include "measure.h"
+#include "method.h"
 #include "terminal.h"
 
-enum { N_METHODS = 4, MAX_REPEAT = 100, ERASE_CONTEXT = 512, WARM_UP = 4 };
-static const rs_erase_method methods[N_METHODS] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_SHIFT,
-                                                   RS_ERASE_REPAIR};
+/* Ways to erase that need no eraser. */
+static const char *const plain[] = {"exact", "drop", "shift", "repair"};
+enum { N_PLAIN = sizeof plain / sizeof *plain, MAX_METHODS = N_PLAIN + CLI_LIST_MAX };
+enum { MAX_REPEAT = 100, ERASE_CONTEXT = 512, WARM_UP = 4 };
 
 typedef struct series {
     double values[MAX_REPEAT];
     size_t n;
 } series;
 
+/* A way to erase, and what it took. */
+typedef struct way {
+    cli_method method;
+    series ms;
+    uint32_t recomputed; /* tokens that went through the model */
+} way;
+
 typedef struct bench {
     cli_engine engine;
     cli_tokens tokens;
     uint32_t prefill, decode, depth, repeat, span;
-    series prefill_ms, decode_ms, erase_ms[N_METHODS];
-    uint32_t recomputed[N_METHODS];
+    series prefill_ms, decode_ms;
+    way ways[MAX_METHODS];
+    size_t n_ways;
     cli_progress progress;
     uint64_t steps_done, steps;
 } bench;
@@ -78,16 +89,34 @@ static uint32_t erase_context(const bench *b) {
     return b->depth > 0 ? b->depth : ERASE_CONTEXT;
 }
 
-static rs_status time_erase(bench *b, size_t m) {
+static cli_exit add_way(bench *b, const char *name) {
+    way *w = &b->ways[b->n_ways++];
+    if (!cli_parse_method(name, strlen(name), &w->method)) return cli_bad_method(name, strlen(name));
+    return cli_bind_method(&b->engine, &w->method);
+}
+
+/* The plain ways, and what each eraser is for. */
+static cli_exit choose_ways(bench *b) {
+    cli_exit code = CLI_OK;
+    if (b->span == 0) return code;
+    for (size_t i = 0; i < N_PLAIN && code == CLI_OK; i++) code = add_way(b, plain[i]);
+    for (size_t i = 0; i < b->engine.n_erasers && code == CLI_OK; i++) {
+        rs_adapter_info info;
+        rs_adapter_get_info(b->engine.erasers[i], &info);
+        code = add_way(b, info.kind == RS_ADAPTER_STEER ? "steer" : "bridge");
+        b->ways[b->n_ways - 1].method.params.adapter = b->engine.erasers[i];
+    }
+    return code;
+}
+
+static rs_status time_erase(bench *b, way *w) {
     const int32_t begin = (int32_t)((erase_context(b) - b->span) / 2);
     const rs_span span = {begin, begin + (int32_t)b->span};
-    rs_erase_params params = rs_erase_default_params();
     rs_erase_report report = {0};
-    params.method = methods[m];
     rs_status status = start_at(b, erase_context(b));
-    if (status == RS_OK) status = rs_erase(b->engine.context, &span, 1, &params, &report);
-    b->erase_ms[m].values[b->erase_ms[m].n++] = report.ms;
-    b->recomputed[m] = report.n_recomputed;
+    if (status == RS_OK) status = rs_erase(b->engine.context, &span, 1, &w->method.params, &report);
+    w->ms.values[w->ms.n++] = report.ms;
+    w->recomputed = report.n_recomputed + report.n_steered;
     step(b);
     return status;
 }
@@ -98,13 +127,12 @@ static cli_exit measure(bench *b) {
     if (status == RS_OK) status = start_at(b, 0);
     for (uint32_t i = 0; i < WARM_UP && status == RS_OK; i++)
         status = rs_decode(b->engine.context, b->tokens.ids, 1);
-    b->steps =
-        (uint64_t)b->repeat * (uint64_t)((b->prefill > 0) + (b->decode > 0) + (b->span > 0 ? N_METHODS : 0));
+    b->steps = b->repeat * ((uint64_t)(b->prefill > 0) + (uint64_t)(b->decode > 0) + b->n_ways);
     cli_progress_begin(&b->progress, "measuring", "steps");
     for (uint32_t r = 0; r < b->repeat && status == RS_OK; r++) {
         status = time_reading(b, b->prefill, false, &b->prefill_ms);
         if (status == RS_OK) status = time_reading(b, b->decode, true, &b->decode_ms);
-        for (size_t m = 0; m < N_METHODS && b->span > 0 && status == RS_OK; m++) status = time_erase(b, m);
+        for (size_t i = 0; i < b->n_ways && status == RS_OK; i++) status = time_erase(b, &b->ways[i]);
     }
     cli_progress_end(&b->progress);
     return status == RS_OK ? CLI_OK : cli_context_failed(&b->engine, status);
@@ -140,9 +168,9 @@ static json_t *rate_range(uint32_t tokens, series *s) {
 static void print_json(bench *b, const rs_context_info *context) {
     const rs_model_info *info = &b->engine.info;
     json_t *root = json_object(), *erase = json_object(), *recomputed = json_object();
-    for (size_t m = 0; m < N_METHODS && b->span > 0; m++) {
-        cli_json_set_real(erase, rs_erase_method_name(methods[m]), median(&b->erase_ms[m]));
-        cli_json_set_int(recomputed, rs_erase_method_name(methods[m]), b->recomputed[m]);
+    for (size_t i = 0; i < b->n_ways; i++) {
+        cli_json_set_real(erase, b->ways[i].method.name, median(&b->ways[i].ms));
+        cli_json_set_int(recomputed, b->ways[i].method.name, b->ways[i].recomputed);
     }
     cli_json_set_text(root, "model", b->engine.setup->model);
     cli_json_set_text(root, "isa", rs_isa_name(info->isa));
@@ -182,12 +210,12 @@ static void print_table(bench *b, const rs_context_info *context) {
            info->threads == 1 ? "" : "s", b->repeat);
     print_rate("prefill", b->prefill, b->depth, &b->prefill_ms);
     print_rate("decode", b->decode, b->depth, &b->decode_ms);
-    for (size_t m = 0; m < N_METHODS && b->span > 0; m++)
-        printf("%-10s %9.2f ms      (%.2f to %.2f)   %u of %u tokens erased, %u recomputed\n",
-               rs_erase_method_name(methods[m]), median(&b->erase_ms[m]),
-               cli_percentile(b->erase_ms[m].values, b->erase_ms[m].n, 0.0),
-               cli_percentile(b->erase_ms[m].values, b->erase_ms[m].n, 1.0), b->span, erase_context(b),
-               b->recomputed[m]);
+    for (size_t i = 0; i < b->n_ways; i++) {
+        way *w = &b->ways[i];
+        printf("%-10s %9.2f ms      (%.2f to %.2f)   %u of %u tokens erased, %u recomputed\n", w->method.name,
+               median(&w->ms), cli_percentile(w->ms.values, w->ms.n, 0.0),
+               cli_percentile(w->ms.values, w->ms.n, 1.0), b->span, erase_context(b), w->recomputed);
+    }
     printf("\nload       %9.1f ms\nmemory     %9.1f MB at the peak, %.1f MB of it the context's arena\n",
            b->engine.load_ms, (double)peak_rss() / 1e6, (double)context->arena_bytes / 1e6);
 }
@@ -199,6 +227,7 @@ static uint32_t larger(uint32_t a, uint32_t b) {
 static cli_exit run(const cli_command *command, int argc, char **argv) {
     bench b = {.prefill = 512, .decode = 64, .repeat = 3, .span = 32};
     bool json = false;
+    cli_list erasers = {0};
     const cli_option options[] = {
         {0, "prefill", "N", "tokens to read (default 512; 0: leave it out)", .u32 = &b.prefill,
          .max = 262144},
@@ -210,6 +239,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          "tokens to erase from the middle of the depth, or of 512 tokens without --depth\n"
          "(default 32; 0: leave it out)",
          .u32 = &b.span, .max = 262144},
+        {0, "eraser", "PATH", "an adapter whose way to erase is measured too; may be given twice",
+         .list = &erasers},
         {0, "json", NULL, "one JSON object", .flag = &json},
     };
     cli_setup setup;
@@ -228,6 +259,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         return cli_fail(CLI_USAGE, "bench: --ctx %u: this needs %u tokens", setup.ctx, needed);
 
     code = cli_open_model(&b.engine, &setup);
+    if (code == CLI_OK) code = cli_open_erasers(&b.engine, &erasers);
+    if (code == CLI_OK) code = choose_ways(&b);
     if (code == CLI_OK) code = cli_open_context(&b.engine, needed);
     if (code == CLI_OK) code = make_tokens(&b, needed);
     if (code == CLI_OK) code = measure(&b);

@@ -418,6 +418,17 @@ class Bench(Case):
         self.assertEqual(found["erase_ms"], {})
 
 
+    def test_erasers(self) -> None:
+        golden = REPOSITORY / "tests/golden/data"
+        erasers = [part for kind in ("steer", "bridge") for part in ("--eraser", golden / f"tiny-qwen3.{kind}.gguf")]
+        found = json.loads(self.good("bench", "-m", golden / "tiny-qwen3.gguf", *erasers, "--prefill", 0, "--decode", 0,
+                                     "--span", 8, "--repeat", 1, "--json"))  # fmt: skip
+        self.assertEqual(list(found["erase_ms"]), ["exact", "drop", "shift", "repair", "steer", "bridge"])
+        self.assertEqual((found["erase_recomputed"]["steer"], found["erase_recomputed"]["drop"]), (8, 0))
+        self.assertGreater(found["erase_recomputed"]["bridge"], 0)
+        self.refuses(2, "general.architecture is qwen3", "bench", "--eraser", golden / "tiny-qwen3.bridge.gguf")
+
+
 class Demo(Case):
     def test_json(self) -> None:
         """The story holds with the default model; the verdicts follow from the answers with any."""
