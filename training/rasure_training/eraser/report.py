@@ -196,6 +196,41 @@ def free_table(measured: Measured) -> list[str]:
     return lines
 
 
+# Exact match in the paper (arXiv 2606.17034 v1): figure 3 at 1K, 2K, 4K, 8K tokens, digitised, and the mean of its three QA sets
+# (table 1 and figure 4). Its model has 8 billion parameters.
+PAPER_TOKENS = (1024, 2048, 4096, 8000)
+PAPER = {
+    "exact": ((1.0, 1.0, 1.0, 1.0), 0.988),
+    "steer:full": ((0.99, 1.0, 1.0, 1.0), 0.879),
+    "repair:15%": ((0.20, 0.22, 0.15, 0.21), 0.803),
+    "shift": ((0.01, 0.00, 0.01, 0.00), 0.617),
+}
+
+
+def protocol_table(measured: Measured) -> list[str]:
+    """The paper's two tasks by its measure: exact match among the cases that `exact` answers right. Ours, then the paper's."""
+    tasks = ("conflict", "distractor")
+    right = {(row["id"], row["tokens"]) for row in measured.select(tasks, "exact") if row.get("exact_match")}
+    lines = [
+        "| method | " + " | ".join(f"conflict, {tokens:,}" for tokens in PAPER_TOKENS) + " | distractor | distractor minus `drop` "
+        "| " + " | ".join(f"paper's NIAH, {tokens // 1000}K" for tokens in PAPER_TOKENS) + " | paper's QA |",
+        "|---" * (2 * len(PAPER_TOKENS) + 4) + "|",
+    ]  # fmt: skip
+
+    def answered(task: str, method: str, tokens: int | None = None) -> list[Row]:
+        return [row for row in measured.select([task], method, tokens) if (row["id"], row["tokens"]) in right]
+
+    for method in ("exact", "steer:full", "steer", "bridge:16", "repair:15%", "drop", "shift"):
+        cells = [cell(mean_of(answered("conflict", method, tokens), "exact_match"), 2) for tokens in PAPER_TOKENS]
+        cells.append(cell(mean_of(answered("distractor", method), "exact_match"), 3))
+        cells.append(cell(difference(answered("distractor", method), answered("distractor", "drop"), "exact_match"), 3))
+        niah, qa = PAPER.get(method, ((), None))
+        cells += [f"{value:.2f}" for value in niah] or ["-"] * len(PAPER_TOKENS)
+        cells.append("-" if qa is None else f"{qa:.3f}")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
 # --------------------------------------------------------------------------------------------------- goals
 
 
@@ -405,6 +440,7 @@ def details(measured: Measured, found: Sequence[Goal], default: str, torch: list
     lines = []
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
+    lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]
     lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`.", "", *goal_table(found)]
     for task in measured.tasks():
         lines += ["", f"## {task}", "", *task_table(measured, task)]
