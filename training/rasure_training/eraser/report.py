@@ -350,6 +350,14 @@ def torch_table(measured: Measured, path: Path) -> tuple[list[str], list[Row]]:
 # -------------------------------------------------------------------------------------------------- the plot
 
 
+MARKERS = "os^v<>DPX*dhp8H|"
+
+
+def _colour(method: str) -> str:
+    """By family."""
+    return "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
+
+
 def draw(measured: Measured, path: Path) -> None:
     """KL against cost, one panel for each kind of cases."""
     import matplotlib
@@ -364,6 +372,8 @@ def draw(measured: Measured, path: Path) -> None:
     figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.6 * lines), layout="constrained", squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.remove()
+    looks = {method: (_colour(method), marker) for method, marker in zip(measured.methods(), MARKERS * 2, strict=False)}
+    seen: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
         for method in measured.methods():
             rows = measured.select(GROUPS[name], method)
@@ -372,19 +382,19 @@ def draw(measured: Measured, path: Path) -> None:
             if method in ("none", "exact") or kl is None or not times:
                 continue
             spread = [[max(0.0, kl["mean"] - kl["low"])], [max(0.0, kl["high"] - kl["mean"])]]
-            colour = "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
-            axis.errorbar(median(times), kl["mean"], yerr=spread, marker="o", markersize=4, color=colour, linewidth=0.8)
-            axis.annotate(method, (median(times), kl["mean"]), xytext=(4, 3), textcoords="offset points", fontsize=6)
+            colour, marker = looks[method]
+            seen[method] = axis.errorbar(median(times), kl["mean"], yerr=spread, marker=marker, markersize=6, color=colour,
+                                         markerfacecolor="white", linewidth=0.8, linestyle="none")  # fmt: skip
         nothing = mean_of(measured.select(GROUPS[name], "none"), "kl")
         if nothing:
             axis.axhline(nothing["mean"], linestyle="--", linewidth=0.8, color="gray")
             axis.text(0.99, nothing["mean"], "nothing erased", ha="right", va="bottom", fontsize=6, color="gray",
                       transform=axis.get_yaxis_transform())  # fmt: skip
-        axis.set(xscale="log", yscale="log", title=name)
+        axis.set(xscale="log", yscale="log", title=name, xlabel="erase, ms, median")
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("KL(exact || method), nats")
-    figure.supxlabel("erase, milliseconds, median", fontsize=10)
+    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=8, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
