@@ -54,6 +54,7 @@ typedef struct eval {
     size_t n_columns;
     uint32_t max_tokens;
     reference exact;
+    float *first;   /* [n_vocab] logits after the question, of the run at hand */
     FILE *per_case; /* NULL: not wanted */
 } eval;
 
@@ -114,28 +115,27 @@ static bool add_likelihood(void *user, int32_t position, const float *logits, si
     return true;
 }
 
-/* Gives `each` the logits from which `count` tokens come that follow the question: after the question's last
- * token, which is read once more at position `last`, and after each of `ids` but the last of the count. */
-static rs_status follow(const eval *e, const cli_case *c, int32_t last, const int32_t *ids, size_t count,
-                        rs_logits_fn each, void *user) {
-    rs_status status = rs_truncate(e->engine.context, last);
-    if (status == RS_OK)
-        status = rs_decode_each(e->engine.context, &c->question.ids[c->question.count - 1], 1, each, user);
+/* Gives `each` the logits from which `count` tokens come that follow the question: e->first, and those after
+ * each of `ids` but the last of the count. `end` is the position behind the question. */
+static rs_status follow(const eval *e, int32_t end, const int32_t *ids, size_t count, rs_logits_fn each,
+                        void *user) {
+    each(user, end - 1, e->first, e->engine.info.n_vocab);
+    rs_status status = rs_truncate(e->engine.context, end);
     if (status == RS_OK && count > 1) status = rs_decode_each(e->engine.context, ids, count - 1, each, user);
     return status;
 }
 
 /* The method against the exact run: along the exact answer, along the target, and how likely the leak is. */
-static rs_status compare(eval *e, const cli_case *c, int32_t last, bool is_exact, outcome *o) {
+static rs_status compare(eval *e, const cli_case *c, int32_t end, bool is_exact, outcome *o) {
     const int32_t *said = is_exact ? o->tokens.ids : e->exact.run.tokens.ids;
     along answer = {.rows = e->exact.logits, .is_exact = is_exact};
     along target = {.rows = e->exact.target_logits, .is_exact = is_exact};
     likelihood leak = {.ids = c->leak.ids};
-    rs_status status = follow(e, c, last, said, e->exact.positions, compare_row, &answer);
+    rs_status status = follow(e, end, said, e->exact.positions, compare_row, &answer);
     if (status == RS_OK && c->target.count > 0)
-        status = follow(e, c, last, c->target.ids, c->target.count, compare_row, &target);
+        status = follow(e, end, c->target.ids, c->target.count, compare_row, &target);
     if (status == RS_OK && c->leak.count > 0)
-        status = follow(e, c, last, c->leak.ids, c->leak.count, add_likelihood, &leak);
+        status = follow(e, end, c->leak.ids, c->leak.count, add_likelihood, &leak);
     o->kl = answer.kl_sum / (double)e->exact.positions;
     o->target_kl = c->target.count > 0 ? target.kl_sum / (double)c->target.count : NAN;
     o->leak_log_probability = c->leak.count > 0 ? leak.sum : NAN;
@@ -155,10 +155,12 @@ static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_
     if (status == RS_OK) status = rs_decode(context, c->question.ids, c->question.count);
     rs_context_info info;
     rs_context_get_info(context, &info);
+    if (status == RS_OK)
+        memcpy(e->first, rs_logits(context, NULL), e->engine.info.n_vocab * sizeof *e->first);
     if (status == RS_OK) status = answer(e, o);
     o->answer_ms = cli_now_ms() - started;
     if (is_exact) e->exact.positions = o->tokens.count + (o->ended ? 1 : 0);
-    if (status == RS_OK) status = compare(e, c, info.next_position - 1, is_exact, o);
+    if (status == RS_OK) status = compare(e, c, info.next_position, is_exact, o);
     if (status != RS_OK) return cli_context_failed(&e->engine, status);
     return cli_detokenize(&e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
 }
@@ -367,6 +369,7 @@ static cli_exit evaluate(eval *e, const char *path, bool json) {
         cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
     e->exact.target_logits =
         cli_allocate((e->cases.longest_target + 1) * e->engine.info.n_vocab, sizeof *e->exact.target_logits);
+    e->first = cli_allocate(e->engine.info.n_vocab, sizeof *e->first);
     for (size_t k = 0; k < e->n_columns; k++) {
         e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
         e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
@@ -437,6 +440,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     free(e.columns);
     free(e.exact.logits);
     free(e.exact.target_logits);
+    free(e.first);
     outcome_clear(&e.exact.run);
     cli_cases_free(&e.cases);
     rs_context_wipe(e.read);

@@ -29,8 +29,8 @@ from .tasks import ERASED_WORDS, Corpus, Style
 from .train import duration, say
 
 METHODS = (
-    "none", "exact", "drop", "shift", "repair:16", "repair:32", "repair:64", "repair:15%", "repair:16:windowed", "refill",
-    "steer:full", "steer", "bridge:16", "bridge:32", "bridge:16+shift", "steer+repair:16",
+    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",
+    "bridge:32", "bridge:16+shift", "steer+repair:16",
 )  # fmt: skip
 LENGTHS = (512, 1024, 2048, 4096, 8000)  # the last one leaves room for the question in 8,192
 MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond

@@ -298,9 +298,8 @@ def goals(measured: Measured, default: str) -> list[Goal]:
     found: list[Goal | None] = []
     for task in ("conflict", "distractor", "bystander"):
         found += [best_cheap(measured, [task], tokens) for tokens in measured.lengths()]
-    for bridge, repair in (("bridge:16", "repair:16"), ("bridge:32", "repair:32")):
-        found.append(ratio_goal(measured, "redaction", ["redact"], bridge, repair, 0.5))
-        found.append(ratio_goal(measured, "redaction", ["redact"], bridge, "drop", 0.25))
+    found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "repair:16", 0.5))
+    found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "drop", 0.25))
     for what, tasks in (("stale then fresh, answers", stale), ("stale then fresh, reciting", recite)):
         means = {method: mean_of(measured.select(tasks, method), "kl") for method in LEARNED}
         known = {method: figure["mean"] for method, figure in means.items() if figure}
