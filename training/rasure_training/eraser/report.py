@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -27,8 +28,9 @@ GROUPS = {
     "whole sentences": ("conflict", "distractor", "ask", "echo", "derived", "notes", "several"),
     "values": ("redact", "redact-two"),
     "instructions": ("instruction",),
-    "stale, answers": ("stale-before", "stale-after"),
-    "stale, reciting": ("stale-before/recite", "stale-after/recite"),
+    "stale then fresh, answers": ("stale-before",),
+    "stale then fresh, reciting": ("stale-before/recite",),
+    "fresh then stale": ("stale-after", "stale-after/recite"),
     "neighbours": ("neighbours",),
     "prose": ("prose",),
     "bystanders": ("bystander",),
@@ -74,13 +76,16 @@ class Measured:
         """Tokens that were erased, by case: what every method says that erases."""
         return {(row["id"], row["tokens"]): row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
 
+    @cached_property
+    def _by_task_and_method(self) -> dict[tuple[str, str], list[Row]]:
+        groups = defaultdict(list)
+        for row in self.rows:
+            groups[row["task"], row["method"]].append(row)
+        return groups
+
     def select(self, tasks: Iterable[str], method: str, tokens: int | None = None) -> list[Row]:
-        wanted = set(tasks)
-        return [
-            row
-            for row in self.rows
-            if row["method"] == method and row["task"] in wanted and (tokens is None or row["tokens"] == tokens)
-        ]
+        rows = [row for task in tasks for row in self._by_task_and_method.get((task, method), [])]
+        return rows if tokens is None else [row for row in rows if row["tokens"] == tokens]
 
 
 def load(folder: Path) -> Measured:
@@ -293,14 +298,13 @@ def leak_goals(measured: Measured, method: str) -> list[Goal]:
 
 
 def goals(measured: Measured, default: str) -> list[Goal]:
-    stale = ("stale-before", "stale-after")
-    recite = tuple(f"{task}/recite" for task in stale)
     found: list[Goal | None] = []
     for task in ("conflict", "distractor", "bystander"):
         found += [best_cheap(measured, [task], tokens) for tokens in measured.lengths()]
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "repair:16", 0.5))
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "drop", 0.25))
-    for what, tasks in (("stale then fresh, answers", stale), ("stale then fresh, reciting", recite)):
+    for what in ("stale then fresh, answers", "stale then fresh, reciting"):
+        tasks = GROUPS[what]
         means = {method: mean_of(measured.select(tasks, method), "kl") for method in LEARNED}
         known = {method: figure["mean"] for method, figure in means.items() if figure}
         if known:
