@@ -36,7 +36,7 @@ with open(value("--per-case"), "w") as out:
             row |= {{"method": method, "kl_to_exact": kl[method], "kl_target": kl[method] if case["target"] else None,
                     "exact_match": True if case["answers"] else None, "leak": False, "agree_with_exact": True,
                     "leak_minus_clean": 0.1 if case["leak_target"] and method == "bridge:16" else 0.0, "erase_ms": 1.5,
-                    "n_erased": 12}}
+                    "n_erased": 12, "n_context": 345}}
             out.write(json.dumps(row) + "\\n")
 """
 METHODS = "none,exact,drop,shift,repair:16,bridge:16"
@@ -99,7 +99,7 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert goals["redaction: `bridge:16` against `repair:16`"]["found"].startswith("0.50;")
     assert not goals["`bridge:16`: tasks with log P(erased value) above `drop`"]["met"]
     text = (out / "erase_quality.md").read_text(encoding="utf-8")
-    assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text
+    assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text and "KL, 345 tokens" in text
     assert (out / "erase_quality.svg").stat().st_size > 1000
 
 

@@ -32,7 +32,8 @@ METHODS = (
     "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",
     "bridge:32", "bridge:16+shift", "steer+repair:16",
 )  # fmt: skip
-LENGTHS = (512, 1024, 2048, 4096, 8000)  # the last one leaves room for the question in 8,192
+# As asked of make_cases: about 512, 1,024, 2,048, 4,096 and 7,900 tokens come of it, the last within the model's 8,192.
+LENGTHS = (420, 870, 1800, 3650, 7000)
 MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
 
