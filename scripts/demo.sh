@@ -7,7 +7,8 @@ usage() {
     cat << 'END'
 Usage: scripts/demo.sh [--offline] [ARGUMENT...]
 
-Runs scripts/setup.sh, builds build/release and runs `rasure demo ARGUMENT...` with the default model.
+Runs scripts/setup.sh, builds build/release and runs `rasure demo ARGUMENT...` with the default model and the eraser
+that was trained for it. With arguments, `rasure demo` gets no others than these.
 
   --offline  use no network
 END
@@ -25,4 +26,6 @@ mkdir -p build
 echo "release: building"
 logged build/demo.log cmake --preset release
 logged build/demo.log cmake --build build/release --parallel "$(nproc)" --target rasure_cli
+# Another model, be it named here or in RASURE_MODEL, has no use for the default one's eraser.
+[ $# -gt 0 ] || [ -n "${RASURE_MODEL-}" ] || set -- --eraser models/smollm2-135m-instruct.bridge.gguf
 exec build/release/examples/cli/rasure demo "$@"

@@ -87,7 +87,7 @@ emulate() { # TREE {CPU LEVEL}...
     shift
     while (($# > 0)); do
         # The tool's own tests start it without qemu.
-        QEMU_CPU=$1 RASURE_ISA=$2 RS_TEST_ISA=$2 RS_GOLDEN_POSITIONS=64 run "$tree" "$tree-$1" -E '^cli\.'
+        QEMU_CPU=$1 RASURE_ISA=$2 RS_TEST_ISA=$2 RS_GOLDEN_POSITIONS=64 run "$tree" "$tree-$1" -E '^(cli|quality)\.'
         shift 2
     done
 }

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""The shipped erasers on a slice of forty contexts: figures that may not become worse than chance explains.
+
+    python3 tests/quality/test_quality.py RASURE            checks
+    python3 tests/quality/test_quality.py RASURE --set      sets the limits anew
+
+`cases.jsonl` is a slice of the evaluation (docs/erase_quality.md) on the test split; `limits.json` holds what is demanded of it:
+the end on the wrong side of a 95 % bootstrap interval of the same cases, drawn by context, as they were measured when the
+limits were set. Uses the default model. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parents[1] / "models"
+ERASERS = ("smollm2-135m-instruct.bridge.gguf",)
+METHODS = ("none", "drop", "shift", "repair:16", "bridge:16", "bridge:16+shift")
+# By metric: whether less is better.
+METRICS = {"exact_match": False, "kl": True, "leak_minus_clean": True}
+# Single tasks have four contexts, and prose and bystanders hardly differ from exact: there the last bits of another instruction
+# set weigh more than what is looked for.
+GROUPS = {
+    "whole sentences": ("conflict", "distractor", "ask", "echo", "derived"),
+    "values": ("redact", "redact-two"),
+    "stale then fresh": ("stale-before",),
+}
+RESAMPLES = 2000
+
+Key = tuple[str, str, str]  # group or "all", method, metric
+
+
+def outcomes(rasure: Path) -> dict[Key, dict[str, list[float]]]:
+    """Values by context."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        command = [rasure, "eval", HERE / "cases.jsonl", "--methods", ",".join(METHODS), "--max-tokens", "8", "--per-case", rows]
+        for name in ERASERS:
+            command += ["--eraser", MODELS / name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+        found: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for line in rows.read_text(encoding="utf-8").splitlines():
+            row: dict[str, Any] = json.loads(line)
+            row["kl"] = row["kl_to_exact"] if row["kl_target"] is None else row["kl_target"]
+            groups = ["all", *(name for name, tasks in GROUPS.items() if row["task"] in tasks)]
+            for metric in METRICS:
+                if row[metric] is not None:
+                    for name in groups:
+                        found[name, row["method"], metric][row["context"]].append(float(row[metric]))
+    return found
+
+
+def mean(contexts: dict[str, list[float]]) -> float:
+    return statistics.fmean(value for values in contexts.values() for value in values)
+
+
+def interval(contexts: dict[str, list[float]]) -> tuple[float, float]:
+    draw = random.Random(20)
+    groups = list(contexts.values())
+    means = sorted(
+        statistics.fmean(value for values in draw.choices(groups, k=len(groups)) for value in values) for _ in range(RESAMPLES)
+    )
+    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+
+
+def set_limits(found: dict[Key, dict[str, list[float]]]) -> None:
+    limits = []
+    for (group, method, metric), contexts in sorted(found.items()):
+        if method == "none":  # a control, of which nothing is demanded
+            continue
+        low, high = interval(contexts)
+        limit = {"most": high} if METRICS[metric] else {"least": low}
+        limits.append({"group": group, "method": method, "metric": metric, "measured": mean(contexts)} | limit)
+    lines = ",\n".join(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}) for row in limits)
+    (HERE / "limits.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    print(f"wrote {len(limits)} limits")
+
+
+def check(found: dict[Key, dict[str, list[float]]]) -> int:
+    limits = json.loads((HERE / "limits.json").read_text(encoding="utf-8"))
+    missed = 0
+    for limit in limits:
+        value = mean(found[limit["group"], limit["method"], limit["metric"]])
+        good = value <= limit["most"] + 5e-5 if "most" in limit else value >= limit["least"] - 5e-5
+        missed += not good
+        if not good or limit["group"] == "all":
+            end = f"<= {limit['most']}" if "most" in limit else f">= {limit['least']}"
+            name = f"{limit['metric']} of {limit['method']}, {limit['group']}"
+            print(f"# figure: {name}: {value:.4f} (wanted {end}, was {limit['measured']}){'' if good else ' MISSED'}")
+    n = len(found["all", "drop", "kl"])
+    print(f"{len(limits) - missed} of {len(limits)} figures within their limits, {n} contexts")
+    # A slice that erasing did not matter to would pass everything.
+    if mean(found["all", "none", "kl"]) < 2 * mean(found["all", "drop", "kl"]):
+        print("nothing erased is hardly worse than dropped: these cases tell nothing")
+        return 1
+    return 1 if missed or not limits else 0
+
+
+def main() -> int:
+    if len(sys.argv) not in (2, 3) or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return 0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2
+    found = outcomes(Path(sys.argv[1]))
+    if sys.argv[2:] == ["--set"]:
+        set_limits(found)
+        return 0
+    return check(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
