@@ -104,3 +104,22 @@ void rs_test_row(const rs_context *context, uint32_t stream, int32_t position, f
     rs_kv_load_key(kv, &kv->streams[stream], at, key);
     rs_kv_load_value(kv, &kv->streams[stream], at, value);
 }
+
+void rs_test_same_cache(const rs_context *a, const rs_context *b) {
+    float rows[4][RS_HEAD_DIM_MAX];
+    const size_t bytes = a->model->shape.head_dim * sizeof(float);
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_int_equal(a->next_position, b->next_position);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
+    assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
+    for (uint32_t s = 0; s < a->kv.n_streams; s++) {
+        assert_int_equal(a->kv.streams[s].n_live, a->n_tokens);
+        assert_int_equal(b->kv.streams[s].n_live, b->n_tokens);
+        for (uint32_t i = 0; i < a->n_tokens; i++) {
+            rs_test_row(a, s, a->positions[i], rows[0], rows[1]);
+            rs_test_row(b, s, b->positions[i], rows[2], rows[3]);
+            assert_memory_equal(rows[0], rows[2], bytes);
+            assert_memory_equal(rows[1], rows[3], bytes);
+        }
+    }
+}

@@ -31,6 +31,9 @@ void rs_test_ok(const rs_context *context, rs_status status);
 /* The key and value [head_dim] of the entry at `position` of a stream, which must be there. */
 void rs_test_row(const rs_context *context, uint32_t stream, int32_t position, float *key, float *value);
 
+/* Token lists, positions and every row of both caches are equal to the bit, and there are no other rows. */
+void rs_test_same_cache(const rs_context *a, const rs_context *b);
+
 /* A golden file, opened. */
 typedef struct rs_golden {
     rs_port_map map;

@@ -60,26 +60,6 @@ static rs_erase_report erase(rs_context *c, rs_erase_method method, const rs_spa
     return report;
 }
 
-/* Token lists equal, and every row of both caches equal to the bit. */
-static void assert_same_cache(const rs_context *a, const rs_context *b) {
-    float rows[4][RS_HEAD_DIM_MAX];
-    const size_t bytes = a->model->shape.head_dim * sizeof(float);
-    assert_int_equal(a->n_tokens, b->n_tokens);
-    assert_int_equal(a->next_position, b->next_position);
-    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
-    assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
-    for (uint32_t s = 0; s < a->kv.n_streams; s++) {
-        assert_int_equal(a->kv.streams[s].n_live, a->n_tokens);
-        assert_int_equal(b->kv.streams[s].n_live, b->n_tokens);
-        for (uint32_t i = 0; i < a->n_tokens; i++) {
-            rs_test_row(a, s, a->positions[i], rows[0], rows[1]);
-            rs_test_row(b, s, b->positions[i], rows[2], rows[3]);
-            assert_memory_equal(rows[0], rows[2], bytes);
-            assert_memory_equal(rows[1], rows[3], bytes);
-        }
-    }
-}
-
 /* The worst row of one cache relative to the other's. Rows that were computed over pages with a hole and
  * without one differ a little: the sums are made in another order, so some int8 steps fall the other way. */
 static double cache_distance(const rs_context *a, const rs_context *b) {
@@ -118,7 +98,7 @@ static void test_chunks_do_not_matter(void **state) {
     const uint32_t batches[] = {2, 7, 16, 33, N};
     for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         rs_context *b = prefilled(f, batches[i], N);
-        assert_same_cache(a, b);
+        rs_test_same_cache(a, b);
         assert_memory_equal(a->logits, b->logits, f->model->shape.n_vocab * sizeof(float));
         rs_test_free(b);
     }
@@ -132,7 +112,7 @@ static void test_threads_do_not_matter(void **state) {
     rs_test_ok(b, rs_decode(b, f->tokens, N));
     erase(a, RS_ERASE_SHIFT, &(rs_span){40, 50}, 1);
     erase(b, RS_ERASE_SHIFT, &(rs_span){40, 50}, 1);
-    assert_same_cache(a, b);
+    rs_test_same_cache(a, b);
     assert_same_answer(a, b, f->tokens[2]);
     rs_test_free(a);
     rs_test_free(b);
@@ -149,7 +129,7 @@ static void test_exact_is_never_held(void **state) {
         assert_int_equal(report.n_erased, end - begin);
         assert_int_equal(report.n_recomputed, N - end);
         assert_null(rs_logits(a, NULL));
-        assert_same_cache(a, b);
+        rs_test_same_cache(a, b);
         assert_same_answer(a, b, f->tokens[3]);
         rs_test_free(a);
         rs_test_free(b);
@@ -168,7 +148,7 @@ static void test_exact_of_several_spans(void **state) {
     }
     rs_test_ok(b, rs_decode(b, kept, n));
     erase(a, RS_ERASE_EXACT, spans, 4);
-    assert_same_cache(a, b);
+    rs_test_same_cache(a, b);
     rs_test_free(a);
     rs_test_free(b);
 }
@@ -239,7 +219,7 @@ static void test_holes_are_not_seen(void **state) {
     assert_same_answer(a, b, f->tokens[4]);
     rs_test_ok(a, rs_decode(a, f->tokens, 20));
     rs_test_ok(b, rs_decode(b, f->tokens, 20));
-    assert_same_cache(a, b);
+    rs_test_same_cache(a, b);
     rs_test_free(a);
     rs_test_free(b);
 }
@@ -252,7 +232,7 @@ static void test_drop_at_the_end(void **state) {
     erase(a, RS_ERASE_DROP, &(rs_span){N - 20, N}, 1);
     assert_int_equal(a->next_position, N);
     a->next_position = b->next_position;
-    assert_same_cache(a, b);
+    rs_test_same_cache(a, b);
     assert_same_answer(a, b, f->tokens[5]);
     rs_test_free(a);
     rs_test_free(b);
@@ -496,7 +476,7 @@ static void test_refill(void **state) {
     const rs_span front = {4, 8};
     rs_test_ok(c, rs_erase(c, &front, 1, NULL, NULL));
     rs_test_ok(read, rs_erase(read, &front, 1, NULL, NULL));
-    assert_same_cache(c, read);
+    rs_test_same_cache(c, read);
     rs_test_free(c);
     rs_test_free(before);
     rs_test_free(read);
@@ -589,7 +569,7 @@ static void test_truncate_and_wipe(void **state) {
     assert_int_equal(rs_truncate(a, SPAN_END + 1), RS_OUT_OF_RANGE);
     assert_int_equal(rs_truncate(a, -1), RS_OUT_OF_RANGE);
     rs_test_ok(a, rs_truncate(a, 50));
-    assert_same_cache(a, b);
+    rs_test_same_cache(a, b);
     assert_same_answer(a, b, f->tokens[1]);
     rs_test_free(b);
     rs_context_reset(a);
