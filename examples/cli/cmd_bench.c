@@ -91,8 +91,8 @@ static uint32_t erase_context(const bench *b) {
 
 static cli_exit add_way(bench *b, const char *name) {
     way *w = &b->ways[b->n_ways++];
-    if (!cli_parse_method(name, strlen(name), &w->method)) return cli_bad_method(name, strlen(name));
-    return cli_bind_method(&b->engine, &w->method);
+    const cli_exit code = cli_parse_method(name, strlen(name), &w->method);
+    return code == CLI_OK ? cli_bind_method(&b->engine, &w->method) : code;
 }
 
 /* The plain ways, and what each eraser is for. */

@@ -293,9 +293,8 @@ static cli_exit erase(chat *c, const char *arguments) {
     cli_method method = c->method;
     if (what == 0)
         return cli_fail(CLI_USAGE, "/erase: which? \"/erase 3\", \"/erase 3,5 drop\" or \"/erase 10-20\"");
-    if (*name != '\0' && !cli_parse_method(name, strlen(name), &method))
-        return cli_bad_method(name, strlen(name));
-    cli_exit code = cli_bind_method(&c->engine, &method);
+    cli_exit code = *name != '\0' ? cli_parse_method(name, strlen(name), &method) : CLI_OK;
+    if (code == CLI_OK) code = cli_bind_method(&c->engine, &method);
     if (code != CLI_OK) return code;
 
     view v;
@@ -411,8 +410,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (!cli_parse(command, options, N_OWN + CLI_N_ANSWER_OPTIONS, &setup, argc, argv, &first, &code))
         return code;
     if (first < argc) return cli_unexpected(command, argv[first]);
-    if (!cli_parse_method(method, strlen(method), &c.method)) return cli_bad_method(method, strlen(method));
-    code = cli_answer_check(&c.answer);
+    code = cli_parse_method(method, strlen(method), &c.method);
+    if (code == CLI_OK) code = cli_answer_check(&c.answer);
 
     if (code == CLI_OK) code = cli_open_model(&c.engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&c.engine, &erasers);

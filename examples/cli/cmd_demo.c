@@ -127,8 +127,8 @@ static bool is_there(const demo *d, size_t i) {
 
 static cli_exit erase(demo *d, const char *name, rs_erase_report *report) {
     cli_method method;
-    if (!cli_parse_method(name, strlen(name), &method)) return cli_bad_method(name, strlen(name));
-    const cli_exit code = cli_bind_method(&d->engine, &method);
+    cli_exit code = cli_parse_method(name, strlen(name), &method);
+    if (code == CLI_OK) code = cli_bind_method(&d->engine, &method);
     if (code != CLI_OK) return code;
     const rs_status status = rs_erase(d->engine.context, &d->span, 1, &method.params, report);
     return status == RS_OK ? CLI_OK : cli_context_failed(&d->engine, status);

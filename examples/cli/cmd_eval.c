@@ -320,17 +320,18 @@ static void report(eval *e, bool json) {
 /* --------------------------------------------------------------------------------------- preparation -- */
 
 static cli_exit parse_methods(eval *e, const char *list) {
-    for (const char *rest = list; rest != NULL;) {
+    cli_exit code = CLI_OK;
+    for (const char *rest = list; rest != NULL && code == CLI_OK;) {
         const char *comma = strchr(rest, ',');
         const size_t bytes = comma != NULL ? (size_t)(comma - rest) : strlen(rest);
         column col = {.none = bytes == 4 && memcmp(rest, "none", 4) == 0};
         if (col.none) memcpy(col.method.name, "none", 5);
-        else if (!cli_parse_method(rest, bytes, &col.method)) return cli_bad_method(rest, bytes);
+        else code = cli_parse_method(rest, bytes, &col.method);
         e->columns = cli_reallocate(e->columns, e->n_columns + 1, sizeof *e->columns);
         e->columns[e->n_columns++] = col;
         rest = comma != NULL ? comma + 1 : NULL;
     }
-    return CLI_OK;
+    return code;
 }
 
 /* Finds out on a single token whether every method can be had, before the long work begins. */

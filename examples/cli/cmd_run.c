@@ -136,8 +136,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (j.erase_text != NULL && *j.erase_text == '\0')
         return cli_fail(CLI_USAGE, "run: --erase-text is empty");
     const char *method = j.method_name != NULL ? j.method_name : "exact";
-    if (!cli_parse_method(method, strlen(method), &j.method)) return cli_bad_method(method, strlen(method));
-    code = cli_answer_check(&j.answer);
+    code = cli_parse_method(method, strlen(method), &j.method);
+    if (code == CLI_OK) code = cli_answer_check(&j.answer);
     if (code == CLI_OK) code = read_prompt(&j);
 
     cli_engine engine = {0};

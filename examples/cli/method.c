@@ -75,7 +75,7 @@ static char *cut(char *text, char separator) {
     return found;
 }
 
-bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
+static bool parse_method(const char *text, size_t bytes, cli_method *method) {
     *method = (cli_method){.params = rs_erase_default_params()};
     if (bytes == 0 || bytes >= sizeof method->name) return false;
     memcpy(method->name, text, bytes);
@@ -95,7 +95,8 @@ bool cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     return true;
 }
 
-cli_exit cli_bad_method(const char *text, size_t bytes) {
+cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
+    if (parse_method(text, bytes, method)) return CLI_OK;
     return cli_fail(CLI_USAGE,
                     "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
                     "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned, refill; "

@@ -15,9 +15,8 @@ typedef struct cli_method {
     "steer:full, steer+repair:16, bridge, bridge:16:window=32, learned, refill; +shift\n"                    \
     "closes the gap"
 
-/* False: it is none; say so with cli_bad_method. */
-bool cli_parse_method(const char *text, size_t bytes, cli_method *method);
-cli_exit cli_bad_method(const char *text, size_t bytes);
+/* Says so and is CLI_USAGE where the text is none. */
+cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method);
 
 /* Gives a method what it needs: the engine's first eraser of its kind, if there is one, or the filler. */
 cli_exit cli_bind_method(cli_engine *engine, cli_method *method);

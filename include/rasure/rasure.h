@@ -505,11 +505,10 @@ RS_API rs_erase_params rs_erase_default_params(void);
 typedef struct rs_erase_report {
     rs_erase_method method;
     uint32_t n_spans;
-    uint32_t n_erased; /* tokens removed, or gone from entries that were steered */
-    uint32_t
-        n_recomputed;   /* suffix tokens (REFILL: filler) run through the model, with an adapter or without */
-    uint32_t n_steered; /* entries of the spans that were rewritten */
-    uint32_t n_rotated; /* suffix tokens whose keys were re-rotated */
+    uint32_t n_erased;     /* tokens removed, or gone from entries that were steered */
+    uint32_t n_recomputed; /* tokens of the suffix, of the filler with REFILL, that went through the model */
+    uint32_t n_steered;    /* entries of the spans that were rewritten */
+    uint32_t n_rotated;    /* suffix tokens whose keys were re-rotated */
     int32_t next_position; /* afterwards */
     double ms;
 } rs_erase_report;
