@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .files import write_json_lines
 from .text import PARAGRAPHS_FILE, DataError, Paragraph, load_paragraphs
 
 TASKS = ("conflict", "ask", "redact", "bystander")
@@ -108,19 +107,31 @@ def in_split(text: str, test: bool) -> bool:
     return (hashlib.sha256(text.encode()).digest()[0] < 86) == test
 
 
-def draw(random_: random.Random, kind: str, test: bool) -> str:
-    """A key or value of this kind, and of the split unless there are too few of them to split."""
-    numbers = {"number": (1000, 9999), "age": (19, 89), "room": (101, 899)}
-    lists = {"city": CITIES, "color": COLORS, "job": JOBS, "word": WORDS, "topic": TOPICS, "day": DAYS}
+Source = Sequence[str] | tuple[int, int]  # texts to choose from, or the least and the largest number
+
+SOURCES: dict[str, Source] = {
+    "number": (1000, 9999), "age": (19, 89), "room": (101, 899), "city": CITIES, "color": COLORS, "job": JOBS, "word": WORDS,
+    "topic": TOPICS, "day": DAYS,
+}  # fmt: skip
+
+
+def draw_of(random_: random.Random, kind: str, sources: Mapping[str, Source], accepts: Callable[[str], bool]) -> str:
+    """A key or value of this kind that is accepted. Names are put together; the other kinds are those of `sources`."""
     while True:
         if kind == "name":
             text = f"{random_.choice(FIRST_NAMES)} {random_.choice(LAST_NAMES)}"
-        elif kind in numbers:
-            text = str(random_.randint(*numbers[kind]))
+        elif isinstance(sources[kind], tuple):
+            text = str(random_.randint(*sources[kind]))
         else:
-            text = random_.choice(lists[kind])
-        if kind in ("day", "color", "age") or in_split(text, test):
+            text = random_.choice(sources[kind])
+        if accepts(text):
             return text
+
+
+def draw(random_: random.Random, kind: str, test: bool) -> str:
+    """A key or value of this kind, and of the split unless there are too few of them to split."""
+    whole = kind in ("day", "color", "age")
+    return draw_of(random_, kind, SOURCES, lambda text: whole or in_split(text, test))
 
 
 @dataclass(frozen=True)
@@ -270,14 +281,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help=f"the folder with {PARAGRAPHS_FILE}, or that file")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, one JSON object a line")
     args = parser.parse_args()
-    partial = args.out.with_name(args.out.name + ".partial")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            for case in make_cases(args):
-                file.write(json.dumps(case, ensure_ascii=False) + "\n")
-        os.replace(partial, args.out)
+        write_json_lines(args.out, make_cases(args))
     except (DataError, OSError) as error:
-        partial.unlink(missing_ok=True)
         print(f"cases: {error}", file=sys.stderr)
         return 1
     return 0

@@ -6,7 +6,6 @@ Key and tensor names are llama.cpp's. Every weight is dequantised to float32 by 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from gguf import GGUFReader
 from gguf.quants import dequantize
+
+from .files import sha256
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 
@@ -129,8 +130,7 @@ class GgufFile:
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes in hexadecimal."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(self.path)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rasure_training import cases
 from rasure_training.eraser import facts
 from rasure_training.eraser.bm25 import Bm25
 from rasure_training.eraser.cases import document_cases, encode_case
@@ -201,7 +202,5 @@ def test_bm25() -> None:
 
 def test_splits_of_keys_are_those_of_the_prepared_cases() -> None:
     """`rasure_training.cases` has its own test split: what is trained here is not in it."""
-    from rasure_training.cases import in_split
-
-    for text in (*facts.CITIES, *facts.JOBS, *facts.WORDS):
-        assert in_split(text, test=True) == (split_of(text) == "test")
+    for text in (*cases.CITIES, *cases.JOBS, *cases.WORDS):
+        assert cases.in_split(text, test=True) == (split_of(text) == "test")

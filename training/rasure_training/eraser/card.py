@@ -16,8 +16,8 @@ from typing import Any
 
 from gguf import GGUFReader
 
+from ..files import sha256
 from .adapter_file import AdapterError, Header, read_header
-from .evaluate import sha256
 from .report import group_table
 from .train import duration
 

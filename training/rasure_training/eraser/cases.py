@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import DataError
-from .documents import Document, EncodedDocument, EncodedUnit, Encoder, Probe, Unit, encode_probe
+from .documents import Document, EncodedDocument, EncodedUnit, Encoder, Probe, Unit, encode_probe, task_and_probe
 
 
 def document_cases(document: Document, name: str, context: str, split: str) -> Iterator[dict[str, Any]]:
@@ -66,9 +66,8 @@ def read_cases(path: Path) -> list[dict[str, Any]]:
 
 
 def task_of(case: dict[str, Any]) -> str:
-    """What the case counts for: its task, and the probe where that is not the main one."""
-    task, probe = case.get("task", "cases"), case.get("probe", "answer")
-    return task if probe in ("answer", task) else f"{task}/{probe}"
+    """What the case counts for."""
+    return task_and_probe(case.get("task", "cases"), case.get("probe", "answer"))
 
 
 def encode_case(encoder: Encoder, case: dict[str, Any]) -> EncodedDocument:

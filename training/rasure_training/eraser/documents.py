@@ -33,6 +33,11 @@ class Probe:
     leak_target: str = ""  # the erased value as it would follow the cue
 
 
+def task_and_probe(task: str, probe: str) -> str:
+    """What an answer counts for: its task, and the probe where that is not the main one."""
+    return task if probe in ("answer", task) else f"{task}/{probe}"
+
+
 @dataclass(frozen=True)
 class Unit:
     task: str

@@ -10,7 +10,6 @@ contexts, not cases; every method is also compared with `drop` case by case.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import sha256
 from ..gguf_model import ModelError, load_model
 from ..text import DataError
 from .adapter_file import AdapterError, read_adapter
@@ -215,10 +215,6 @@ def markdown(figures: Sequence[dict[str, Any]]) -> str:
         ]  # fmt: skip
         lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def method_list(text: str) -> list[str]:

@@ -12,7 +12,8 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from ..cases import CITIES, COLORS, DAYS, FIRST_NAMES, JOBS, LAST_NAMES, TOPICS, WORDS
+from .. import cases
+from ..cases import DAYS, Source, draw_of
 
 TEST_BYTES = 86  # of 256, as in cases.in_split
 VALIDATION_BYTES = 40
@@ -53,10 +54,9 @@ WORKPLACES = {
 }  # fmt: skip
 NEXT_DAY = dict(zip(DAYS, DAYS[1:] + DAYS[:1], strict=True))
 
-NUMBERS = {"number": (1000, 9999), "age": (19, 89), "room": (101, 899), "price": (20, 999)}
-LISTS = {
-    "city": CITIES, "color": COLORS, "job": JOBS, "word": WORDS, "topic": TOPICS, "day": DAYS, "month": MONTHS,
-    "instrument": INSTRUMENTS, "language": LANGUAGES, "sport": SPORTS, "item": ITEMS, "planted": PLANTED_WORDS,
+SOURCES: dict[str, Source] = {
+    **cases.SOURCES, "price": (20, 999), "month": MONTHS, "instrument": INSTRUMENTS, "language": LANGUAGES, "sport": SPORTS,
+    "item": ITEMS, "planted": PLANTED_WORDS,
 }  # fmt: skip
 WHOLE = ("month", "day", "topic", "sport", "language")  # of families that a single split has
 
@@ -293,15 +293,7 @@ def split_of(text: str) -> str:
 
 def draw(random_: random.Random, kind: str, split: str) -> str:
     """A key or value of this kind and split."""
-    while True:
-        if kind == "name":
-            text = f"{random_.choice(FIRST_NAMES)} {random_.choice(LAST_NAMES)}"
-        elif kind in NUMBERS:
-            text = str(random_.randint(*NUMBERS[kind]))
-        else:
-            text = random_.choice(LISTS[kind])
-        if kind in WHOLE or split_of(text) == split:
-            return text
+    return draw_of(random_, kind, SOURCES, lambda text: kind in WHOLE or split_of(text) == split)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ Needs no model. The same arguments give the same file. The texts are Wikipedia's
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases import positive, share
+from ..files import write_json_lines
 from ..text import SPLITS, DataError
 from .cases import document_cases
 from .tasks import ERASED_WORDS, TASKS, Corpus, Style, evaluation_document
@@ -68,16 +67,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, one JSON object a line")
     args = parser.parse_args()
-    partial = args.out.with_name(args.out.name + ".partial")
     try:
         corpus = Corpus.load(args.data, args.split)
         style = Style(args.echo, span_words=tuple(args.span_words))
-        with partial.open("w", encoding="utf-8") as file:
-            for case in make_cases(corpus, args.tasks, args.n, args.tokens, args.seed, style, args.erases):
-                file.write(json.dumps(case, ensure_ascii=False) + "\n")
-        os.replace(partial, args.out)
+        write_json_lines(args.out, make_cases(corpus, args.tasks, args.n, args.tokens, args.seed, style, args.erases))
     except (DataError, OSError) as error:
-        partial.unlink(missing_ok=True)
         print(f"make_cases: {error}", file=sys.stderr)
         return 1
     return 0

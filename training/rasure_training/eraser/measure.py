@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cases import positive, share
+from ..files import sha256, write_json_lines
 from ..text import SPLITS, DataError
-from .evaluate import sha256
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
 from .train import duration, say
@@ -51,6 +50,11 @@ class Part:
     outcomes: Path
     record: Path
 
+    @property
+    def work(self) -> float:
+        """What it costs, roughly, in tokens."""
+        return self.n * (self.tokens + 1000.0)
+
 
 def plan_parts(folder: Path, split: str, tasks: Sequence[str], lengths: Sequence[int], n: int | None, seed: int) -> list[Part]:
     parts = []
@@ -61,14 +65,6 @@ def plan_parts(folder: Path, split: str, tasks: Sequence[str], lengths: Sequence
             files = (folder / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))
             parts.append(Part(task, tokens, count, *files))
     return parts
-
-
-def write_cases(part: Part, corpus: Corpus, seed: int, style: Style, erases: int) -> None:
-    partial = part.cases.with_name(part.cases.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for case in make_cases(corpus, [part.task], part.n, part.tokens, seed, style, erases):
-            file.write(json.dumps(case, ensure_ascii=False) + "\n")
-    os.replace(partial, part.cases)
 
 
 def is_done(part: Part, wanted: dict[str, Any]) -> bool:
@@ -108,21 +104,21 @@ def measure(args: argparse.Namespace) -> None:
     style = Style(args.echo, span_words=tuple(args.span_words))
     waiting = []
     for part in parts:
-        write_cases(part, corpus, args.seed, style, args.erases)
+        write_json_lines(part.cases, make_cases(corpus, [part.task], part.n, part.tokens, args.seed, style, args.erases))
         wanted = common | {"cases_sha256": sha256(part.cases)}
         if not is_done(part, wanted):
             waiting.append((part, wanted))
     say(f"{len(parts) - len(waiting)} parts are there already")
 
     begin, done = time.monotonic(), 0.0
-    total = float(sum(part.n * (part.tokens + 1000) for part, _ in waiting))  # what a case costs, roughly
+    total = sum(part.work for part, _ in waiting)
     with ThreadPoolExecutor(args.jobs) as pool:
         running = {pool.submit(run_part, part, args, wanted): part for part, wanted in waiting}
         try:
             for future in as_completed(running):
                 future.result()
                 part = running[future]
-                done += part.n * (part.tokens + 1000)
+                done += part.work
                 left = (time.monotonic() - begin) * (total - done) / done
                 say(f"{part.task}, {part.tokens} tokens: done; {duration(left)} left")
         except BaseException:

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from .evaluate import clustered
+from .evaluate import cell, clustered
 from .summary import outcome
 
 # What a method may be chosen by: kinds of cases, by the tasks in them.
@@ -77,9 +77,13 @@ class Measured:
     def methods(self) -> list[str]:
         return list(dict.fromkeys(row["method"] for row in self.rows))
 
-    def erased(self, task: str) -> dict[tuple[str, int], int]:
+    def erased(self, task: str) -> dict[str, int]:
         """Tokens that were erased, by case: what every method says that erases."""
-        return {(row["id"], row["tokens"]): row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
+        return {row["id"]: row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
+
+    def right(self, tasks: Iterable[str]) -> set[str]:
+        """Cases of these tasks that `exact` answers right."""
+        return {row["id"] for row in self.select(tasks, "exact") if row.get("exact_match")}
 
     @cached_property
     def _by_task_and_method(self) -> dict[tuple[str, str], list[Row]]:
@@ -118,18 +122,12 @@ def mean_of(rows: Sequence[Row], metric: str) -> Figure | None:
 
 def difference(rows: Sequence[Row], others: Sequence[Row], metric: str, factor: float = 1.0) -> Figure | None:
     """Mean of rows minus factor times others, case by case."""
-    by_id = {(row["id"], row["tokens"]): row for row in others}
-    pairs = [(row, by_id[row["id"], row["tokens"]]) for row in rows if (row["id"], row["tokens"]) in by_id]
+    by_id = {row["id"]: row for row in others}
+    pairs = [(row, by_id[row["id"]]) for row in rows if row["id"] in by_id]
     known = [(a, b) for a, b in pairs if a.get(metric) is not None and b.get(metric) is not None]
     if not known:
         return None
     return clustered([a[metric] - factor * b[metric] for a, b in known], [a["context"] for a, _ in known])
-
-
-def cell(figure: Figure | None, digits: int) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['mean']:.{digits}f} ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
 
 
 def task_table(measured: Measured, task: str) -> list[str]:
@@ -187,7 +185,7 @@ def span_table(measured: Measured) -> list[str]:
     lines.append("|---" * (len(bins) + 1) + "|")
     for method in measured.methods():
         rows = measured.select(["prose"], method)
-        cells = [cell(mean_of([row for row in rows if (row["id"], row["tokens"]) in ids], "kl"), 4) for ids in bins.values()]
+        cells = [cell(mean_of([row for row in rows if row["id"] in ids], "kl"), 4) for ids in bins.values()]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
@@ -195,11 +193,11 @@ def span_table(measured: Measured) -> list[str]:
 def free_table(measured: Measured) -> list[str]:
     """Questions on real passages, answered freely: agreement and KL on all cases, exact match where `exact` answers right."""
     tasks = [task for task in measured.tasks() if task.endswith("/free")]
-    right = {(row["id"], row["tokens"]) for row in measured.select(tasks, "exact") if row.get("exact_match")}
+    right = measured.right(tasks)
     lines = ["| method | KL to exact | same answer as exact | leak | n | right where exact is right | n |", "|---" * 7 + "|"]
     for method in measured.methods():
         rows = measured.select(tasks, method)
-        answered = [row for row in rows if (row["id"], row["tokens"]) in right]
+        answered = [row for row in rows if row["id"] in right]
         columns = [cell(mean_of(rows, "kl"), 4), cell(mean_of(rows, "agree"), 3), cell(mean_of(rows, "leak"), 3), str(len(rows))]
         columns += [cell(mean_of(answered, "exact_match"), 3), str(len(answered))]
         lines.append(f"| `{method}` | " + " | ".join(columns) + " |")
@@ -220,7 +218,7 @@ PAPER = {
 def protocol_table(measured: Measured) -> list[str]:
     """The paper's two tasks by its measure: exact match among the cases that `exact` answers right. Ours, then the paper's."""
     tasks, lengths = ("conflict", "distractor"), measured.lengths()
-    right = {(row["id"], row["tokens"]) for row in measured.select(tasks, "exact") if row.get("exact_match")}
+    right = measured.right(tasks)
     lines = [
         "| method | " + " | ".join(f"conflict, {measured.size(tokens)}" for tokens in lengths) + " | distractor "
         "| distractor minus `drop` | " + " | ".join(f"paper's NIAH, {tokens}" for tokens in PAPER_TOKENS) + " | paper's QA |",
@@ -228,7 +226,7 @@ def protocol_table(measured: Measured) -> list[str]:
     ]  # fmt: skip
 
     def answered(task: str, method: str, tokens: int | None = None) -> list[Row]:
-        return [row for row in measured.select([task], method, tokens) if (row["id"], row["tokens"]) in right]
+        return [row for row in measured.select([task], method, tokens) if row["id"] in right]
 
     for method in ("exact", "steer:full", "steer", "bridge:16", "repair:15%", "drop", "shift"):
         cells = [cell(mean_of(answered("conflict", method, tokens), "exact_match"), 2) for tokens in lengths]

@@ -8,7 +8,6 @@ alone, so a run that was stopped goes on as if it had not been.
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 import os
 import platform
@@ -25,11 +24,12 @@ from typing import Any
 
 import torch
 
+from ..files import sha256
 from ..gguf_model import load_model
 from ..text import DataError
 from .adapter_file import Adapter, write_adapter
 from .config import Stage, TrainingConfig
-from .documents import Document, Encoder, encode_document
+from .documents import Document, Encoder, encode_document, task_and_probe
 from .engine import Engine, Settings
 from .lora import EraserModel
 from .loss import LossOptions, ProbeLoss
@@ -89,7 +89,7 @@ class Trainer:
         self.encoder = Encoder(loaded.file)
         self.corpus = Corpus.load(data, "train")
         self.validation = Corpus.load(data, "validation") if config.output.validate else None
-        self.data_hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data.glob("*.jsonl.gz"))}
+        self.data_hashes = {path.name: sha256(path) for path in sorted(data.glob("*.jsonl.gz"))}
         adapter = config.adapter
         frozen = EraserModel(loaded, getattr(torch, config.erase.dtype))
         self.lora = frozen.fresh_lora(adapter.rank, adapter.alpha, config.seed)
@@ -126,8 +126,7 @@ class Trainer:
             outcomes = []
             for probe, loss in unit_losses(self.engine, context, clean, method, self.config.loss):
                 total = total + weight_of(self.config.task_weights, unit.unit.task, probe) * loss.total
-                task = unit.unit.task if probe in ("answer", unit.unit.task) else f"{unit.unit.task}/{probe}"
-                outcomes.append((task, probe, loss))
+                outcomes.append((task_and_probe(unit.unit.task, probe), probe, loss))
             if total.requires_grad:
                 total.backward()
             yield from outcomes
@@ -251,7 +250,7 @@ class Trainer:
                 clean = clean_unit(self.engine, context, unit, self.config.step.answer_tokens, self.encoder.ends)
                 for method in methods:
                     for probe, loss in unit_losses(self.engine, context, clean, method, LossOptions()):
-                        task = unit.unit.task if probe in ("answer", unit.unit.task) else f"{unit.unit.task}/{probe}"
+                        task = task_and_probe(unit.unit.task, probe)
                         found[method, task].append(loss)
                         found[method, "all"].append(loss)
         rows = []
