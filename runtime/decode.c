@@ -53,9 +53,12 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
 
 static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, void *user) {
     const int32_t first = c->next_position - (int32_t)count;
+    const uint32_t n_vocab = c->model->shape.n_vocab, at_once = rs_forward_logits_rows(c);
+    const float *logits = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        RS_TRY(rs_forward_logits(c, i));
-        if (!each(user, first + (int32_t)i, c->logits, c->model->shape.n_vocab)) {
+        const uint32_t row = i % at_once, left = count - i;
+        if (row == 0) RS_TRY(rs_forward_logits(c, i, left < at_once ? left : at_once, &logits));
+        if (!each(user, first + (int32_t)i, logits + (size_t)row * n_vocab, n_vocab)) {
             return rs_fail(&c->error, RS_STOPPED, "stopped by the callback at position %" PRId32,
                            first + (int32_t)i);
         }

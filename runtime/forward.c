@@ -2,6 +2,7 @@
 #include "runtime/forward.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/status.h"
 
@@ -252,26 +253,33 @@ static rs_status run_layers(pass_state *state) {
     return RS_OK;
 }
 
-static rs_status compute_logits(rs_context *c, uint32_t row) {
+/* The logits of `rows` tokens of the pass, from `first` on, into out [rows][n_vocab]. */
+static rs_status compute_logits(rs_context *c, uint32_t first, uint32_t rows, float *out) {
     const rs_model *model = c->model;
     const uint32_t n = model->shape.n_embd, n_vocab = model->shape.n_vocab;
-    float *h = c->scratch.h;
-    model->kernels->rms_norm(c->scratch.x + (size_t)row * n, model->output_norm, model->shape.norm_eps, n, h);
-    rs_linear_input(&c->linear, h, 0, 1, n);
-    RS_TRY(rs_linear_run(&c->linear, h, 1, &(rs_product){&model->output, c->logits, false}, 1, &c->error));
-    if (model->kernels->largest(c->logits, n_vocab) == n_vocab) {
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *x = c->scratch.x + (size_t)(first + r) * n;
+        float *h = c->scratch.h + (size_t)r * n;
+        model->kernels->rms_norm(x, model->output_norm, model->shape.norm_eps, n, h);
+        rs_linear_input(&c->linear, h, r, rows, n);
+    }
+    const rs_product product = {&model->output, out, false};
+    RS_TRY(rs_linear_run(&c->linear, c->scratch.h, rows, &product, 1, &c->error));
+    for (uint32_t r = 0; r < rows; r++) {
+        if (model->kernels->largest(out + (size_t)r * n_vocab, n_vocab) < n_vocab) continue;
         /* Inputs are checked and the arithmetic is bounded, so only the file's own numbers can do this. */
         return rs_fail(&c->error, RS_BAD_FILE, "the model's logits are no numbers: its weights are damaged");
     }
-    c->has_logits = true;
     return RS_OK;
 }
 
 static void run_pass(void *argument) {
     pass_state *state = argument;
     state->status = run_layers(state);
-    if (state->status == RS_OK && state->pass->logits)
-        state->status = compute_logits(state->context, state->pass->count - 1);
+    if (state->status != RS_OK || !state->pass->logits) return;
+    rs_context *c = state->context;
+    state->status = compute_logits(c, state->pass->count - 1, 1, c->logits);
+    c->has_logits = state->status == RS_OK;
 }
 
 rs_status rs_forward(rs_context *context, const rs_pass *pass) {
@@ -285,6 +293,21 @@ rs_status rs_forward(rs_context *context, const rs_pass *pass) {
     return state.status;
 }
 
-rs_status rs_forward_logits(rs_context *context, uint32_t row) {
-    return compute_logits(context, row);
+/* Between two passes the feed-forward layer's room is free. */
+uint32_t rs_forward_logits_rows(const rs_context *context) {
+    const rs_shape *shape = &context->model->shape;
+    const size_t rows = (size_t)context->params.n_batch * shape->n_ff / shape->n_vocab;
+    if (rows == 0) return 1;
+    return rows < context->params.n_batch ? (uint32_t)rows : context->params.n_batch;
+}
+
+rs_status rs_forward_logits(rs_context *context, uint32_t first, uint32_t rows, const float **logits) {
+    const size_t n_vocab = context->model->shape.n_vocab;
+    float *out = rows == 1 ? context->logits : context->scratch.gate;
+    context->has_logits = false;
+    RS_TRY(compute_logits(context, first, rows, out));
+    if (rows > 1) memcpy(context->logits, out + (rows - 1) * n_vocab, n_vocab * sizeof *out);
+    context->has_logits = true;
+    *logits = out;
+    return RS_OK;
 }

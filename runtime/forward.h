@@ -28,8 +28,12 @@ typedef struct rs_pass {
  * keys and values of the pass are then half-written. */
 rs_status rs_forward(rs_context *context, const rs_pass *pass);
 
-/* The logits of token `row` of the last pass, into context->logits. */
-rs_status rs_forward_logits(rs_context *context, uint32_t row);
+/* How many rows of logits the scratch holds at once, at least one. */
+uint32_t rs_forward_logits_rows(const rs_context *context);
+
+/* The logits [rows][n_vocab] of the tokens of the last pass from `first` on, valid until the next call, in
+ * scratch; the last of them into context->logits too. */
+rs_status rs_forward_logits(rs_context *context, uint32_t first, uint32_t rows, const float **logits);
 
 /* cos and sin [n_rot / 2] of `by` positions for a kind of rope that the model has. */
 void rs_rope_angles(const rs_model *model, int kind, int32_t by, float *cosine, float *sine);

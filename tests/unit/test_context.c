@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/forward.h"
 #include "tests/support/support.h"
 
 enum { N_CTX = 64 };
@@ -179,6 +180,49 @@ static void test_progress_and_stopping(void **state) {
     rs_test_free(c);
 }
 
+typedef struct kept_logits {
+    size_t n, capacity;
+    float *values;
+} kept_logits;
+
+static bool keep_logits(void *user, int32_t position, const float *logits, size_t n_vocab) {
+    kept_logits *kept = user;
+    (void)position;
+    assert_true((kept->n + 1) * n_vocab <= kept->capacity);
+    memcpy(kept->values + kept->n++ * n_vocab, logits, n_vocab * sizeof *logits);
+    return true;
+}
+
+/* However many rows of logits are computed at once: each is what decoding token by token gives. */
+static void test_logits_of_every_token(void **state) {
+    const rs_model *model = *state;
+    enum { COUNT = 61 };
+    const size_t n_vocab = model->shape.n_vocab;
+    int32_t tokens[COUNT];
+    for (int i = 0; i < COUNT; i++) tokens[i] = (5 * i + 3) % (int32_t)n_vocab;
+    kept_logits kept = {.capacity = COUNT * n_vocab, .values = malloc(COUNT * n_vocab * sizeof(float))};
+    assert_non_null(kept.values);
+    rs_context *single = rs_test_context(model, N_CTX, 1);
+    uint32_t most = 0;
+    for (uint32_t batch = 1; batch <= 64; batch *= 4) {
+        rs_context *c = rs_test_context(model, N_CTX, batch);
+        if (rs_forward_logits_rows(c) > most) most = rs_forward_logits_rows(c);
+        kept.n = 0;
+        rs_test_ok(c, rs_decode_each(c, tokens, COUNT, keep_logits, &kept));
+        assert_int_equal(kept.n, COUNT);
+        rs_test_ok(single, rs_truncate(single, 0));
+        for (size_t i = 0; i < COUNT; i++) {
+            rs_test_ok(single, rs_decode(single, tokens + i, 1));
+            assert_memory_equal(kept.values + i * n_vocab, rs_logits(single, NULL), n_vocab * sizeof(float));
+        }
+        assert_memory_equal(rs_logits(c, NULL), rs_logits(single, NULL), n_vocab * sizeof(float));
+        rs_test_free(c);
+    }
+    assert_true(most > 1);
+    rs_test_free(single);
+    free(kept.values);
+}
+
 static void test_token_list(void **state) {
     rs_context *c = rs_test_context(*state, N_CTX, 8);
     const int32_t tokens[] = {10, 11, 12, 13, 14, 15};
@@ -250,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_bad_tokens),
         cmocka_unit_test(test_full_cache),
         cmocka_unit_test(test_progress_and_stopping),
+        cmocka_unit_test(test_logits_of_every_token),
         cmocka_unit_test(test_token_list),
         cmocka_unit_test(test_contexts_side_by_side),
     };
