@@ -1,7 +1,8 @@
 /*
  * rasure eval: what each erase method does to the answers of prepared cases. Every method gets the same
  * context; the exact erase is the reference that the others are held against, in the text of the answer and
- * in the next-token distributions along it.
+ * in the next-token distributions along it. Cases that follow each other and erase the same from the same
+ * context are a group: it is read and erased once for all of them.
  */
 #include <errno.h>
 #include <math.h>
@@ -15,6 +16,8 @@
 #include "measure.h"
 #include "method.h"
 #include "terminal.h"
+
+enum { GROUP = 8 }; /* cases of a group, at most */
 
 /* One method and what is known of it so far. */
 typedef struct column {
@@ -30,14 +33,14 @@ typedef struct outcome {
     cli_text text;     /* of the answer */
     cli_tokens tokens; /* the same, without the token that ended it */
     bool ended;        /* by the model itself */
-    double kl, erase_ms, answer_ms;
+    double kl, answer_ms;
     double target_kl;            /* mean along the case's target; NaN where it has none */
     double leak_log_probability; /* of the case's leak; NaN where it has none */
     rs_erase_report erased;
 } outcome;
 
-/* The exact run of the current case: logits at every position from which a token of its answer, and of the
- * case's target, came. */
+/* The exact run of a case: logits at every position from which a token of its answer, and of the case's
+ * target, came. */
 typedef struct reference {
     outcome run;
     float *logits; /* [positions][n_vocab], room for max_tokens + 1 rows */
@@ -47,15 +50,15 @@ typedef struct reference {
 
 typedef struct eval {
     cli_engine engine;
-    rs_context *read; /* the current case's context, before any erase */
+    rs_context *read; /* the current group's context, before any erase */
     void *read_memory;
     cli_cases cases;
     column *columns;
     size_t n_columns;
     uint32_t max_tokens;
-    reference exact;
-    float *first;   /* [n_vocab] logits after the question, of the run at hand */
-    FILE *per_case; /* NULL: not wanted */
+    reference exact[GROUP]; /* of the cases of the current group */
+    float *first;           /* [n_vocab] logits after the question, of the run at hand */
+    FILE *per_case;         /* NULL: not wanted */
 } eval;
 
 static void outcome_clear(outcome *o) {
@@ -126,41 +129,49 @@ static rs_status follow(const eval *e, int32_t end, const int32_t *ids, size_t c
 }
 
 /* The method against the exact run: along the exact answer, along the target, and how likely the leak is. */
-static rs_status compare(eval *e, const cli_case *c, int32_t end, bool is_exact, outcome *o) {
-    const int32_t *said = is_exact ? o->tokens.ids : e->exact.run.tokens.ids;
-    along answer = {.rows = e->exact.logits, .is_exact = is_exact};
-    along target = {.rows = e->exact.target_logits, .is_exact = is_exact};
+static rs_status compare(eval *e, const cli_case *c, const reference *exact, int32_t end, outcome *o) {
+    const bool is_exact = o == &exact->run;
+    along answer = {.rows = exact->logits, .is_exact = is_exact};
+    along target = {.rows = exact->target_logits, .is_exact = is_exact};
     likelihood leak = {.ids = c->leak.ids};
-    rs_status status = follow(e, end, said, e->exact.positions, compare_row, &answer);
+    rs_status status = follow(e, end, exact->run.tokens.ids, exact->positions, compare_row, &answer);
     if (status == RS_OK && c->target.count > 0)
         status = follow(e, end, c->target.ids, c->target.count, compare_row, &target);
     if (status == RS_OK && c->leak.count > 0)
         status = follow(e, end, c->leak.ids, c->leak.count, add_likelihood, &leak);
-    o->kl = answer.kl_sum / (double)e->exact.positions;
+    o->kl = answer.kl_sum / (double)exact->positions;
     o->target_kl = c->target.count > 0 ? target.kl_sum / (double)c->target.count : NAN;
     o->leak_log_probability = c->leak.count > 0 ? leak.sum : NAN;
     return status;
 }
 
-/* Takes the case's context as it was read, erases, asks, answers, and is compared. */
-static cli_exit run_case(eval *e, const cli_case *c, const column *col, bool is_exact, outcome *o) {
+/* Takes the group's context as it was read, and erases. */
+static cli_exit erase(eval *e, const cli_case *c, const column *col, rs_erase_report *erased) {
     rs_context *context = e->engine.context;
-    outcome_clear(o);
+    *erased = (rs_erase_report){0};
     rs_status status = rs_context_copy(context, e->read);
     if (status == RS_OK && !col->none)
-        status = rs_erase(context, c->spans, c->n_spans, &col->method.params, &o->erased);
-    o->erase_ms = o->erased.ms;
+        status = rs_erase(context, c->spans, c->n_spans, &col->method.params, erased);
+    return status == RS_OK ? CLI_OK : cli_context_failed(&e->engine, status);
+}
 
+/* Asks, answers, is compared (or is the exact run itself, `o`), and leaves the context as it was. */
+static cli_exit ask(eval *e, const cli_case *c, reference *exact, const rs_erase_report *erased, outcome *o) {
+    rs_context *context = e->engine.context;
+    rs_context_info before, after;
+    outcome_clear(o);
+    o->erased = *erased;
+    rs_context_get_info(context, &before);
     const double started = cli_now_ms();
-    if (status == RS_OK) status = rs_decode(context, c->question.ids, c->question.count);
-    rs_context_info info;
-    rs_context_get_info(context, &info);
+    rs_status status = rs_decode(context, c->question.ids, c->question.count);
+    rs_context_get_info(context, &after);
     if (status == RS_OK)
         memcpy(e->first, rs_logits(context, NULL), e->engine.info.n_vocab * sizeof *e->first);
     if (status == RS_OK) status = answer(e, o);
     o->answer_ms = cli_now_ms() - started;
-    if (is_exact) e->exact.positions = o->tokens.count + (o->ended ? 1 : 0);
-    if (status == RS_OK) status = compare(e, c, info.next_position, is_exact, o);
+    if (o == &exact->run) exact->positions = o->tokens.count + (o->ended ? 1 : 0);
+    if (status == RS_OK) status = compare(e, c, exact, after.next_position, o);
+    if (status == RS_OK) status = rs_truncate(context, before.next_position);
     if (status != RS_OK) return cli_context_failed(&e->engine, status);
     return cli_detokenize(&e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
 }
@@ -180,8 +191,8 @@ static bool any(const json_t *list, const cli_text *answer,
     return found;
 }
 
-static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
-    const cli_text *exact = &e->exact.run.text;
+static void score(eval *e, const cli_case *c, column *col, const outcome *reference, const outcome *o) {
+    const cli_text *exact = &reference->text;
     cli_text normal = {0};
     cli_normalise(&normal, o->text.data, o->text.bytes);
     const bool matched = any(c->answers, &normal, cli_answer_begins);
@@ -190,7 +201,7 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
                         (exact->bytes == 0 || memcmp(o->text.data, exact->data, exact->bytes) == 0);
     cli_text_free(&normal);
 
-    col->erase_ms[col->n] = o->erase_ms;
+    col->erase_ms[col->n] = o->erased.ms;
     col->answer_ms[col->n] = o->answer_ms;
     col->n++;
     col->n_with_answers += json_array_size(c->answers) > 0;
@@ -199,7 +210,7 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     col->leaked += leaked;
     col->agreed += agreed;
     col->kl_sum += o->kl;
-    const double leak_above = o->leak_log_probability - e->exact.run.leak_log_probability;
+    const double leak_above = o->leak_log_probability - reference->leak_log_probability;
     if (!isnan(o->target_kl)) {
         col->n_with_target++;
         col->target_kl_sum += o->target_kl;
@@ -225,7 +236,7 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     cli_json_set_real(row, "leak_logprob", o->leak_log_probability);
     cli_json_set_real(row, "leak_minus_clean", leak_above);
     json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
-    cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erase_ms);
+    cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erased.ms);
     cli_json_set_real(row, "answer_ms", o->answer_ms);
     cli_json_set_int(row, "n_context", c->context.count);
     cli_json_set_int(row, "n_erased", o->erased.n_erased);
@@ -233,10 +244,45 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *o) {
     cli_json_print(e->per_case, row, 0);
 }
 
-static cli_exit read_case(const eval *e, const cli_case *c) {
+/* How many cases from `first` on are a group. */
+static size_t group_size(const cli_cases *cases, size_t first) {
+    const cli_case *c = &cases->items[first];
+    size_t n = 1;
+    while (n < GROUP && first + n < cases->count && cli_same_erase(c, &c[n])) n++;
+    return n;
+}
+
+static cli_exit read_context(const eval *e, const cli_case *c) {
     rs_context_reset(e->read);
     if (rs_decode(e->read, c->context.ids, c->context.count) == RS_OK) return CLI_OK;
     return cli_fail(CLI_FAILED, "%s", rs_context_message(e->read));
+}
+
+/* Makes the exact run of every case of a group. */
+static cli_exit run_exact(eval *e, const cli_case *cases, size_t count) {
+    const column exact = {.method.params = rs_erase_default_params()};
+    rs_erase_report erased;
+    cli_exit code = erase(e, cases, &exact, &erased);
+    for (size_t i = 0; i < count && code == CLI_OK; i++)
+        code = ask(e, &cases[i], &e->exact[i], &erased, &e->exact[i].run);
+    return code;
+}
+
+/* Every case of a group after a column's method. */
+static cli_exit run_column(eval *e, const cli_case *cases, size_t count, column *col) {
+    if (!col->none && col->method.params.method == RS_ERASE_EXACT) {
+        for (size_t i = 0; i < count; i++) score(e, &cases[i], col, &e->exact[i].run, &e->exact[i].run);
+        return CLI_OK;
+    }
+    rs_erase_report erased;
+    cli_exit code = erase(e, cases, col, &erased);
+    for (size_t i = 0; i < count && code == CLI_OK; i++) {
+        outcome o = {0};
+        code = ask(e, &cases[i], &e->exact[i], &erased, &o);
+        if (code == CLI_OK) score(e, &cases[i], col, &e->exact[i].run, &o);
+        outcome_clear(&o);
+    }
+    return code;
 }
 
 static cli_exit run_all(eval *e) {
@@ -244,20 +290,16 @@ static cli_exit run_all(eval *e) {
     cli_progress_begin(&progress, "evaluating", "runs");
     size_t done = 0;
     const size_t total = e->cases.count * e->n_columns;
-    const column exact = {.method.params = rs_erase_default_params()};
     cli_exit code = CLI_OK;
-    for (size_t i = 0; i < e->cases.count && code == CLI_OK; i++) {
-        const cli_case *c = &e->cases.items[i];
-        code = read_case(e, c);
-        if (code == CLI_OK) code = run_case(e, c, &exact, true, &e->exact.run);
+    for (size_t i = 0, count; i < e->cases.count && code == CLI_OK; i += count) {
+        const cli_case *cases = &e->cases.items[i];
+        count = group_size(&e->cases, i);
+        code = read_context(e, cases);
+        if (code == CLI_OK) code = run_exact(e, cases, count);
         for (size_t k = 0; k < e->n_columns && code == CLI_OK; k++) {
-            column *col = &e->columns[k];
-            outcome o = {0};
-            const bool is_exact = !col->none && col->method.params.method == RS_ERASE_EXACT;
-            if (!is_exact) code = run_case(e, c, col, false, &o);
-            if (code == CLI_OK) score(e, c, col, is_exact ? &e->exact.run : &o);
-            outcome_clear(&o);
-            cli_progress_update(&progress, ++done, total);
+            code = run_column(e, cases, count, &e->columns[k]);
+            done += count;
+            cli_progress_update(&progress, done, total);
         }
     }
     cli_progress_end(&progress);
@@ -366,11 +408,12 @@ static cli_exit evaluate(eval *e, const char *path, bool json) {
     if (code == CLI_OK) code = cli_open_twin(&e->engine, &e->read, &e->read_memory);
     if (code == CLI_OK) code = try_methods(e);
     if (code != CLI_OK) return code;
-    e->exact.logits =
-        cli_allocate((size_t)(e->max_tokens + 1) * e->engine.info.n_vocab, sizeof *e->exact.logits);
-    e->exact.target_logits =
-        cli_allocate((e->cases.longest_target + 1) * e->engine.info.n_vocab, sizeof *e->exact.target_logits);
-    e->first = cli_allocate(e->engine.info.n_vocab, sizeof *e->first);
+    const size_t n_vocab = e->engine.info.n_vocab;
+    for (size_t i = 0; i < GROUP; i++) {
+        e->exact[i].logits = cli_allocate((e->max_tokens + 1) * n_vocab, sizeof(float));
+        e->exact[i].target_logits = cli_allocate((e->cases.longest_target + 1) * n_vocab, sizeof(float));
+    }
+    e->first = cli_allocate(n_vocab, sizeof *e->first);
     for (size_t k = 0; k < e->n_columns; k++) {
         e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
         e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
@@ -439,10 +482,12 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         free(e.columns[k].answer_ms);
     }
     free(e.columns);
-    free(e.exact.logits);
-    free(e.exact.target_logits);
+    for (size_t i = 0; i < GROUP; i++) {
+        outcome_clear(&e.exact[i].run);
+        free(e.exact[i].logits);
+        free(e.exact[i].target_logits);
+    }
     free(e.first);
-    outcome_clear(&e.exact.run);
     cli_cases_free(&e.cases);
     rs_context_wipe(e.read);
     free(e.read_memory);

@@ -141,3 +141,9 @@ void cli_cases_free(cli_cases *cases) {
     free(cases->items);
     *cases = (cli_cases){0};
 }
+
+bool cli_same_erase(const cli_case *a, const cli_case *b) {
+    return a->context.count == b->context.count && a->n_spans == b->n_spans &&
+           memcmp(a->context.ids, b->context.ids, a->context.count * sizeof *a->context.ids) == 0 &&
+           memcmp(a->spans, b->spans, a->n_spans * sizeof *a->spans) == 0;
+}

@@ -30,4 +30,7 @@ typedef struct cli_cases {
 cli_exit cli_cases_load(cli_cases *cases, const cli_engine *engine, const char *path, size_t limit);
 void cli_cases_free(cli_cases *cases);
 
+/* Whether two cases erase the same spans from the same context. */
+bool cli_same_erase(const cli_case *a, const cli_case *b);
+
 #endif

@@ -492,7 +492,7 @@ class Eval(Case):
         found = [json.loads(line) for line in text.splitlines()]
         rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
         self.assertEqual([f["method"] for f in found], methods)
-        self.assertEqual([(r["id"], r["method"]) for r in rows], [(i, m) for i in ("one", 2) for m in methods])
+        self.assertEqual([(r["method"], r["id"]) for r in rows], [(m, i) for m in methods for i in ("one", 2)])
         for f in found:
             mine = [r for r in rows if r["method"] == f["method"]]
             self.assertEqual(f["n"], 2)
@@ -512,6 +512,23 @@ class Eval(Case):
         exact = found[1]
         self.assertEqual((exact["kl_to_exact"], exact["agree_with_exact"]), (0, 1))
         self.assertEqual(len(self.good("eval", path, "--limit", 1, "--methods", "drop").splitlines()), 2)
+
+    def test_cases_of_one_context(self) -> None:
+        """What is read and erased once for several cases gives what each of them gives alone."""
+        cases = [CASE, {**CASE, "question": CASE["question"].replace("?", "? Answer in one word."), "target": " Rome"},
+                 {**CASE, "span": CASE["span"] + " It rains."}, {**CASE, "leak_target": " Rome"}]  # fmt: skip
+        cases = [{**case, "id": str(i)} for i, case in enumerate([*cases, *[CASE] * 9])]
+        rows_path = self.folder / "rows.jsonl"
+
+        def run(*some: dict[str, object]) -> dict[tuple[str, str], dict[str, object]]:
+            self.good("eval", self.cases(*some), "--methods", "none,exact,shift,repair:2", "--per-case", rows_path,
+                      "--max-tokens", 3)  # fmt: skip
+            rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
+            return {(row["id"], row["method"]): {k: v for k, v in row.items() if not k.endswith("_ms")} for row in rows}
+
+        alone = [row for case in cases for row in run(case).items()]
+        self.assertEqual(len(alone), 4 * len(cases))
+        self.assertEqual(run(*cases), dict(alone))
 
     def test_texts_to_follow(self) -> None:
         """Divergence along a given text, the probability of the erased value, and pieces in place of one span."""
