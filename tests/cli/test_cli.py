@@ -559,26 +559,28 @@ class Eval(Case):
         self.refuses(2, "neither true nor false", "eval", self.cases({**case, "pieces": parts, "markers": 1}))
 
     def test_generated_cases(self) -> None:
-        """rasure_training.cases makes what eval reads, the same each time, and splits by title."""
+        """What rasure_training.eraser.make_cases writes can be read, is the same each time, and is split by article."""
         subjects = ("river", "mountain", "castle", "railway", "library", "orchestra", "harbour", "museum")
         paragraphs = [
             {"title": f"The {subject} {i}", "text": " ".join(
                 f"The {subject} was described by visitor {i * 10 + k} as large and old." for k in range(8))}
             for i, subject in enumerate(subjects * 20)
         ]  # fmt: skip
-        with gzip.open(self.folder / "wiki_paragraphs.jsonl.gz", "wt") as file:
-            file.writelines(json.dumps(p) + "\n" for p in paragraphs)
+        for name, rows in (("wiki_paragraphs", paragraphs), ("nq_passages", [])):
+            with gzip.open(self.folder / f"{name}.jsonl.gz", "wt") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
 
         def generate(task: str, *more: str) -> list[dict[str, str]]:
             out = self.folder / f"{task}.jsonl"
             subprocess.run(
-                [sys.executable, "-m", "rasure_training.cases", "--task", task, "--n", "6", "--tokens", "120", "--data",
-                 str(self.folder), "--out", str(out), *more],
+                [sys.executable, "-m", "rasure_training.eraser.make_cases", "--tasks", task, "--n", "6", "--tokens", "120",
+                 "--data", str(self.folder), "--out", str(out), *more],
                 cwd=REPOSITORY / "training", check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
             return [json.loads(line) for line in out.read_text().splitlines()]
 
         for task in ("conflict", "ask", "redact", "bystander"):
             cases = generate(task)
+            self.assertEqual(len(cases), 6)
             self.assertNotEqual(cases, generate(task, "--seed", "2"))
             self.assertEqual(cases, generate(task))
             for case in cases:
@@ -590,9 +592,11 @@ class Eval(Case):
                     self.assertNotIn(leak, re.findall(r"\w+", kept))
         text = self.good("eval", self.folder / "redact.jsonl", "--limit", 1, "--methods", "drop", "--json", "--max-tokens", 2)
         self.assertEqual(json.loads(text)["n"], 1)
-        sentences = [set(re.findall(r"visitor \d+", c["prefix"] + c["suffix"])) for split in ("train", "test")
-                     for c in generate("conflict", "--split", split)]  # fmt: skip
-        self.assertFalse(set().union(*sentences[:6]) & set().union(*sentences[6:]), "splits share no article")
+        articles = {split: {name for case in generate("conflict", "--split", split)
+                            for name in re.findall(r"visitor \d+", case["prefix"] + case["suffix"])}
+                    for split in ("train", "validation", "test")}  # fmt: skip
+        self.assertTrue(all(articles.values()))
+        self.assertEqual(sum(map(len, articles.values())), len(set().union(*articles.values())), "splits share no article")
 
 
 if __name__ == "__main__":

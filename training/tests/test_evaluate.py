@@ -106,8 +106,7 @@ def test_summary(figures: Path) -> None:
     assert result["model_sha256"] and len(result["adapters"]) == 1
 
 
-def test_old_cases_can_be_read(llama: GgufModel, tmp_path: Path) -> None:
-    """Cases of `rasure_training.cases` have fewer fields."""
+def test_cases_that_say_no_more_than_they_must(llama: GgufModel, tmp_path: Path) -> None:
     case = {"id": "x", "prefix": "Ada likes tea.", "span": " Bob likes gin.", "suffix": " So it is.", "question": " Who?",
             "cue": "", "answers": ["Ada"], "leaks": ["gin"]}  # fmt: skip
     (tmp_path / "c").write_text(json.dumps(case) + "\n")

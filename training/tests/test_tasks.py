@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rasure_training import cases
 from rasure_training.eraser import facts
 from rasure_training.eraser.bm25 import Bm25
 from rasure_training.eraser.cases import document_cases, encode_case
@@ -198,9 +197,3 @@ def test_bm25() -> None:
     assert index.best("dog", 9) == [3, 1]
     assert index.best("cat mat", 1) == [0]
     assert index.best("nothing known", 3) == []
-
-
-def test_splits_of_keys_are_those_of_the_prepared_cases() -> None:
-    """`rasure_training.cases` has its own test split: what is trained here is not in it."""
-    for text in (*cases.CITIES, *cases.JOBS, *cases.WORDS):
-        assert cases.in_split(text, test=True) == (split_of(text) == "test")

@@ -1,7 +1,9 @@
 """Evaluation cases as lines of JSON: written by `make_cases`, read by `evaluate` and by `rasure eval`.
 
-The fields of `rasure_training.cases` (id, prefix, span, suffix, question, cue, answers, leaks), and
-
+  id           the case's own
+  prefix, span, suffix   the text; the span is erased
+  question, cue   what is then asked, and how the answer is forced to begin
+  answers, leaks   what is right at its beginning, and what must not be in it
   context      cases with the same one share their text, and are no independent observations
   task, probe, family, split   what it is a case of
   target       what follows the cue in a clean context; a KL divergence can be taken along it. "": nothing known
@@ -49,7 +51,7 @@ def document_cases(document: Document, name: str, context: str, split: str) -> I
 
 
 def read_cases(path: Path) -> list[dict[str, Any]]:
-    """The cases of a file; also those of `rasure_training.cases`, which say less."""
+    """The cases of a file. What a document is not known to be a case of may be left out."""
     try:
         cases = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:

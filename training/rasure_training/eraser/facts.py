@@ -1,9 +1,7 @@
 """Made-up facts: families of sentences, keys and values, all of them split between training, validation and test.
 
 A fact is a key ("Anna Weber"), a value ("Paris") and a sentence. What one split holds another one never sees: keys and values
-by their SHA-256, phrasings by the lists below; some families are in the validation or the test split alone. The test share of
-keys and values is that of `rasure_training.cases`, so nothing that is trained here occurs in its test cases as a key or value
-(its colours and ages excepted, which it does not split).
+by their SHA-256, phrasings by the lists below; some families are in the validation or the test split alone.
 """
 
 from __future__ import annotations
@@ -12,26 +10,10 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from .. import cases
-from ..cases import DAYS, Source, draw_of
+from .words import DAYS, FIRST_NAMES, LAST_NAMES, SOURCES
 
-TEST_BYTES = 86  # of 256, as in cases.in_split
+TEST_BYTES = 86  # of 256
 VALIDATION_BYTES = 40
-
-MONTHS = """January February March April May June July August September October November December""".split()
-INSTRUMENTS = """accordion banjo bassoon bugle cello clarinet cornet drums fiddle flute guitar harmonica harp harpsichord horn
-lute mandolin oboe organ piano recorder saxophone sitar tambourine triangle trombone trumpet tuba ukulele viola violin
-xylophone zither""".split()
-LANGUAGES = """Arabic Bengali Czech Danish Dutch Finnish French German Greek Hebrew Hindi Hungarian Italian Japanese Korean
-Norwegian Polish Portuguese Russian Spanish Swedish Turkish""".split()
-SPORTS = """badminton baseball basketball cricket football golf handball hockey polo rugby soccer squash tennis
-volleyball""".split()
-ITEMS = """armchair bicycle blanket bookcase bracelet camera carpet clock coat cupboard dishwasher fountain globe helmet jar
-kettle lamp microscope mirror necklace oven painting piano printer radio raincoat scooter sofa stove suitcase sweater table
-telescope tent toaster tractor typewriter umbrella vase wardrobe watch wheelbarrow""".split()
-# Single words that an erased instruction asks for.
-PLANTED_WORDS = """absolutely apple banana bingo butterfly certainly chocolate coconut evidently indeed lemon naturally obviously
-orange peanut pineapple potato precisely surely tomato unicorn watermelon""".split()
 
 COUNTRIES = {
     "Amsterdam": "the Netherlands", "Ankara": "Turkey", "Athens": "Greece", "Baghdad": "Iraq", "Barcelona": "Spain",
@@ -54,10 +36,6 @@ WORKPLACES = {
 }  # fmt: skip
 NEXT_DAY = dict(zip(DAYS, DAYS[1:] + DAYS[:1], strict=True))
 
-SOURCES: dict[str, Source] = {
-    **cases.SOURCES, "price": (20, 999), "month": MONTHS, "instrument": INSTRUMENTS, "language": LANGUAGES, "sport": SPORTS,
-    "item": ITEMS, "planted": PLANTED_WORDS,
-}  # fmt: skip
 WHOLE = ("month", "day", "topic", "sport", "language")  # of families that a single split has
 
 
@@ -293,7 +271,15 @@ def split_of(text: str) -> str:
 
 def draw(random_: random.Random, kind: str, split: str) -> str:
     """A key or value of this kind and split."""
-    return draw_of(random_, kind, SOURCES, lambda text: kind in WHOLE or split_of(text) == split)
+    while True:
+        if kind == "name":
+            text = f"{random_.choice(FIRST_NAMES)} {random_.choice(LAST_NAMES)}"
+        elif isinstance(source := SOURCES[kind], tuple):
+            text = str(random_.randint(*source))
+        else:
+            text = random_.choice(source)
+        if kind in WHOLE or split_of(text) == split:
+            return text
 
 
 @dataclass(frozen=True)

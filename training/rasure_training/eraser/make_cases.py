@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..cases import positive, share
+from ..arguments import positive, share
 from ..files import write_json_lines
 from ..text import SPLITS, DataError
 from .cases import document_cases

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cases import positive, share
+from ..arguments import positive, share
 from ..files import sha256, write_json_lines
 from ..text import SPLITS, DataError
 from .make_cases import make_cases, task_list

@@ -1,9 +1,12 @@
-"""The words around contexts and questions. ChatML, as `rasure_training.cases` has it."""
+"""The words around contexts and questions, in ChatML with the system text of SmolLM2-Instruct."""
 
 from __future__ import annotations
 
-from ..cases import HEAD, TAIL
-
+HEAD = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\nRead the following text and answer the question.\n\n"
+)
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 SYSTEM = HEAD[: HEAD.index("<|im_start|>user")]
 USER = "<|im_start|>user\n"
 ASSISTANT = "<|im_start|>assistant\n"
@@ -18,6 +21,3 @@ def question(text: str) -> str:
 def turn_question(text: str) -> str:
     """Behind a conversation whose last turn has ended."""
     return f"{USER}{text}{TAIL}"
-
-
-__all__ = ["ASSISTANT", "END", "HEAD", "SYSTEM", "TAIL", "USER", "question", "turn_question"]

@@ -173,6 +173,28 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
     return lines
 
 
+SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16+shift")
+
+
+def short_table(measured: Measured) -> list[str]:
+    """What a first look needs: the two commonest things to erase, the methods that differ most, the shortest contexts."""
+    tokens = measured.lengths()[0]
+    lines = [
+        "| method | a sentence that another contradicts: right answers | says the erased value | KL to exact | a value inside a "
+        "sentence: says it | KL to exact | erase, ms (median) |",
+        "|---" * 7 + "|",
+    ]  # fmt: skip
+    for method in SHORT_LIST:
+        sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
+        if not sentence or not value:
+            continue
+        times = [row["erase_ms"] for row in sentence + value if row["erase_ms"] is not None]
+        cells = [cell(mean_of(sentence, metric), digits) for metric, digits in (("exact_match", 2), ("leak", 2), ("kl", 3))]
+        cells += [cell(mean_of(value, "leak"), 2), cell(mean_of(value, "kl"), 3), f"{median(times):.1f}" if times else "-"]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
 SPAN_BINS = ((1, 4), (5, 16), (17, 64), (65, 256), (257, 1024))  # tokens; training ends with the fourth
 
 
@@ -454,7 +476,7 @@ def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
 
 
 def details(measured: Measured, found: Sequence[Goal], default: str, torch: list[str]) -> list[str]:
-    lines = []
+    lines = ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *short_table(measured)]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]

@@ -32,13 +32,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..cases import WORDS_PER_TOKEN, draw_prose, sentences
 from ..text import DataError, Paragraph, load_split
 from .bm25 import Bm25
 from .documents import Document, Piece, Plan, Probe, compose, tagged
 from .facts import CLAIMS, INSTRUCTIONS, NOTE_OPENINGS, NOTE_REPLIES, Fact, draw, draw_fact
 from .passages import Passage, load_passages, other_answer
 from .prompts import ASSISTANT, END, HEAD, SYSTEM, USER, question, turn_question
+from .prose import WORDS_PER_TOKEN, draw_prose, sentences
 
 FACT_TASKS = ("conflict", "distractor", "bystander", "ask", "echo", "redact", "redact-two", "derived", "prose")
 STALE_TASKS = ("stale-before", "stale-after")
