@@ -25,7 +25,7 @@ typedef struct column {
     bool none; /* nothing is erased */
     size_t n, matched, n_with_answers, leaked, n_with_leaks, agreed, n_with_target, n_with_leak;
     double kl_sum, target_kl_sum, leak_sum;
-    double *erase_ms, *answer_ms; /* n of each */
+    double *erase_ms; /* [n] */
 } column;
 
 /* What one method did in one case. */
@@ -33,7 +33,7 @@ typedef struct outcome {
     cli_text text;     /* of the answer */
     cli_tokens tokens; /* the same, without the token that ended it */
     bool ended;        /* by the model itself */
-    double kl, answer_ms;
+    double kl;
     double target_kl;            /* mean along the case's target; NaN where it has none */
     double leak_log_probability; /* of the case's leak; NaN where it has none */
     rs_erase_report erased;
@@ -69,38 +69,45 @@ static void outcome_clear(outcome *o) {
 
 /* ------------------------------------------------------------------------------------------ one run -- */
 
-/* Chooses the most likely token again and again, until the model ends or max_tokens is reached. */
-static rs_status answer(eval *e, outcome *o) {
+/* Chooses the most likely token again and again, `token` first, until the model ends or max_tokens is
+ * reached. The context holds what comes before `token`. */
+static rs_status go_on(const eval *e, outcome *o, int32_t token) {
     rs_context *context = e->engine.context;
-    const rs_sampler_params greedy = rs_sampler_default_params();
-    rs_sampler sampler;
-    rs_status status = rs_sampler_init(&sampler, &greedy, NULL);
-    while (status == RS_OK && o->tokens.count < e->max_tokens) {
-        int32_t token;
-        status = rs_sample(context, &sampler, &token);
-        if (status != RS_OK) break;
+    for (;;) {
         o->ended = rs_token_is_end(e->engine.model, token);
-        if (o->ended) break;
+        if (o->ended) return RS_OK;
         cli_tokens_add(&o->tokens, &token, 1);
-        if (o->tokens.count < e->max_tokens) status = rs_decode(context, &token, 1);
+        if (o->tokens.count == e->max_tokens) return RS_OK;
+        const rs_status status = rs_decode(context, &token, 1);
+        if (status != RS_OK) return status;
+        token = (int32_t)cli_most_likely(rs_logits(context, NULL), e->engine.info.n_vocab);
     }
-    return status;
 }
 
-/* Takes down the logits along a text (of the exact run), or compares them (of the others). */
+/* Takes down the logits along a text (of the exact run), or compares them (of the others), which also shows
+ * how far the most likely tokens are the same. */
 typedef struct along {
     float *rows; /* [positions][n_vocab] */
     bool is_exact;
     size_t position;
     double kl_sum;
+    size_t agreed; /* positions from the first on whose most likely token is the same */
+    int32_t next;  /* the most likely token at the first other one */
 } along;
 
 static bool compare_row(void *user, int32_t position, const float *logits, size_t n_vocab) {
     along *a = user;
     (void)position;
     float *row = a->rows + a->position * n_vocab;
-    if (a->is_exact) memcpy(row, logits, n_vocab * sizeof *row);
-    else a->kl_sum += cli_kl(row, logits, n_vocab);
+    if (a->is_exact) {
+        memcpy(row, logits, n_vocab * sizeof *row);
+    } else {
+        a->kl_sum += cli_kl(row, logits, n_vocab);
+        if (a->agreed == a->position) {
+            a->next = (int32_t)cli_most_likely(logits, n_vocab);
+            a->agreed += (size_t)a->next == cli_most_likely(row, n_vocab);
+        }
+    }
     a->position++;
     return true;
 }
@@ -128,18 +135,38 @@ static rs_status follow(const eval *e, int32_t end, const int32_t *ids, size_t c
     return status;
 }
 
-/* The method against the exact run: along the exact answer, along the target, and how likely the leak is. */
-static rs_status compare(eval *e, const cli_case *c, const reference *exact, int32_t end, outcome *o) {
-    const bool is_exact = o == &exact->run;
-    along answer = {.rows = exact->logits, .is_exact = is_exact};
-    along target = {.rows = exact->target_logits, .is_exact = is_exact};
-    likelihood leak = {.ids = c->leak.ids};
+/* The exact answer, and the logits from which its tokens came. */
+static rs_status answer_exactly(eval *e, reference *exact, int32_t end) {
+    outcome *o = &exact->run;
+    rs_status status = go_on(e, o, (int32_t)cli_most_likely(e->first, e->engine.info.n_vocab));
+    exact->positions = o->tokens.count + (o->ended ? 1 : 0);
+    along answer = {.rows = exact->logits, .is_exact = true};
+    if (status == RS_OK) status = follow(e, end, o->tokens.ids, exact->positions, compare_row, &answer);
+    return status;
+}
+
+/* The method's answer. It is followed along the exact one, all tokens at once, and by itself where it parts.
+ */
+static rs_status answer(eval *e, const reference *exact, int32_t end, outcome *o) {
+    along answer = {.rows = exact->logits};
     rs_status status = follow(e, end, exact->run.tokens.ids, exact->positions, compare_row, &answer);
-    if (status == RS_OK && c->target.count > 0)
-        status = follow(e, end, c->target.ids, c->target.count, compare_row, &target);
+    o->kl = answer.kl_sum / (double)exact->positions;
+    const bool parts = answer.agreed < exact->positions;
+    cli_tokens_add(&o->tokens, exact->run.tokens.ids, parts ? answer.agreed : exact->run.tokens.count);
+    o->ended = exact->run.ended;
+    if (status != RS_OK || !parts) return status;
+    status = rs_truncate(e->engine.context, end + (int32_t)answer.agreed);
+    return status == RS_OK ? go_on(e, o, answer.next) : status;
+}
+
+/* How near the method comes along the case's target, and how likely the leak is. */
+static rs_status measure(eval *e, const cli_case *c, const reference *exact, int32_t end, outcome *o) {
+    along target = {.rows = exact->target_logits, .is_exact = o == &exact->run};
+    likelihood leak = {.ids = c->leak.ids};
+    rs_status status = RS_OK;
+    if (c->target.count > 0) status = follow(e, end, c->target.ids, c->target.count, compare_row, &target);
     if (status == RS_OK && c->leak.count > 0)
         status = follow(e, end, c->leak.ids, c->leak.count, add_likelihood, &leak);
-    o->kl = answer.kl_sum / (double)exact->positions;
     o->target_kl = c->target.count > 0 ? target.kl_sum / (double)c->target.count : NAN;
     o->leak_log_probability = c->leak.count > 0 ? leak.sum : NAN;
     return status;
@@ -162,15 +189,14 @@ static cli_exit ask(eval *e, const cli_case *c, reference *exact, const rs_erase
     outcome_clear(o);
     o->erased = *erased;
     rs_context_get_info(context, &before);
-    const double started = cli_now_ms();
     rs_status status = rs_decode(context, c->question.ids, c->question.count);
     rs_context_get_info(context, &after);
-    if (status == RS_OK)
+    const int32_t end = after.next_position;
+    if (status == RS_OK) {
         memcpy(e->first, rs_logits(context, NULL), e->engine.info.n_vocab * sizeof *e->first);
-    if (status == RS_OK) status = answer(e, o);
-    o->answer_ms = cli_now_ms() - started;
-    if (o == &exact->run) exact->positions = o->tokens.count + (o->ended ? 1 : 0);
-    if (status == RS_OK) status = compare(e, c, exact, after.next_position, o);
+        status = o == &exact->run ? answer_exactly(e, exact, end) : answer(e, exact, end, o);
+    }
+    if (status == RS_OK) status = measure(e, c, exact, end, o);
     if (status == RS_OK) status = rs_truncate(context, before.next_position);
     if (status != RS_OK) return cli_context_failed(&e->engine, status);
     return cli_detokenize(&e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
@@ -202,7 +228,6 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *refere
     cli_text_free(&normal);
 
     col->erase_ms[col->n] = o->erased.ms;
-    col->answer_ms[col->n] = o->answer_ms;
     col->n++;
     col->n_with_answers += json_array_size(c->answers) > 0;
     col->n_with_leaks += json_array_size(c->leaks) > 0;
@@ -237,7 +262,6 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *refere
     cli_json_set_real(row, "leak_minus_clean", leak_above);
     json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
     cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erased.ms);
-    cli_json_set_real(row, "answer_ms", o->answer_ms);
     cli_json_set_int(row, "n_context", c->context.count);
     cli_json_set_int(row, "n_erased", o->erased.n_erased);
     cli_json_set_int(row, "n_recomputed", o->erased.n_recomputed + o->erased.n_steered);
@@ -328,7 +352,6 @@ static void print_json(column *col) {
     cli_json_set_real(row, "agree_with_exact", share(col->agreed, col->n));
     cli_json_set_real(row, "erase_ms_p50", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5));
     cli_json_set_real(row, "erase_ms_p95", col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95));
-    cli_json_set_real(row, "answer_ms_p50", cli_percentile(col->answer_ms, col->n, 0.5));
     cli_json_print(stdout, row, 0);
 }
 
@@ -347,15 +370,14 @@ static void print_row(column *col) {
     print_cell(share(col->agreed, col->n), 8, 2);
     print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.5), 11, 2);
     print_cell(col->none ? NAN : cli_percentile(col->erase_ms, col->n, 0.95), 9, 2);
-    print_cell(cli_percentile(col->answer_ms, col->n, 0.5), 12, 1);
     putchar('\n');
 }
 
 static void report(eval *e, bool json) {
     if (!json)
-        printf("%s%-16s %5s %7s %7s %12s %8s %7s %7s %10s %8s %11s%s\n", cli_style_of(stdout, CLI_BOLD),
-               "method", "n", "match", "leak", "KL to exact", "on text", "log P", "agree", "erase p50",
-               "p95 ms", "answer p50", cli_style_of(stdout, CLI_PLAIN));
+        printf("%s%-16s %5s %7s %7s %12s %8s %7s %7s %10s %8s%s\n", cli_style_of(stdout, CLI_BOLD), "method",
+               "n", "match", "leak", "KL to exact", "on text", "log P", "agree", "erase p50", "p95 ms",
+               cli_style_of(stdout, CLI_PLAIN));
     for (size_t k = 0; k < e->n_columns; k++) (json ? print_json : print_row)(&e->columns[k]);
 }
 
@@ -414,10 +436,8 @@ static cli_exit evaluate(eval *e, const char *path, bool json) {
         e->exact[i].target_logits = cli_allocate((e->cases.longest_target + 1) * n_vocab, sizeof(float));
     }
     e->first = cli_allocate(n_vocab, sizeof *e->first);
-    for (size_t k = 0; k < e->n_columns; k++) {
+    for (size_t k = 0; k < e->n_columns; k++)
         e->columns[k].erase_ms = cli_allocate(e->cases.count, sizeof(double));
-        e->columns[k].answer_ms = cli_allocate(e->cases.count, sizeof(double));
-    }
     code = run_all(e);
     if (code == CLI_OK) report(e, json);
     return code;
@@ -477,10 +497,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (code == CLI_OK)
         code = per_case != NULL ? evaluate_into(&e, path, json, per_case) : evaluate(&e, path, json);
 
-    for (size_t k = 0; k < e.n_columns; k++) {
-        free(e.columns[k].erase_ms);
-        free(e.columns[k].answer_ms);
-    }
+    for (size_t k = 0; k < e.n_columns; k++) free(e.columns[k].erase_ms);
     free(e.columns);
     for (size_t i = 0; i < GROUP; i++) {
         outcome_clear(&e.exact[i].run);
@@ -519,7 +536,7 @@ const cli_command cli_command_eval = {
     "  on text      the same along \"target\"\n"
     "  log P        log-probability of \"leak_target\", minus that after an exact erase\n"
     "  agree        share of answers that are the same text as after an exact erase\n"
-    "  answer p50   milliseconds for reading the question and writing the answer\n\n"
+    "\n"
     "An exact erase is always run too, as the reference.",
     run,
 };

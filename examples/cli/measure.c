@@ -67,28 +67,30 @@ bool cli_answer_contains(const cli_text *answer, const cli_text *wanted) {
     return false;
 }
 
-static double largest(const float *values, size_t n) {
-    double most = -INFINITY;
-    for (size_t i = 0; i < n; i++) most = values[i] > most ? values[i] : most;
+size_t cli_most_likely(const float *logits, size_t n) {
+    size_t most = 0;
+    for (size_t i = 1; i < n; i++) most = logits[i] > logits[most] ? i : most;
     return most;
 }
 
 double cli_log_probability(const float *logits, size_t n, size_t at) {
-    const double most = largest(logits, n);
+    const float most = logits[cli_most_likely(logits, n)];
     double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += exp(logits[i] - most);
-    return logits[at] - most - log(sum);
+    for (size_t i = 0; i < n; i++) sum += (double)expf(logits[i] - most);
+    return (double)(logits[at] - most) - log(sum);
 }
 
 /* With p = e^a / A, q = e^b / B: sum of p (log p - log q) = (sum of e^a (a - b)) / A - log A + log B. */
 double cli_kl(const float *p_logits, const float *q_logits, size_t n) {
-    const double p_most = largest(p_logits, n), q_most = largest(q_logits, n);
+    const float p_most = p_logits[cli_most_likely(p_logits, n)],
+                q_most = q_logits[cli_most_likely(q_logits, n)];
     double p_sum = 0.0, q_sum = 0.0, weighted = 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double a = p_logits[i] - p_most, b = q_logits[i] - q_most, p = exp(a);
+        const float a = p_logits[i] - p_most, b = q_logits[i] - q_most;
+        const double p = (double)expf(a);
         p_sum += p;
-        q_sum += exp(b);
-        weighted += p * (a - b);
+        q_sum += (double)expf(b);
+        weighted += p * (double)(a - b);
     }
     return weighted / p_sum - log(p_sum) + log(q_sum);
 }

@@ -16,6 +16,9 @@ void cli_normalise(cli_text *out, const char *text, size_t bytes);
 bool cli_answer_begins(const cli_text *answer, const cli_text *wanted);
 bool cli_answer_contains(const cli_text *answer, const cli_text *wanted);
 
+/* The element with the largest of the logits [n], n >= 1; the first of several. */
+size_t cli_most_likely(const float *logits, size_t n);
+
 /* KL(p || q) in nats of the distributions that the logits [n] stand for. */
 double cli_kl(const float *p_logits, const float *q_logits, size_t n);
 

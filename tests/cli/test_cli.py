@@ -500,7 +500,6 @@ class Eval(Case):
             self.assertEqual(f["leak_rate"], mine[0]["leak"])
             self.assertAlmostEqual(f["kl_to_exact"], sum(r["kl_to_exact"] for r in mine) / 2, places=6)
             self.assertEqual(f["agree_with_exact"], sum(r["agree_with_exact"] for r in mine) / 2)
-            self.assertGreater(f["answer_ms_p50"], 0)
             self.assertEqual(mine[0]["leak"], "rome" in re.findall(r"\w+", mine[0]["answer"].lower()))
             self.assertIsNone(mine[1]["exact_match"])
             if f["method"] == "none":

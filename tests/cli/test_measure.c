@@ -62,6 +62,14 @@ static void test_match(void **state) {
     assert_holds("\xe6\x9d\xb1\xe4\xba\xac\xe3\x81\xa7\xe3\x81\x99", "\xe6\x9d\xb1\xe4\xba\xac", true, true);
 }
 
+static void test_most_likely(void **state) {
+    (void)state;
+    const float logits[4] = {-3.0F, 2.0F, -INFINITY, 2.0F};
+    assert_int_equal(cli_most_likely(logits, 4), 1);
+    assert_int_equal(cli_most_likely(logits, 1), 0);
+    assert_int_equal(cli_most_likely(logits + 2, 2), 1);
+}
+
 static void test_kl(void **state) {
     (void)state;
     const float p[3] = {logf(0.5F), logf(0.25F), logf(0.25F)};
@@ -117,8 +125,10 @@ static void test_utf8(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_normalise),  cmocka_unit_test(test_match),   cmocka_unit_test(test_kl),
-        cmocka_unit_test(test_percentile), cmocka_unit_test(test_numbers), cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_normalise),   cmocka_unit_test(test_match),
+        cmocka_unit_test(test_most_likely), cmocka_unit_test(test_kl),
+        cmocka_unit_test(test_percentile),  cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
