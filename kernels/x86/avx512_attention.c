@@ -5,7 +5,7 @@
 #include "kernels/x86/avx512.h"
 #include "kernels/x86/avx512_math.h"
 
-enum { ENTRIES = RS_ATTEND_PAGES * RS_PAGE_ENTRIES, TILE = 4 };
+enum { ENTRIES = RS_ATTEND_PAGES * RS_PAGE_ENTRIES, TILE = 4, KEY_PAGES = 4, VALUE_WIDTH = 2 };
 
 float rs_avx512_quantize_head(const float *x, int8_t *q, size_t n) {
     __m512 top = _mm512_setzero_ps();
@@ -33,32 +33,55 @@ static int32_t excess(const int8_t *q, size_t head_dim) {
     return -128 * rs_avx512_sum_lanes(sum);
 }
 
-/* `tile` queries against the sixteen keys of a page. */
-RS_INLINE void keys_tile(size_t tile, const int8_t *q, const float *q_scale, const int32_t *start,
-                         const rs_page_view *page, size_t head_dim, float *score, size_t score_stride) {
-    __m512i dot[TILE];
-    for (size_t r = 0; r < tile; r++) dot[r] = _mm512_set1_epi32(start[r]);
+/* `tile` queries against the sixteen keys of each of `n_pages` pages that follow each other: what is loaded
+ * of a query serves all of them. */
+RS_INLINE void keys_tile(size_t tile, size_t n_pages, const int8_t *q, const float *q_scale,
+                         const int32_t *start, const rs_page_view *pages, size_t head_dim, float *score,
+                         size_t score_stride) {
+    __m512i dot[TILE][KEY_PAGES];
+    for (size_t r = 0; r < tile; r++)
+        for (size_t p = 0; p < n_pages; p++) dot[r][p] = _mm512_set1_epi32(start[r]);
     for (size_t d = 0; d < head_dim; d += 4) {
-        _mm_prefetch((const void *)(page->v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
-        const __m512i k =
-            _mm512_xor_si512(rs_avx512_load(page->k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
-        for (size_t r = 0; r < tile; r++)
-            dot[r] = _mm512_dpbusd_epi32(dot[r], k, rs_avx512_spread(q + r * head_dim + d));
+        __m512i k[KEY_PAGES];
+        for (size_t p = 0; p < n_pages; p++) {
+            _mm_prefetch((const void *)(pages[p].v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
+            k[p] = _mm512_xor_si512(rs_avx512_load(pages[p].k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
+        }
+        for (size_t r = 0; r < tile; r++) {
+            const __m512i spread = rs_avx512_spread(q + r * head_dim + d);
+            for (size_t p = 0; p < n_pages; p++) dot[r][p] = _mm512_dpbusd_epi32(dot[r][p], k[p], spread);
+        }
     }
-    const __m512 k_scale = _mm512_loadu_ps(page->k_scale);
-    for (size_t r = 0; r < tile; r++) {
-        const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q_scale[r]), k_scale);
-        _mm512_storeu_ps(score + r * score_stride, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(dot[r])));
+    for (size_t p = 0; p < n_pages; p++) {
+        const __m512 k_scale = _mm512_loadu_ps(pages[p].k_scale);
+        for (size_t r = 0; r < tile; r++) {
+            const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q_scale[r]), k_scale);
+            _mm512_storeu_ps(score + r * score_stride + p * RS_PAGE_ENTRIES,
+                             _mm512_mul_ps(scale, _mm512_cvtepi32_ps(dot[r][p])));
+        }
     }
+}
+
+RS_INLINE bool all_seen(const rs_page_view *pages, size_t n) {
+    for (size_t p = 0; p < n; p++)
+        if (pages[p].k == NULL) return false;
+    return true;
 }
 
 RS_INLINE void keys_of_pages(size_t tile, const int8_t *q, const float *q_scale, const rs_page_view *pages,
                              size_t n_pages, size_t head_dim, float *score, size_t score_stride) {
     int32_t start[TILE];
     for (size_t r = 0; r < tile; r++) start[r] = excess(q + r * head_dim, head_dim);
-    for (size_t p = 0; p < n_pages; p++) {
-        if (pages[p].k == NULL) continue;
-        keys_tile(tile, q, q_scale, start, &pages[p], head_dim, score + p * RS_PAGE_ENTRIES, score_stride);
+    for (size_t p = 0; p < n_pages;) {
+        float *at = score + p * RS_PAGE_ENTRIES;
+        if (p + KEY_PAGES <= n_pages && all_seen(pages + p, KEY_PAGES)) {
+            keys_tile(tile, KEY_PAGES, q, q_scale, start, pages + p, head_dim, at, score_stride);
+            p += KEY_PAGES;
+        } else {
+            if (pages[p].k != NULL)
+                keys_tile(tile, 1, q, q_scale, start, pages + p, head_dim, at, score_stride);
+            p++;
+        }
     }
 }
 
@@ -133,27 +156,35 @@ RS_INLINE void split_weights(const float *prob, const rs_page_view *pages, size_
     s->unit = max / RS_WEIGHT_STEPS;
 }
 
-/* `tile` rows of weights times sixteen dimensions of the values. */
-RS_INLINE void values_tile(size_t tile, const split *weights, const float *factor, const rs_page_view *pages,
-                           size_t n_pages, size_t head_dim, size_t d, float *acc) {
-    __m512i upper[TILE], lower[TILE];
-    for (size_t r = 0; r < tile; r++) upper[r] = lower[r] = _mm512_setzero_si512();
+/* `tile` rows of weights times `width` times sixteen dimensions of the values. */
+RS_INLINE void values_tile(size_t tile, size_t width, const split *weights, const float *factor,
+                           const rs_page_view *pages, size_t n_pages, size_t head_dim, size_t d, float *acc) {
+    __m512i upper[TILE][VALUE_WIDTH], lower[TILE][VALUE_WIDTH];
+    for (size_t r = 0; r < tile; r++)
+        for (size_t w = 0; w < width; w++) upper[r][w] = lower[r][w] = _mm512_setzero_si512();
     for (size_t p = 0; p < n_pages; p++) {
         if (pages[p].v == NULL) continue;
         for (size_t e = 0; e < RS_PAGE_ENTRIES; e += 4) {
-            const __m512i v = rs_avx512_load(pages[p].v + e * head_dim + 4 * d);
+            __m512i v[VALUE_WIDTH];
+            for (size_t w = 0; w < width; w++)
+                v[w] = rs_avx512_load(pages[p].v + e * head_dim + 4 * d + 64 * w);
             for (size_t r = 0; r < tile; r++) {
                 const size_t at = p * RS_PAGE_ENTRIES + e;
-                upper[r] = _mm512_dpbusd_epi32(upper[r], rs_avx512_spread(weights[r].upper + at), v);
-                lower[r] = _mm512_dpbusd_epi32(lower[r], rs_avx512_spread(weights[r].lower + at), v);
+                const __m512i up = rs_avx512_spread(weights[r].upper + at);
+                for (size_t w = 0; w < width; w++) upper[r][w] = _mm512_dpbusd_epi32(upper[r][w], up, v[w]);
+                const __m512i low = rs_avx512_spread(weights[r].lower + at);
+                for (size_t w = 0; w < width; w++) lower[r][w] = _mm512_dpbusd_epi32(lower[r][w], low, v[w]);
             }
         }
     }
     for (size_t r = 0; r < tile; r++) {
-        float *at = acc + r * head_dim + d;
-        const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor[r]));
-        const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(upper[r], 7), lower[r]));
-        _mm512_storeu_ps(at, _mm512_fmadd_ps(sum, _mm512_set1_ps(weights[r].unit), old));
+        for (size_t w = 0; w < width; w++) {
+            float *at = acc + r * head_dim + d + 16 * w;
+            const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor[r]));
+            const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(upper[r][w], 7), lower[r][w]);
+            const __m512 unit = _mm512_set1_ps(weights[r].unit);
+            _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), unit, old));
+        }
     }
 }
 
@@ -168,8 +199,10 @@ RS_INLINE void values_of_pages(size_t tile, const float *prob, size_t stride, co
         for (size_t i = 0; pages[p].next != NULL && i < RS_PAGE_ENTRIES * head_dim; i += 64)
             _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T0);
     }
-    for (size_t d = 0; d < head_dim; d += 16)
-        values_tile(tile, weights, factor, pages, n_pages, head_dim, d, acc);
+    size_t d = 0;
+    for (; d + 16 * VALUE_WIDTH <= head_dim; d += 16 * VALUE_WIDTH)
+        values_tile(tile, VALUE_WIDTH, weights, factor, pages, n_pages, head_dim, d, acc);
+    for (; d < head_dim; d += 16) values_tile(tile, 1, weights, factor, pages, n_pages, head_dim, d, acc);
 }
 
 void rs_avx512_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
