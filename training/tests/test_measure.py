@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from conftest import model_path, random_lora
 
-from rasure_training.eraser import card, measure, report
+from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
 from rasure_training.eraser.lora import EraserModel
@@ -129,6 +130,23 @@ def test_the_card_has_the_figures_of_its_adapter(
     (tmp_path / "bridge.gguf").write_bytes((tmp_path / "bridge.gguf").read_bytes().replace(b"Tiny", b"Tinz"))
     assert call(card, tmp_path / "bridge.gguf", *figures) == 1
     assert "other adapters" in capsys.readouterr().err
+
+
+def test_settings_of_a_trained_adapter(setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    given = {"rasure": setting[0], "model": setting[1], "adapter": [tmp_path / "bridge.gguf"], "data": data, "tokens": 200, "n": 2}
+
+    def lines(**more: object) -> list[str]:
+        return ablations.compare_settings({"title": "A title", "methods": ["exact", "drop", "bridge:16"], **more}, Namespace(**given))
+
+    found = lines()
+    assert found[1] == "## A title"
+    assert next(line for line in found if line.startswith("| `bridge:16`")).count("0.0625 (0.0625 to 0.0625)") == len(report.GROUPS)
+    found = lines(tasks=["several"], erases=[1, 2])
+    assert "| method | 1, KL | 1, exact match | 2, KL | 2, exact match |" in found
+    assert "| `drop` |" + " 0.2500 (0.2500 to 0.2500) | 1.00 (1.00 to 1.00) |" * 2 in found
+    found = lines(tasks=["prose"], span_words=[10, 20], tokens=300)
+    assert "5 to 16 tokens, n = 2" in found[3]
 
 
 def row(method: str, kl: float, id_: str = "a", **more: object) -> dict[str, Any]:

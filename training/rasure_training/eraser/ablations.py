@@ -1,8 +1,9 @@
-"""What of the training matters: trains short runs that differ in one thing each, measures them, and writes a table.
+"""What matters: short trainings that differ in one thing each, and the trained adapters under other settings than their own.
 
-    python -m rasure_training.eraser.ablations RASURE --config training/configs/ablations.toml --model MODEL --data DATA --out docs
+    python -m rasure_training.eraser.ablations RASURE --config training/configs/ablations.toml --model MODEL --data DATA \\
+        --adapter bridge.gguf --adapter steer.gguf --out docs
 
-Runs and measurements go on where they were stopped, in folders of the cache. The validation split is used.
+Trainings and measurements go on where they were stopped, in folders of the cache. The validation split is used.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from ..text import DataError
 from .__main__ import default_out, override, with_steps
 from .adapter_file import AdapterError
 from .config import ConfigError, TrainingConfig, parse_config
-from .report import GROUPS, ReportError, cell, difference, load, mean_of
+from .report import GROUPS, Measured, ReportError, cell, difference, group_table, groups_of, load, mean_of, span_table
 from .train import Trainer, TrainingError, say
 from .world import World
 
@@ -51,23 +53,27 @@ def train(config: TrainingConfig, args: argparse.Namespace, out: Path) -> Path:
     return trainer.adapter_path
 
 
-def measure(adapter: Path, method: str, args: argparse.Namespace, out: Path) -> None:
-    command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--adapter", adapter]
-    command += ["--data", args.data, "--out", out, "--lengths", str(args.tokens), "--n", str(args.n)]
-    command += ["--methods", ",".join([*BASELINES, method])]
+def measure(adapters: Sequence[Path], methods: Sequence[str], args: argparse.Namespace, out: Path, options: Sequence[str] = ()) -> Measured:
+    command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--data", args.data, "--out", out]
+    for adapter in adapters:
+        command += ["--adapter", adapter]
+    command += ["--lengths", args.tokens, "--n", args.n, "--methods", ",".join(methods), *options]
     subprocess.run([str(part) for part in command], check=True)
+    return load(out)
 
 
-def table(results: list[tuple[str, str, Path]]) -> list[str]:
-    """Variants down, kinds of cases across: KL, and below it the difference to the first variant of its kind."""
+# ------------------------------------------------------------------------------------------------- trainings
+
+
+def variant_table(results: Sequence[tuple[str, str, Measured]]) -> list[str]:
+    """Variants down, kinds of cases across: KL, and behind it the difference to the first variant of its kind."""
     lines = ["| trained as | " + " | ".join(GROUPS) + " |", "|---" * (len(GROUPS) + 1) + "|"]
-    baselines = load(results[0][2])
+    baselines = results[0][2]
     for method in BASELINES[1:]:
         cells = [cell(mean_of(baselines.select(tasks, method), "kl"), 4) for tasks in GROUPS.values()]
         lines.append(f"| (`{method}`) | " + " | ".join(cells) + " |")
-    first = {}
-    for name, method, folder in results:
-        measured = load(folder)
+    first: dict[str, Measured] = {}
+    for name, method, measured in results:
         cells = []
         for tasks in GROUPS.values():
             rows = measured.select(tasks, method)
@@ -80,26 +86,72 @@ def table(results: list[tuple[str, str, Path]]) -> list[str]:
     return lines
 
 
-def run(args: argparse.Namespace) -> None:
-    plan = tomllib.loads(args.config.read_text(encoding="utf-8"))
+def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[str]:
     results = []
     for variant in plan["variants"]:
         config = config_of(variant, args.config.parent, plan["steps"])
         folder = default_out("ablations") / config.name
         say(variant["name"])
-        adapter = train(config, args, folder)
         method = METHODS[config.adapter.kind]
-        measure(adapter, method, args, folder / "measured")
-        results.append((variant["name"], method, folder / "measured"))
-    lines = [
-        "# What of the training matters",
+        measured = measure([train(config, args, folder)], [*BASELINES, method], args, folder / "measured")
+        results.append((variant["name"], method, measured))
+    return [
+        "## Trained otherwise",
         "",
-        f"Made by `python -m rasure_training.eraser.ablations`: {plan['steps']} steps each, one seed, measured in the runtime on "
-        f"{args.n} validation contexts of about {args.tokens} tokens a task. KL(exact || method) in nats, in brackets 95 % intervals; "
-        "behind the semicolon the difference to the first run of the kind, case by case.",
+        f"{plan['steps']} steps each, one seed; behind the semicolon the difference to the first run of the kind, case by case.",
         "",
-        *table(results),
+        *variant_table(results),
     ]
+
+
+# -------------------------------------------------------------------------------------------------- settings
+
+
+def erases_table(results: dict[int, Measured], methods: Sequence[str]) -> list[str]:
+    """Methods down, spans erased at once across: KL along the right answer, and the share of right answers."""
+    lines = ["| method | " + " | ".join(f"{n}, KL | {n}, exact match" for n in results) + " |"]
+    lines.append("|---" * (2 * len(results) + 1) + "|")
+    for method in methods:
+        cells = [cell(mean_of(measured.select(["several"], method), metric), digits)
+                 for measured in results.values() for metric, digits in (("kl", 4), ("exact_match", 2))]  # fmt: skip
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[str]:
+    title, methods = setting["title"], setting["methods"]
+    say(title)
+    folder = default_out("ablations") / slug(title)
+    options = ["--tasks", ",".join(setting["tasks"])] if "tasks" in setting else []
+
+    def run(name: str, *more: object) -> Measured:
+        return measure(args.adapter, methods, args, folder / name, [*options, *map(str, more)])
+
+    if "erases" in setting:
+        lines = erases_table({n: run(str(n), "--erases", n) for n in setting["erases"]}, methods)
+    elif "span_words" in setting:
+        lines = span_table(run("spans", "--span-words", *setting["span_words"], "--lengths", setting["tokens"]))
+    else:
+        lines = group_table(groups_of(run("kinds")), methods)
+    return ["", f"## {title}", "", *lines]
+
+
+# -------------------------------------------------------------------------------------------------- document
+
+
+def write(args: argparse.Namespace) -> None:
+    plan = tomllib.loads(args.config.read_text(encoding="utf-8"))
+    lines = [
+        "# What matters",
+        "",
+        "Made by `python -m rasure_training.eraser.ablations` as `training/configs/ablations.toml` says, measured in the runtime on "
+        f"{args.n} validation contexts a task, of about {args.tokens} tokens where nothing else is said. KL(exact || method) in nats, in "
+        "brackets 95 % intervals from a bootstrap over contexts.",
+        "",
+        *compare_trainings(plan, args),
+    ]
+    for setting in plan["settings"]:
+        lines += compare_settings(setting, args)
     (args.out / "erase_ablations.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote erase_ablations.md to {args.out}")
 
@@ -109,17 +161,18 @@ def main() -> int:
         prog="rasure_training.eraser.ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
-    parser.add_argument("--config", type=Path, required=True, help="TOML file of the variants")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file of the trainings and settings")
     parser.add_argument("--model", type=Path, required=True, help="the base model, as GGUF")
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the table")
+    parser.add_argument("--adapter", type=Path, action="append", required=True, help="whose settings are changed; one of each kind")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the document")
     parser.add_argument("--tokens", type=int, default=512, help="length of a context (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
     parser.add_argument("--n", type=int, default=40, help="contexts a task (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     try:
-        run(args)
+        write(args)
     except (ConfigError, DataError, ModelError, AdapterError, TrainingError, ReportError, OSError, KeyError) as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 1

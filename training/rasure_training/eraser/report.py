@@ -35,7 +35,7 @@ GROUPS = {
     "prose": ("prose",),
     "bystanders": ("bystander",),
 }
-LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:16+shift", "steer+repair:16")
+LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")
 METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms")
 
 
