@@ -16,7 +16,9 @@ from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
 from rasure_training.eraser.lora import EraserModel
-from rasure_training.eraser.report import Measured, case_row, difference, ratio_goal, torch_table
+from rasure_training.eraser.goals import ratio_goal
+from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference
+from rasure_training.eraser.tables import torch_table
 from rasure_training.gguf_model import load_model
 
 TOOL = """\
@@ -132,16 +134,27 @@ def test_the_card_has_the_figures_of_its_adapter(
     assert "other adapters" in capsys.readouterr().err
 
 
-def test_settings_of_a_trained_adapter(setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_trained_adapter(
+    setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    given = {"rasure": setting[0], "model": setting[1], "adapter": [tmp_path / "bridge.gguf"], "data": data, "tokens": 200, "n": 2}
+    given = {
+        "rasure": setting[0],
+        "model": setting[1],
+        "adapter": [tmp_path / "bridge.gguf"],
+        "data": data,
+        "tokens": 200,
+        "n": 2,
+    }
 
     def lines(**more: object) -> list[str]:
-        return ablations.compare_settings({"title": "A title", "methods": ["exact", "drop", "bridge:16"], **more}, Namespace(**given))
+        return ablations.compare_settings(
+            {"title": "A title", "methods": ["exact", "drop", "bridge:16"], **more}, Namespace(**given)
+        )
 
     found = lines()
     assert found[1] == "## A title"
-    assert next(line for line in found if line.startswith("| `bridge:16`")).count("0.0625 (0.0625 to 0.0625)") == len(report.GROUPS)
+    assert next(line for line in found if line.startswith("| `bridge:16`")).count("0.0625 (0.0625 to 0.0625)") == len(GROUPS)
     found = lines(tasks=["several"], erases=[1, 2])
     assert "| method | 1, KL | 1, exact match | 2, KL | 2, exact match |" in found
     assert "| `drop` |" + " 0.2500 (0.2500 to 0.2500) | 1.00 (1.00 to 1.00) |" * 2 in found
@@ -150,7 +163,15 @@ def test_settings_of_a_trained_adapter(setting: list[object], tmp_path: Path, da
 
 
 def row(method: str, kl: float, id_: str = "a", **more: object) -> dict[str, Any]:
-    fields = {"id": id_, "context": id_, "task": "redact", "probe": "answer", "method": method, "kl_to_exact": kl, "kl_target": None}
+    fields = {
+        "id": id_,
+        "context": id_,
+        "task": "redact",
+        "probe": "answer",
+        "method": method,
+        "kl_to_exact": kl,
+        "kl_target": None,
+    }
     return case_row({**fields, **more}, 512)
 
 

@@ -24,7 +24,9 @@ from ..text import DataError
 from .__main__ import default_out, override, with_steps
 from .adapter_file import AdapterError
 from .config import ConfigError, TrainingConfig, parse_config
-from .report import GROUPS, Measured, ReportError, cell, difference, group_table, groups_of, load, mean_of, span_table
+from .evaluate import cell
+from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
+from .tables import group_table, span_table
 from .train import Trainer, TrainingError, say
 from .world import World
 
@@ -53,7 +55,9 @@ def train(config: TrainingConfig, args: argparse.Namespace, out: Path) -> Path:
     return trainer.adapter_path
 
 
-def measure(adapters: Sequence[Path], methods: Sequence[str], args: argparse.Namespace, out: Path, options: Sequence[str] = ()) -> Measured:
+def measure(
+    adapters: Sequence[Path], methods: Sequence[str], args: argparse.Namespace, out: Path, options: Sequence[str] = ()
+) -> Measured:
     command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--data", args.data, "--out", out]
     for adapter in adapters:
         command += ["--adapter", adapter]
@@ -144,9 +148,9 @@ def write(args: argparse.Namespace) -> None:
     lines = [
         "# What matters",
         "",
-        "Made by `python -m rasure_training.eraser.ablations` as `training/configs/ablations.toml` says, measured in the runtime on "
-        f"{args.n} validation contexts a task, of about {args.tokens} tokens where nothing else is said. KL(exact || method) in nats, in "
-        "brackets 95 % intervals from a bootstrap over contexts.",
+        "Made by `python -m rasure_training.eraser.ablations` as `training/configs/ablations.toml` says, measured in the runtime "
+        f"on {args.n} validation contexts a task, of about {args.tokens} tokens where nothing else is said. KL(exact || method) in "
+        "nats, in brackets 95 % intervals from a bootstrap over contexts.",
         "",
         *compare_trainings(plan, args),
     ]
@@ -164,7 +168,9 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="TOML file of the trainings and settings")
     parser.add_argument("--model", type=Path, required=True, help="the base model, as GGUF")
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
-    parser.add_argument("--adapter", type=Path, action="append", required=True, help="whose settings are changed; one of each kind")
+    parser.add_argument(
+        "--adapter", type=Path, action="append", required=True, help="whose settings are changed; one of each kind"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the document")
     parser.add_argument("--tokens", type=int, default=512, help="length of a context (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
@@ -173,7 +179,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     try:
         write(args)
-    except (ConfigError, DataError, ModelError, AdapterError, TrainingError, ReportError, OSError, KeyError) as error:
+    except (ConfigError, DataError, ModelError, AdapterError, TrainingError, MeasuredError, OSError, KeyError) as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:

@@ -18,7 +18,7 @@ from gguf import GGUFReader
 
 from ..files import sha256
 from .adapter_file import AdapterError, Header, read_header
-from .report import group_table
+from .tables import group_table
 from .train import duration
 
 WHAT = {

@@ -1,0 +1,57 @@
+"""The frontier as a picture: KL against cost, one panel for each kind of cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .measured import GROUPS, Measured, mean_of
+
+MARKERS = "os^v<>DPX*dhp8H|"
+
+
+def _colour(method: str) -> str:
+    """By family."""
+    return "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
+
+
+def draw(measured: Measured, path: Path) -> None:
+    """KL against cost, one panel for each kind of cases."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "rasure"
+    from matplotlib import pyplot as plt
+
+    names = [name for name, tasks in GROUPS.items() if any(row["task"] in tasks for row in measured.rows)]
+    columns = 4
+    lines = (len(names) + columns - 1) // columns
+    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.6 * lines), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    looks = {method: (_colour(method), marker) for method, marker in zip(measured.methods(), MARKERS * 2, strict=False)}
+    seen: dict[str, Any] = {}
+    for axis, name in zip(axes.flat, names, strict=False):
+        for method in measured.methods():
+            rows = measured.select(GROUPS[name], method)
+            kl = mean_of(rows, "kl")
+            times = [row["erase_ms"] for row in rows if row["erase_ms"] is not None]
+            if method in ("none", "exact") or kl is None or not times:
+                continue
+            spread = [[max(0.0, kl["mean"] - kl["low"])], [max(0.0, kl["high"] - kl["mean"])]]
+            colour, marker = looks[method]
+            seen[method] = axis.errorbar(median(times), kl["mean"], yerr=spread, marker=marker, markersize=6, color=colour,
+                                         markerfacecolor="white", linewidth=0.8, linestyle="none")  # fmt: skip
+        nothing = mean_of(measured.select(GROUPS[name], "none"), "kl")
+        if nothing:
+            axis.axhline(nothing["mean"], linestyle="--", linewidth=0.8, color="gray")
+            axis.text(0.99, nothing["mean"], "nothing erased", ha="right", va="bottom", fontsize=6, color="gray",
+                      transform=axis.get_yaxis_transform())  # fmt: skip
+        axis.set(xscale="log", yscale="log", title=name, xlabel="erase, ms, median")
+        axis.grid(alpha=0.3)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("KL(exact || method), nats")
+    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=8, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

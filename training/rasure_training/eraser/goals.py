@@ -1,0 +1,92 @@
+"""What was aimed at, held against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .evaluate import cell
+from .measured import GROUPS, Measured, difference, mean_of
+
+LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")
+
+
+@dataclass(frozen=True)
+class Goal:
+    text: str
+    wanted: str
+    found: str
+    met: bool
+
+
+def _ratio(measured: Measured, tasks: Sequence[str], method: str, other: str) -> float | None:
+    a, b = mean_of(measured.select(tasks, method), "kl"), mean_of(measured.select(tasks, other), "kl")
+    return a["mean"] / b["mean"] if a and b and b["mean"] > 0 else None
+
+
+def ratio_goal(measured: Measured, text: str, tasks: Sequence[str], method: str, other: str, most: float) -> Goal | None:
+    """KL of `method` at most `most` times that of `other`; the interval is that of KL - most x other."""
+    ratio = _ratio(measured, tasks, method, other)
+    margin = difference(measured.select(tasks, method), measured.select(tasks, other), "kl", most)
+    if ratio is None or margin is None:
+        return None
+    return Goal(
+        f"{text}: `{method}` against `{other}`", f"<= {most:g}", f"{ratio:.2f}; KL - {most:g} x other {cell(margin, 4)}",
+        ratio <= most,
+    )  # fmt: skip
+
+
+def best_cheap(measured: Measured, tasks: Sequence[str], tokens: int) -> Goal | None:
+    """Of all methods below exact, that with the most right answers."""
+    exact = measured.select(tasks, "exact", tokens)
+    found = []
+    for method in measured.methods():
+        gap = difference(measured.select(tasks, method, tokens), exact, "exact_match")
+        if method not in ("exact", "none") and gap:
+            found.append((gap["mean"], method, gap))
+    if not found:
+        return None
+    _, method, gap = max(found, key=lambda item: item[0])
+    text = f"{tasks[0]}, {measured.size(tokens)} tokens: exact match of the best method, `{method}`, minus `exact`"
+    return Goal(text, ">= -0.01", cell(gap, 3), gap["mean"] >= -0.01)
+
+
+def leak_goals(measured: Measured, method: str) -> list[Goal]:
+    rows = [row for row in measured.rows if row["method"] == method]
+    mean = mean_of(rows, "leak_minus_clean")
+    goals = []
+    if mean:
+        text = f"`{method}`: log P(erased value) minus clean, all tasks"
+        goals.append(Goal(text, "within 0.3", cell(mean, 2), abs(mean["mean"]) <= 0.3))
+    above = []
+    for task in measured.tasks():
+        gap = difference(measured.select([task], method), measured.select([task], "drop"), "leak_minus_clean")
+        if gap and gap["low"] > 0:
+            above.append(f"{task} {cell(gap, 2)}")
+    goals.append(Goal(f"`{method}`: tasks with log P(erased value) above `drop`", "none", "; ".join(above) or "none", not above))
+    return goals
+
+
+def goals(measured: Measured, default: str) -> list[Goal]:
+    found: list[Goal | None] = []
+    for task in ("conflict", "distractor", "bystander"):
+        found += [best_cheap(measured, [task], tokens) for tokens in measured.lengths()]
+    found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "repair:16", 0.5))
+    found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "drop", 0.25))
+    for what in ("stale then fresh, answers", "stale then fresh, reciting"):
+        tasks = GROUPS[what]
+        means = {method: mean_of(measured.select(tasks, method), "kl") for method in LEARNED}
+        known = {method: figure["mean"] for method, figure in means.items() if figure}
+        if known:
+            best = min(known, key=lambda method: known[method])
+            found.append(ratio_goal(measured, what, tasks, best, "drop", 0.4))
+            found.append(ratio_goal(measured, what, tasks, best, "repair:15%", 1.0))
+    for task in ("prose", "bystander"):
+        found.append(ratio_goal(measured, task, [task], "bridge:16+shift", "shift", 1.0))
+    found += leak_goals(measured, default)
+    return [goal for goal in found if goal]
+
+
+def goal_table(found: Sequence[Goal]) -> list[str]:
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+    return lines + [f"| {g.text} | {g.wanted} | {g.found} | {'met' if g.met else 'missed'} |" for g in found]

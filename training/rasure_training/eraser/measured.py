@@ -1,0 +1,148 @@
+"""What `rasure_training.eraser.measure` has left in a folder: outcomes by task, method and length, and means with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .evaluate import clustered
+from .summary import outcome
+
+# What a method may be chosen by: kinds of cases, by the tasks in them.
+GROUPS = {
+    "whole sentences": ("conflict", "distractor", "ask", "echo", "derived", "notes", "several"),
+    "values": ("redact", "redact-two"),
+    "instructions": ("instruction",),
+    "stale then fresh, answers": ("stale-before",),
+    "stale then fresh, reciting": ("stale-before/recite",),
+    "fresh then stale": ("stale-after", "stale-after/recite"),
+    "neighbours": ("neighbours",),
+    "prose": ("prose",),
+    "bystanders": ("bystander",),
+}
+METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms")
+
+
+class MeasuredError(Exception):
+    """The folder does not hold what is needed; the message says what."""
+
+
+Row = dict[str, Any]
+Figure = dict[str, float | int]
+
+
+def case_row(row: Row, tokens: int) -> Row:
+    """One outcome of the runtime. Its KL is that along the right answer or the given text; along the exact run's own answer where
+    nothing is known of what should be said. A bystander is one, whatever was erased."""
+    found = outcome(row)
+    if "kl_target" in found:
+        found["kl"] = found.pop("kl_target")
+    if row.get("probe") == "bystander":
+        found["task"] = "bystander"
+    return found | {"tokens": tokens, "erase_ms": row.get("erase_ms"), "n_erased": row.get("n_erased", 0),
+                    "n_context": row.get("n_context", 0)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    records: list[Row]
+    rows: list[Row]
+
+    def lengths(self) -> list[int]:
+        return sorted({row["tokens"] for row in self.rows})
+
+    def size(self, tokens: int) -> str:
+        """The median length of the contexts that were asked to have so many tokens."""
+        return f"{median(row['n_context'] for row in self.rows if row['tokens'] == tokens):,.0f}"
+
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(row["task"] for row in self.rows))
+
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(row["method"] for row in self.rows))
+
+    def erased(self, task: str) -> dict[str, int]:
+        """Tokens that were erased, by case: what every method says that erases."""
+        return {row["id"]: row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
+
+    def right(self, tasks: Iterable[str]) -> set[str]:
+        """Cases of these tasks that `exact` answers right."""
+        return {row["id"] for row in self.select(tasks, "exact") if row.get("exact_match")}
+
+    @cached_property
+    def _by_task_and_method(self) -> dict[tuple[str, str], list[Row]]:
+        groups = defaultdict(list)
+        for row in self.rows:
+            groups[row["task"], row["method"]].append(row)
+        return groups
+
+    def select(self, tasks: Iterable[str], method: str, tokens: int | None = None) -> list[Row]:
+        rows = [row for task in tasks for row in self._by_task_and_method.get((task, method), [])]
+        return rows if tokens is None else [row for row in rows if row["tokens"] == tokens]
+
+
+def load(folder: Path) -> Measured:
+    records, rows = [], []
+    for path in sorted(folder.glob("*.record.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records.append(record)
+        outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
+        rows += [case_row(json.loads(line), record["tokens"]) for line in outcomes.read_text(encoding="utf-8").splitlines()]
+    if not rows:
+        raise MeasuredError(f"{folder}: no outcomes are there")
+    for key in ("model_sha256", "adapters", "max_tokens", "split"):
+        if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
+            raise MeasuredError(f"{folder}: the parts were not all made with the same {key}")
+    return Measured(records, rows)
+
+
+def mean_of(rows: Sequence[Row], metric: str) -> Figure | None:
+    known = [row for row in rows if row.get(metric) is not None]
+    return clustered([row[metric] for row in known], [row["context"] for row in known]) if known else None
+
+
+def difference(rows: Sequence[Row], others: Sequence[Row], metric: str, factor: float = 1.0) -> Figure | None:
+    """Mean of rows minus factor times others, case by case."""
+    by_id = {row["id"]: row for row in others}
+    pairs = [(row, by_id[row["id"]]) for row in rows if row["id"] in by_id]
+    known = [(a, b) for a, b in pairs if a.get(metric) is not None and b.get(metric) is not None]
+    if not known:
+        return None
+    return clustered([a[metric] - factor * b[metric] for a, b in known], [a["context"] for a, _ in known])
+
+
+def rounded(figure: Figure) -> Figure:
+    return {key: value if isinstance(value, int) else float(f"{value:.5g}") for key, value in figure.items()}
+
+
+def groups_of(measured: Measured) -> list[Row]:
+    """Figures of every method on every kind of case, over all lengths."""
+    found = []
+    for group, tasks in GROUPS.items():
+        for method in measured.methods():
+            rows = measured.select(tasks, method)
+            if rows:
+                figures = {metric: mean_of(rows, metric) for metric in METRICS}
+                found.append({"group": group, "method": method, "n": len(rows)}
+                             | {metric: rounded(figure) for metric, figure in figures.items() if figure})  # fmt: skip
+    return found
+
+
+def figures_of(measured: Measured) -> list[Row]:
+    found = []
+    for tokens in measured.lengths():
+        for task in measured.tasks():
+            for method in measured.methods():
+                rows = measured.select([task], method, tokens)
+                if not rows:
+                    continue
+                figures = {metric: mean_of(rows, metric) for metric in METRICS}
+                found.append({"tokens": tokens, "task": task, "method": method, "n": len(rows)}
+                             | {metric: rounded(figure) for metric, figure in figures.items() if figure})  # fmt: skip
+    return found

@@ -1,0 +1,155 @@
+"""Tables of what was measured, as lines of Markdown. Brackets are 95 % intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+from .evaluate import cell, clustered
+from .measured import Measured, Row, difference, mean_of
+
+
+def task_table(measured: Measured, task: str) -> list[str]:
+    """Methods down, KL by length across, then what is pooled over the lengths."""
+    lengths = [tokens for tokens in measured.lengths() if any(r["task"] == task and r["tokens"] == tokens for r in measured.rows)]
+    lines = [
+        "| method | " + " | ".join(f"KL, {measured.size(tokens)} tokens" for tokens in lengths)
+        + " | exact match | leak | log P(erased) - clean | n |",
+        "|---" * (len(lengths) + 5) + "|",
+    ]  # fmt: skip
+    for method in measured.methods():
+        rows = measured.select([task], method)
+        if not rows:
+            continue
+        columns = [cell(mean_of([row for row in rows if row["tokens"] == tokens], "kl"), 4) for tokens in lengths]
+        columns += [cell(mean_of(rows, "exact_match"), 3), cell(mean_of(rows, "leak"), 3)]
+        columns += [cell(mean_of(rows, "leak_minus_clean"), 2), str(len(rows))]
+        lines.append(f"| `{method}` | " + " | ".join(columns) + " |")
+    return lines
+
+
+def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> list[str]:
+    """Methods down (all, or those named), KL on each kind of case across."""
+    names = list(dict.fromkeys(row["group"] for row in groups))
+    by = {(row["group"], row["method"]): row for row in groups}
+    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for method in methods or dict.fromkeys(row["method"] for row in groups):
+        cells = [cell(by.get((name, method), {}).get("kl"), 4) for name in names]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16+shift")
+
+
+def short_table(measured: Measured) -> list[str]:
+    """What a first look needs: the two commonest things to erase, the methods that differ most, the shortest contexts."""
+    tokens = measured.lengths()[0]
+    lines = [
+        "| method | a sentence that another contradicts: right answers | says the erased value | KL to exact | a value inside a "
+        "sentence: says it | KL to exact | erase, ms (median) |",
+        "|---" * 7 + "|",
+    ]  # fmt: skip
+    for method in SHORT_LIST:
+        sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
+        if not sentence or not value:
+            continue
+        times = [row["erase_ms"] for row in sentence + value if row["erase_ms"] is not None]
+        cells = [cell(mean_of(sentence, metric), digits) for metric, digits in (("exact_match", 2), ("leak", 2), ("kl", 3))]
+        cells += [cell(mean_of(value, "leak"), 2), cell(mean_of(value, "kl"), 3), f"{median(times):.1f}" if times else "-"]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+SPAN_BINS = ((1, 4), (5, 16), (17, 64), (65, 256), (257, 1024))  # tokens; training ends with the fourth
+
+
+def span_table(measured: Measured) -> list[str]:
+    """Methods down, KL of prose by the length of the erased span across."""
+    erased = measured.erased("prose")
+    bins = {f"{low} to {high:,} tokens": {case for case, n in erased.items() if low <= n <= high} for low, high in SPAN_BINS}
+    bins = {name: ids for name, ids in bins.items() if ids}
+    lines = ["| method | " + " | ".join(f"{name}, n = {len(ids)}" for name, ids in bins.items()) + " |"]
+    lines.append("|---" * (len(bins) + 1) + "|")
+    for method in measured.methods():
+        rows = measured.select(["prose"], method)
+        cells = [cell(mean_of([row for row in rows if row["id"] in ids], "kl"), 4) for ids in bins.values()]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def free_table(measured: Measured) -> list[str]:
+    """Questions on real passages, answered freely: agreement and KL on all cases, exact match where `exact` answers right."""
+    tasks = [task for task in measured.tasks() if task.endswith("/free")]
+    right = measured.right(tasks)
+    lines = ["| method | KL to exact | same answer as exact | leak | n | right where exact is right | n |", "|---" * 7 + "|"]
+    for method in measured.methods():
+        rows = measured.select(tasks, method)
+        answered = [row for row in rows if row["id"] in right]
+        columns = [cell(mean_of(rows, "kl"), 4), cell(mean_of(rows, "agree"), 3), cell(mean_of(rows, "leak"), 3), str(len(rows))]
+        columns += [cell(mean_of(answered, "exact_match"), 3), str(len(answered))]
+        lines.append(f"| `{method}` | " + " | ".join(columns) + " |")
+    return lines
+
+
+# Exact match in the paper (arXiv 2606.17034 v1): figure 3 at these lengths, digitised, and the mean of its three QA sets (table 1
+# and figure 4). Its model has 8 billion parameters.
+PAPER_TOKENS = ("1K", "2K", "4K", "8K")
+PAPER = {
+    "exact": ((1.0, 1.0, 1.0, 1.0), 0.988),
+    "steer:full": ((0.99, 1.0, 1.0, 1.0), 0.879),
+    "repair:15%": ((0.20, 0.22, 0.15, 0.21), 0.803),
+    "shift": ((0.01, 0.00, 0.01, 0.00), 0.617),
+}
+
+
+def protocol_table(measured: Measured) -> list[str]:
+    """The paper's two tasks by its measure: exact match among the cases that `exact` answers right. Ours, then the paper's."""
+    tasks, lengths = ("conflict", "distractor"), measured.lengths()
+    right = measured.right(tasks)
+    lines = [
+        "| method | " + " | ".join(f"conflict, {measured.size(tokens)}" for tokens in lengths) + " | distractor "
+        "| distractor minus `drop` | " + " | ".join(f"paper's NIAH, {tokens}" for tokens in PAPER_TOKENS) + " | paper's QA |",
+        "|---" * (len(lengths) + len(PAPER_TOKENS) + 4) + "|",
+    ]  # fmt: skip
+
+    def answered(task: str, method: str, tokens: int | None = None) -> list[Row]:
+        return [row for row in measured.select([task], method, tokens) if row["id"] in right]
+
+    for method in ("exact", "steer:full", "steer", "bridge:16", "repair:15%", "drop", "shift"):
+        cells = [cell(mean_of(answered("conflict", method, tokens), "exact_match"), 2) for tokens in lengths]
+        cells.append(cell(mean_of(answered("distractor", method), "exact_match"), 3))
+        cells.append(cell(difference(answered("distractor", method), answered("distractor", "drop"), "exact_match"), 3))
+        niah, qa = PAPER.get(method, ((), None))
+        cells += [f"{value:.2f}" for value in niah] or ["-"] * len(PAPER_TOKENS)
+        cells.append("-" if qa is None else f"{qa:.3f}")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def torch_table(measured: Measured, path: Path) -> tuple[list[str], list[Row]]:
+    """KL of the runtime minus KL of PyTorch, case by case, by task and method."""
+    theirs: dict[tuple[str, str], Row] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        theirs[row["id"], row["method"]] = row
+    groups: dict[tuple[str, str], list[tuple[Row, float]]] = defaultdict(list)
+    for row in measured.rows:
+        other = theirs.get((row["id"], row["method"]))
+        if other is None or "kl" not in row:
+            continue
+        kl = other.get("kl_target", other.get("kl"))
+        if kl is not None:
+            groups[row["task"], row["method"]].append((row, kl))
+    lines = ["| task | method | n | runtime | PyTorch | difference |", "|---|---|---|---|---|---|"]
+    figures = []
+    for (task, method), pairs in groups.items():
+        contexts = [row["context"] for row, _ in pairs]
+        gap = clustered([row["kl"] - kl for row, kl in pairs], contexts)
+        ours, torch = fmean(row["kl"] for row, _ in pairs), fmean(kl for _, kl in pairs)
+        lines.append(f"| {task} | `{method}` | {len(pairs)} | {ours:.4f} | {torch:.4f} | {cell(gap, 4)} |")
+        figures.append({"task": task, "method": method, "runtime": ours, "torch": torch, "difference": gap})
+    return lines, figures
