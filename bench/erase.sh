@@ -10,11 +10,11 @@ Usage: bench/erase.sh [--threads N] [--rounds N] [--longest TOKENS] [--out FOLDE
 Times drop, shift, repair:16 and what the erasers (adapter files) are for, in contexts of 1,024 tokens up to
 TOKENS (default 32,768; beyond what the model was trained for, times only), with spans of 16 to 1,024 tokens, and
 in the middle of 8,192 tokens against exact. Needs build/release, Python's matplotlib for the picture, and a
-machine that has nothing else to do; about ten minutes, most of them reading.
+machine that has nothing else to do; about three minutes.
 END
 }
 
-threads=2 rounds=15 longest=32768 out=$repo/docs erasers=()
+threads=2 rounds=31 longest=32768 out=$repo/docs erasers=()
 while (($# > 0)); do
     case $1 in
         -h | --help) usage && exit ;;

@@ -1,9 +1,4 @@
-"""Makes a table and a picture of what bench_erase prints; started by bench/erase.sh.
-
-Other guests slow a shared machine down for minutes at a time, and its host may put two virtual cores on one real one. An erase
-counts as undisturbed where the fixed piece of arithmetic before and after it, on as many threads, took at most a tenth more than
-the least that it ever took; medians are of those.
-"""
+"""Makes a table and a picture of what bench_erase prints; started by bench/erase.sh."""
 
 from __future__ import annotations
 
@@ -11,30 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 Row = dict[str, Any]
-
-CALM = 1.1
-
-
-def summarise(rows: list[Row]) -> list[Row]:
-    """The median, least and most of each row's times, over the undisturbed rounds and (`all_ms`) over all of them."""
-    best = min(control for row in rows for control in row["control"])
-    found = []
-    for row in rows:
-        calm = [ms for ms, control in zip(row["ms"], row["control"], strict=True) if control <= CALM * best]
-        times = calm or row["ms"]
-        found.append({key: row[key] for key in ("method", "context", "span", "suffix")} | {
-            "n": len(row["ms"]), "calm": len(calm), "ms": median(times), "least": min(times), "most": max(times),
-            "all_ms": median(row["ms"]),
-        })  # fmt: skip
-    return found
-
-
-def shown_time(row: Row) -> str:
-    return f"{row['ms']:.2f} ({row['least']:.2f} to {row['most']:.2f})" + ("" if row["calm"] else ", disturbed")
 
 
 def table(rows: list[Row], column: str, unit: str) -> list[str]:
@@ -48,7 +22,7 @@ def table(rows: list[Row], column: str, unit: str) -> list[str]:
     ]
     for method in methods:
         found = [cells.get((method, value)) for value in values]
-        shown = [shown_time(row) if row else "" for row in found]
+        shown = [f"{c['ms']:.2f} ({c['least']:.2f} to {c['most']:.2f})" if c else "" for c in found]
         ratio = f"{found[-1]['ms'] / found[0]['ms']:.2f}" if found[0] and found[-1] and len(found) > 1 else ""
         lines.append(f"| `{method}` | " + " | ".join(shown) + f" | {ratio} |")
     return lines
@@ -70,8 +44,7 @@ def goals(by_context: list[Row], by_span: list[Row], middle: list[Row]) -> list[
         add(f"`{method}`, {line[0][0]:,} to {line[-1][0]:,} tokens", "<= 1.10x", f"{growth:.2f}x", growth <= 1.10)
         if method == "bridge:16":
             for row in sorted((row for row in by_span if row["method"] == method), key=lambda row: row["span"]):
-                add(f"`{method}`, span of {row['span']:,}", "<= 8 ms", f"{row['ms']:.2f} ms; {row['all_ms']:.2f} in all rounds",
-                    row["ms"] <= 8.0)  # fmt: skip
+                add(f"`{method}`, span of {row['span']:,}", "<= 8 ms", f"{row['ms']:.2f} ms", row["ms"] <= 8.0)
         exact = next((row["ms"] for row in middle if row["method"] == "exact"), None)
         own = next((row["ms"] for row in middle if row["method"] == method), None)
         if exact and own:
@@ -108,10 +81,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    measured = [json.loads(line) for line in sys.stdin if line.strip()]
-    if not measured:
+    rows = [json.loads(line) for line in sys.stdin if line.strip()]
+    if not rows:
         sys.exit("erase_latency.py: nothing was measured")
-    rows = summarise(measured)
     middle = [row for row in rows if row["suffix"] > 256]
     near = [row for row in rows if row["suffix"] <= 256]
     by_context = [row for row in near if row["span"] == 64]
@@ -120,11 +92,8 @@ def main() -> None:
     lines = [
         "# Latency of erases",
         "",
-        f"Made by `bench/erase.sh`; {arguments.threads} threads, {near[0]['n']} rounds in turns; milliseconds: medians, in brackets "
-        "the least and the most. The span ends 256 tokens before the context does. The machine is shared, and its host sometimes runs "
-        f"both threads on one core: counted are the {sum(row['calm'] for row in rows)} of {sum(row['n'] for row in rows)} erases before "
-        f"and after which a fixed piece of arithmetic, on as many threads, took at most {CALM - 1:.0%} more than the least that it ever "
-        "took. `erase_latency.json` has every single time.",
+        f"Made by `bench/erase.sh`; {arguments.threads} threads, medians of {near[0]['n']} rounds in turns, in brackets the "
+        "least and the most; milliseconds. The span ends 256 tokens before the context does.",
         "",
         "![Latency against context and span length](erase_latency.svg)",
         "",
@@ -147,14 +116,13 @@ def main() -> None:
         ]
         for row in middle:
             lines.append(
-                f"| `{row['method']}` | {row['calm'] or row['n']} | {shown_time(row)} "
+                f"| `{row['method']}` | {row['n']} | {row['ms']:.2f} ({row['least']:.2f} to {row['most']:.2f}) "
                 f"| {exact / row['ms']:,.1f} |"
             )
         lines.append("")
     lines += ["## Goals", "", *goals(by_context, by_span, middle), ""]
     (arguments.out / "erase_latency.md").write_text("\n".join(lines), encoding="utf-8")
-    lines_of_json = ",\n".join(json.dumps(row) for row in measured)
-    (arguments.out / "erase_latency.json").write_text(f"[\n{lines_of_json}\n]\n", encoding="utf-8")
+    (arguments.out / "erase_latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     draw([("context", "context, tokens (span of 64)", by_context), ("span", f"span, tokens (context of {one:,})", by_span)],
          arguments.out / "erase_latency.svg")  # fmt: skip
     print(f"wrote {arguments.out.name}/erase_latency.md, .json and .svg")
