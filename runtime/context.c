@@ -72,6 +72,7 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, c->params.n_ctx);
+    rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =
         rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->candidates);
@@ -127,6 +128,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     memcpy(c->items, arena.items, sizeof c->items);
     c->n_items = arena.n_items;
     rs_kv_reset(&c->kv);
+    rs_meter_reset(&c->meter);
     *context = c;
     return RS_OK;
 }
@@ -134,6 +136,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
 void rs_context_reset(rs_context *context) {
     if (context == NULL) return;
     rs_kv_reset(&context->kv);
+    rs_meter_reset(&context->meter);
     rs_port_secure_zero(context->tokens, context->params.n_ctx * sizeof *context->tokens);
     rs_port_secure_zero(context->positions, context->params.n_ctx * sizeof *context->positions);
     rs_context_clear_scratch(context);
@@ -157,6 +160,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     }
     if (to == from) return RS_OK;
     rs_kv_copy(&to->kv, &from->kv);
+    rs_meter_copy(&to->meter, &from->meter);
     rs_context_cut(to, 0);
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof *to->tokens);
     memcpy(to->positions, from->positions, from->n_tokens * sizeof *to->positions);
@@ -249,6 +253,20 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .kv_bytes = rs_kv_used_bytes(&context->kv),
         .kv_capacity = (size_t)context->kv.n_streams * context->kv.stream_pages * context->kv.page_bytes,
         .poisoned = context->poisoned,
+    };
+    return RS_OK;
+}
+
+rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprint) {
+    if (context == NULL || footprint == NULL) return RS_INVALID_ARGUMENT;
+    const rs_meter *meter = &context->meter;
+    const rs_held held = rs_meter_total(meter);
+    *footprint = (rs_footprint){
+        .full = meter->full * meter->n_streams,
+        .held = held.one_by_one,
+        .held_at_once = held.at_once,
+        .peak_entries = meter->peak_entries,
+        .peak_bytes = meter->peak_bytes,
     };
     return RS_OK;
 }

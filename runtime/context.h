@@ -6,6 +6,7 @@
 #include "runtime/attention.h"
 #include "runtime/kv.h"
 #include "runtime/linear.h"
+#include "runtime/meter.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
 
@@ -37,6 +38,7 @@ struct rs_context {
     int32_t *positions; /* [n_ctx] */
 
     rs_kv kv;
+    rs_meter meter;
     rs_team team;
     rs_linear_work linear;
     rs_attention_work attention;

@@ -35,6 +35,17 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count
     return RS_OK;
 }
 
+/* To be called when a chunk's entries have been appended. */
+static void count_chunk(rs_context *c, uint32_t past, uint32_t count) {
+    uint64_t entries = 0;
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+        const uint32_t live = c->kv.streams[s].n_live;
+        rs_meter_stream(&c->meter, s, live - count, count);
+        entries += live;
+    }
+    rs_meter_chunk(&c->meter, past, count, entries, rs_kv_used_bytes(&c->kv));
+}
+
 static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count, bool logits) {
     int32_t *list = c->tokens + c->n_tokens, *positions = c->positions + c->n_tokens;
     for (uint32_t i = 0; i < count; i++) {
@@ -42,6 +53,7 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
         positions[i] = c->next_position + (int32_t)i;
     }
     rs_kv_append(&c->kv, positions, count);
+    count_chunk(c, c->n_tokens, count);
     c->n_tokens += count;
     c->next_position += (int32_t)count;
     return rs_forward(c, &(rs_pass){.tokens = list,

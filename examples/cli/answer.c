@@ -76,3 +76,14 @@ void cli_print_erase(FILE *stream, const rs_erase_report *report) {
     fprintf(stream, "erased   %u tokens by %s in %.2f ms: %u recomputed, %u moved\n", report->n_erased,
             rs_erase_method_name(report->method), report->ms, report->n_recomputed, report->n_rotated);
 }
+
+void cli_print_footprint(FILE *stream, const rs_context *context) {
+    rs_footprint kv;
+    rs_context_footprint(context, &kv);
+    if (kv.full == 0) return;
+    fprintf(
+        stream,
+        "held     %.1f %% of what a full cache holds (%.1f %% with chunks at once), %.1f MB at the peak\n",
+        100.0 * (double)kv.held / (double)kv.full, 100.0 * (double)kv.held_at_once / (double)kv.full,
+        (double)kv.peak_bytes / 1e6);
+}

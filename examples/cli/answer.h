@@ -30,4 +30,7 @@ void cli_print_rate(const char *what, uint64_t tokens, double ms);
 /* What an erase did, in a line. */
 void cli_print_erase(FILE *stream, const rs_erase_report *report);
 
+/* A line about how much of the KV cache was held for how long. */
+void cli_print_footprint(FILE *stream, const rs_context *context);
+
 #endif

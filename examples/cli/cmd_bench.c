@@ -41,6 +41,7 @@ typedef struct bench {
     series prefill_ms, decode_ms;
     way ways[MAX_METHODS];
     size_t n_ways;
+    rs_footprint footprint; /* of the last reading */
     cli_progress progress;
     uint64_t steps_done, steps;
 } bench;
@@ -81,6 +82,7 @@ static rs_status time_reading(bench *b, uint32_t count, bool one_by_one, series 
     for (uint32_t i = 0; one_by_one && i < count && status == RS_OK; i++)
         status = rs_decode(b->engine.context, &ids[i], 1);
     ms->values[ms->n++] = cli_now_ms() - started;
+    rs_context_footprint(b->engine.context, &b->footprint);
     step(b);
     return status;
 }
@@ -165,6 +167,15 @@ static json_t *rate_range(uint32_t tokens, series *s) {
     return range;
 }
 
+static json_t *footprint(const rs_footprint *kv) {
+    json_t *object = json_object();
+    cli_json_set_real(object, "held", (double)kv->held / (double)kv->full);
+    cli_json_set_real(object, "held_at_once", (double)kv->held_at_once / (double)kv->full);
+    cli_json_set_int(object, "peak_entries", kv->peak_entries);
+    cli_json_set_int(object, "peak_bytes", kv->peak_bytes);
+    return object;
+}
+
 static void print_json(bench *b, const rs_context_info *context) {
     const rs_model_info *info = &b->engine.info;
     json_t *root = json_object(), *erase = json_object(), *recomputed = json_object();
@@ -188,6 +199,7 @@ static void print_json(bench *b, const rs_context_info *context) {
     cli_json_set_real(root, "load_ms", b->engine.load_ms);
     cli_json_set_int(root, "peak_rss_bytes", peak_rss());
     cli_json_set_int(root, "arena_bytes", context->arena_bytes);
+    if (b->footprint.full > 0) json_object_set_new(root, "kv_footprint", footprint(&b->footprint));
     cli_json_set_int(root, "erase_span", b->span);
     cli_json_set_int(root, "erase_context", erase_context(b));
     json_object_set_new(root, "erase_ms", erase);

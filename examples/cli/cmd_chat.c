@@ -335,6 +335,7 @@ static void show_stats(const chat *c) {
            (double)info.kv_bytes / 1e6, (double)info.kv_capacity / 1e6);
     printf("read     %llu tokens in %.0f ms\n", (unsigned long long)c->n_read, c->read_ms);
     printf("wrote    %llu tokens in %.0f ms\n", (unsigned long long)c->n_written, c->write_ms);
+    cli_print_footprint(stdout, c->engine.context);
     if (c->erased.n_spans > 0) cli_print_erase(stdout, &c->erased);
 }
 

@@ -86,6 +86,7 @@ static cli_exit answer(cli_engine *engine, job *j) {
         cli_print_rate("read", j->body.count + (j->erase_text != NULL ? j->tail.count : 0), read_ms);
         if (j->erase_text != NULL) cli_print_erase(stderr, &erased);
         cli_print_rate("wrote", report.n_tokens, report.ms);
+        cli_print_footprint(stderr, engine->context);
     }
     return CLI_OK;
 }
@@ -115,7 +116,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .string = &j.erase_text},
         {0, "method", "METHOD", "how (default exact):\n" CLI_METHODS, .string = &j.method_name},
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned", .list = &j.erasers},
-        {0, "stats", NULL, "tokens, times and rates on stderr", .flag = &j.stats},
+        {0, "stats", NULL, "tokens, times, rates and the KV footprint on stderr", .flag = &j.stats},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
     memcpy(options, own, sizeof own);

@@ -305,6 +305,22 @@ typedef struct rs_context_info {
 
 RS_API rs_status rs_context_get_info(const rs_context *context, rs_context_info *info);
 
+/*
+ * How much of the cache was held for how long since the context was initialised or reset: the KV footprint of
+ * "Cache Me If You Can" (arXiv 2506.17121, section 3). Every token that rs_decode or rs_generate reads is a
+ * step; an entry (key and value of a token in one KV head of one layer) counts once for each step at which it
+ * is there. held / full is the footprint: 1 for a cache that keeps everything and of which nothing is erased.
+ * What erasing recomputes is no step; what a call read that was undone is.
+ */
+typedef struct rs_footprint {
+    uint64_t full; /* entry-steps that a cache would hold that keeps what is not erased */
+    uint64_t held; /* entry-steps held, the tokens of a chunk coming one by one, as the paper counts */
+    uint64_t held_at_once; /* the same with a chunk's entries there from its first step on, as they are */
+    uint64_t peak_entries; /* most entries at the end of a chunk */
+    size_t peak_bytes;     /* most bytes of KV pages in use then */
+} rs_footprint;
+RS_API rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprint);
+
 /* In place of a token whose entries a STEER erase has rewritten: they are there, the token is not. */
 #define RS_TOKEN_GONE (-1)
 

@@ -324,7 +324,7 @@ class Run(Case):
 
     def test_stats(self) -> None:
         result = rasure("run", "-p", "Hello", "-n", 3, "--stats")
-        self.assertRegex(result.stderr.decode(), r"(?s)\Aread .* tok/s\nwrote +\d+ tokens in \d+ ms")
+        self.assertRegex(result.stderr.decode(), r"(?s)\Aread .* tok/s\nwrote +\d+ tokens in \d+ ms.*\nheld +100\.0 % of .* MB")
 
 
 Span = tuple[int, int, int, int, str]  # number, begin, end, tokens, text: a line of /context
@@ -406,6 +406,9 @@ class Bench(Case):
                                      "--threads", 1, "--json"))  # fmt: skip
         for name in ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_rss_bytes", "arena_bytes"):
             self.assertGreater(found[name], 0, name)
+        self.assertEqual(found["kv_footprint"]["held"], 1.0)
+        self.assertGreater(found["kv_footprint"]["held_at_once"], 1.0)  # 48 tokens came in one chunk
+        self.assertGreater(found["kv_footprint"]["peak_bytes"], 0)
         self.assertEqual(found["threads"], 1)
         self.assertIn(found["linear"], ("native", "xnnpack"))
         self.assertTrue(found["isa"] and found["model"])
@@ -416,6 +419,7 @@ class Bench(Case):
         found = json.loads(self.good("bench", "--prefill", 0, "--decode", 0, "--span", 0, "--json"))
         self.assertIsNone(found["prefill_tok_s"])
         self.assertEqual(found["erase_ms"], {})
+        self.assertNotIn("kv_footprint", found)
 
 
     def test_erasers(self) -> None:

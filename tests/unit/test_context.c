@@ -286,6 +286,47 @@ static void test_contexts_side_by_side(void **state) {
     rs_model_free(model);
 }
 
+/* 20 tokens in chunks of 8, then two by themselves, five of them erased in between. */
+static void test_footprint(void **state) {
+    const rs_model *model = *state;
+    const uint64_t streams = (uint64_t)model->shape.n_layers * model->shape.n_kv_heads;
+    rs_context *c = rs_test_context(model, N_CTX, 8), *copy = rs_test_context(model, N_CTX, 8);
+    rs_footprint f;
+    int32_t tokens[20];
+    for (int32_t i = 0; i < 20; i++) tokens[i] = i + 1;
+    assert_int_equal(rs_context_footprint(c, &f), RS_OK);
+    assert_int_equal(f.full + f.held + f.held_at_once + f.peak_entries + f.peak_bytes, 0);
+
+    rs_test_ok(c, rs_decode(c, tokens, 20));
+    assert_int_equal(rs_context_footprint(c, &f), RS_OK);
+    assert_int_equal(f.full, streams * 210);
+    assert_int_equal(f.held, streams * 210);
+    assert_int_equal(f.held_at_once, streams * (8 * 8 + 8 * 16 + 4 * 20));
+    assert_int_equal(f.peak_entries, streams * 20);
+    assert_int_equal(f.peak_bytes, streams * 2 * rs_kv_page_bytes(model->shape.head_dim));
+
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    rs_test_ok(c, rs_erase(c, &(rs_span){3, 8}, 1, &drop, NULL));
+    rs_test_ok(c, rs_decode(c, tokens, 1));
+    rs_test_ok(c, rs_decode(c, tokens, 1));
+    assert_int_equal(rs_context_footprint(c, &f), RS_OK);
+    assert_int_equal(f.held, streams * (210 + 16 + 17));
+    assert_int_equal(f.full, f.held); /* what is erased is no longer kept by anybody */
+    assert_int_equal(f.peak_entries, streams * 20);
+
+    rs_footprint of_copy;
+    rs_test_ok(copy, rs_context_copy(copy, c));
+    assert_int_equal(rs_context_footprint(copy, &of_copy), RS_OK);
+    assert_memory_equal(&of_copy, &f, sizeof f);
+    rs_context_reset(c);
+    assert_int_equal(rs_context_footprint(c, &f), RS_OK);
+    assert_int_equal(f.full + f.held, 0);
+    assert_int_equal(rs_context_footprint(c, NULL), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_context_footprint(NULL, &f), RS_INVALID_ARGUMENT);
+    rs_test_free(c);
+    rs_test_free(copy);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_size_is_what_init_takes),
@@ -297,6 +338,7 @@ int main(void) {
         cmocka_unit_test(test_logits_of_every_token),
         cmocka_unit_test(test_token_list),
         cmocka_unit_test(test_contexts_side_by_side),
+        cmocka_unit_test(test_footprint),
     };
     return cmocka_run_group_tests_name("context", tests, set_up, tear_down);
 }
