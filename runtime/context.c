@@ -62,7 +62,13 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
                      max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),
                      c->model->linear == RS_LINEAR_XNNPACK);
     rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_kv_heads,
-                        shape->n_heads / shape->n_kv_heads, shape->head_dim, c->kv.stream_pages);
+                        shape->n_heads / shape->n_kv_heads, shape->head_dim, c->kv.max_pages);
+}
+
+/* Every stream keeps everything. */
+static uint32_t room(const void *context, uint32_t stream) {
+    (void)stream;
+    return ((const rs_context *)context)->params.n_ctx;
 }
 
 /* Takes every block from the arena, in the same order whether it measures or places. */
@@ -71,7 +77,7 @@ static void layout(rs_context *c, rs_arena *arena) {
     (void)rs_arena_take(arena, "context", 1, sizeof *c);
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
-    rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, c->params.n_ctx);
+    rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, room, c);
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =
@@ -251,7 +257,7 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .next_position = context->next_position,
         .arena_bytes = context->bytes,
         .kv_bytes = rs_kv_used_bytes(&context->kv),
-        .kv_capacity = (size_t)context->kv.n_streams * context->kv.stream_pages * context->kv.page_bytes,
+        .kv_capacity = (size_t)context->kv.n_pages * context->kv.page_bytes,
         .poisoned = context->poisoned,
     };
     return RS_OK;

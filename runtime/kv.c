@@ -8,20 +8,31 @@ size_t rs_kv_page_bytes(uint32_t head_dim) {
     return (bytes + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
 }
 
-void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, uint32_t capacity) {
+static uint32_t pages_for(uint32_t entries) {
+    return (entries + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
+}
+
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, rs_kv_room_fn room,
+                  const void *user) {
     memset(kv, 0, sizeof *kv);
     kv->n_streams = n_streams;
     kv->head_dim = head_dim;
-    kv->capacity = capacity;
-    kv->stream_pages = (capacity + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
     kv->page_bytes = rs_kv_page_bytes(head_dim);
-    const size_t n_pages = (size_t)n_streams * kv->stream_pages;
-    kv->memory = rs_arena_take(arena, "KV pages", n_pages, kv->page_bytes);
-    kv->free_pages = rs_arena_take(arena, "KV page tables", n_pages, sizeof *kv->free_pages);
+    for (uint32_t s = 0; s < n_streams; s++) {
+        const uint32_t n = pages_for(room(user, s));
+        kv->n_pages += n;
+        if (n > kv->max_pages) kv->max_pages = n;
+    }
+    kv->memory = rs_arena_take(arena, "KV pages", kv->n_pages, kv->page_bytes);
+    kv->free_pages = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *kv->free_pages);
     kv->streams = rs_arena_take(arena, "KV page tables", n_streams, sizeof *kv->streams);
-    uint32_t *tables = rs_arena_take(arena, "KV page tables", n_pages, sizeof *tables);
+    uint32_t *table = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *table);
     if (arena->base == NULL) return;
-    for (uint32_t s = 0; s < n_streams; s++) kv->streams[s].pages = tables + (size_t)s * kv->stream_pages;
+    for (uint32_t s = 0; s < n_streams; s++) {
+        kv->streams[s].pages = table;
+        kv->streams[s].max_pages = pages_for(room(user, s));
+        table += kv->streams[s].max_pages;
+    }
 }
 
 rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
@@ -44,13 +55,12 @@ static void clear_page(const rs_kv *kv, uint32_t page) {
 }
 
 void rs_kv_reset(rs_kv *kv) {
-    const uint32_t n_pages = kv->n_streams * kv->stream_pages;
     /* Pages are handed out in ascending order, so that a fresh cache is filled front to back. */
-    for (uint32_t p = 0; p < n_pages; p++) {
+    for (uint32_t p = 0; p < kv->n_pages; p++) {
         clear_page(kv, p);
-        kv->free_pages[p] = n_pages - 1 - p;
+        kv->free_pages[p] = kv->n_pages - 1 - p;
     }
-    kv->n_free = n_pages;
+    kv->n_free = kv->n_pages;
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         stream->n_pages = stream->n_used = stream->n_live = 0;
@@ -58,7 +68,7 @@ void rs_kv_reset(rs_kv *kv) {
 }
 
 size_t rs_kv_used_bytes(const rs_kv *kv) {
-    return ((size_t)kv->n_streams * kv->stream_pages - kv->n_free) * kv->page_bytes;
+    return (size_t)(kv->n_pages - kv->n_free) * kv->page_bytes;
 }
 
 static void copy_entry(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, const rs_kv_page *from,
@@ -179,7 +189,7 @@ static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
 
 static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positions, uint32_t count) {
     const uint32_t slots = stream->n_pages > 0 ? (stream->n_pages - 1) * RS_PAGE_ENTRIES + stream->n_used : 0;
-    if (slots + count > kv->stream_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
+    if (slots + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
     for (uint32_t i = 0; i < count; i++) {
         if (stream->n_pages == 0 || stream->n_used == RS_PAGE_ENTRIES) {
             stream->pages[stream->n_pages++] = kv->free_pages[--kv->n_free];
@@ -216,19 +226,22 @@ static uint32_t clear_entries(const rs_kv *kv, uint32_t page_id, int32_t begin, 
 
 typedef struct removal {
     rs_kv *kv;
-    int32_t begin, end;
+    rs_kv_range_fn range;
+    const void *user;
 } removal;
 
 static void clear_in_stream(void *argument, size_t thread, size_t index) {
     const removal *r = argument;
     rs_kv_stream *stream = &r->kv->streams[index];
+    const rs_span range = r->range(r->user, (uint32_t)index);
     rs_kv_cursor at;
     (void)thread;
     stream->cleared = stream->cleared_end = 0;
-    if (!rs_kv_seek(r->kv, stream, r->begin, &at)) return;
+    if (range.begin >= range.end || !rs_kv_seek(r->kv, stream, range.begin, &at)) return;
     stream->cleared = stream->cleared_end = at.page_index;
     for (; stream->cleared_end < stream->n_pages; stream->cleared_end++) {
-        const uint32_t removed = clear_entries(r->kv, stream->pages[stream->cleared_end], r->begin, r->end);
+        const uint32_t removed =
+            clear_entries(r->kv, stream->pages[stream->cleared_end], range.begin, range.end);
         if (removed == 0) break;
         stream->n_live -= removed;
     }
@@ -236,17 +249,26 @@ static void clear_in_stream(void *argument, size_t thread, size_t index) {
 
 /* Streams are cleared side by side; pages go back one by one, so that their order does not depend on threads.
  */
-void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end) {
-    rs_team_run(team, clear_in_stream, &(removal){kv, begin, end}, kv->n_streams);
+void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user) {
+    rs_team_run(team, clear_in_stream, &(removal){kv, range, user}, kv->n_streams);
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->cleared_end);
     }
 }
 
+static rs_span same_range(const void *user, uint32_t stream) {
+    (void)stream;
+    return *(const rs_span *)user;
+}
+
+void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end) {
+    rs_kv_remove_each(kv, team, same_range, &(rs_span){begin, end});
+}
+
 bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from) {
     for (uint32_t s = 0; s < from->n_streams; s++)
-        if (from->streams[s].n_pages > to->stream_pages) return false;
+        if (from->streams[s].n_pages > to->streams[s].max_pages) return false;
     return true;
 }
 

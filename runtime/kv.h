@@ -21,27 +21,31 @@ typedef struct rs_kv_page {
 } rs_kv_page;
 
 typedef struct rs_kv_stream {
-    uint32_t *pages; /* ids, in order of position */
-    uint32_t n_pages;
+    uint32_t *pages; /* [max_pages] ids, in order of position */
+    uint32_t n_pages, max_pages;
     uint32_t n_used;               /* slots handed out in the last page, 1 to 16; 0 without pages */
     uint32_t n_live;               /* entries that are no holes */
-    uint32_t cleared, cleared_end; /* pages [cleared, cleared_end) that rs_kv_remove has been over */
+    uint32_t cleared, cleared_end; /* pages [cleared, cleared_end) that a removal has been over */
 } rs_kv_stream;
 
 typedef struct rs_kv {
     uint32_t n_streams;
     uint32_t head_dim;
-    uint32_t capacity;     /* entries a stream can hold */
-    uint32_t stream_pages; /* pages a stream can hold */
+    uint32_t n_pages;   /* of all streams together */
+    uint32_t max_pages; /* of the stream that can have most */
     size_t page_bytes;
-    unsigned char *memory; /* n_streams * stream_pages pages */
+    unsigned char *memory; /* n_pages pages */
     rs_kv_stream *streams;
     uint32_t *free_pages; /* stack of page ids */
     uint32_t n_free;
 } rs_kv;
 
+/* How many entries a stream has room for. */
+typedef uint32_t (*rs_kv_room_fn)(const void *user, uint32_t stream);
+
 /* Takes the cache's memory from the arena. */
-void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, uint32_t capacity);
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, rs_kv_room_fn room,
+                  const void *user);
 
 /* Empties the cache and zeroes every page. */
 void rs_kv_reset(rs_kv *kv);
@@ -55,7 +59,7 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 size_t rs_kv_used_bytes(const rs_kv *kv);
 
 /* Adds entries (keys and values zero) for `count` ascending positions, all above those present, to every
- * stream. n_live + count MUST be <= capacity for every stream. */
+ * stream. Every stream MUST have room for n_live + count entries. */
 void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count);
 
 /* Whether `to` has the pages that rs_kv_copy needs. */
@@ -67,6 +71,10 @@ void rs_kv_copy(rs_kv *to, const rs_kv *from);
 
 /* Removes the entries with begin <= position < end from every stream and zeroes their bytes. */
 void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);
+
+/* The same with a range for each stream; begin >= end removes nothing. */
+typedef rs_span (*rs_kv_range_fn)(const void *user, uint32_t stream);
+void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user);
 
 /* An entry of a stream. */
 typedef struct rs_kv_cursor {

@@ -95,12 +95,12 @@ static void test_the_two_part(void **state) {
 static void test_nothing_stays(void **state) {
     const fixture *f = *state;
     rs_context *empty = rs_test_context(f->model, N_CTX, 16), *to = used(f, N_CTX);
-    const size_t pool = (size_t)to->kv.n_streams * to->kv.stream_pages * to->kv.page_bytes;
+    const size_t pool = (size_t)to->kv.n_pages * to->kv.page_bytes;
     rs_test_ok(to, rs_context_copy(to, empty));
     assert_same(to, empty);
     assert_memory_equal(to->kv.memory, empty->kv.memory, pool);
     for (uint32_t i = 0; i < N_CTX; i++) assert_int_equal(to->tokens[i] | to->positions[i], 0);
-    assert_int_equal(to->kv.n_free, to->kv.n_streams * to->kv.stream_pages);
+    assert_int_equal(to->kv.n_free, to->kv.n_pages);
 
     /* And a short one over a long one. */
     rs_context *brief = rs_test_context(f->model, N_CTX, 16);
@@ -142,7 +142,7 @@ static void test_many_copies(void **state) {
     }
     uint32_t used_pages = 0;
     for (uint32_t s = 0; s < a->kv.n_streams; s++) used_pages += a->kv.streams[s].n_pages;
-    assert_int_equal(a->kv.n_free + used_pages, a->kv.n_streams * a->kv.stream_pages);
+    assert_int_equal(a->kv.n_free + used_pages, a->kv.n_pages);
     rs_test_free(a);
     rs_test_free(b);
 }

@@ -352,7 +352,7 @@ static uint64_t fingerprint(const rs_context *c) {
     const struct {
         const void *data;
         size_t bytes;
-    } parts[] = {{c->kv.memory, (size_t)c->kv.n_streams * c->kv.stream_pages * c->kv.page_bytes},
+    } parts[] = {{c->kv.memory, (size_t)c->kv.n_pages * c->kv.page_bytes},
                  {c->tokens, c->n_tokens * sizeof *c->tokens},
                  {c->positions, c->n_tokens * sizeof *c->positions},
                  {c->logits, c->model->shape.n_vocab * sizeof *c->logits},
@@ -501,7 +501,7 @@ static void raw_row(const rs_kv *kv, uint32_t page_id, uint32_t slot, int8_t *ke
 /* How many slots of the whole page memory, free pages included, hold one of the rows. */
 static uint32_t count_rows(const rs_kv *kv, const remains *rows, uint32_t n) {
     uint32_t found = 0;
-    for (uint32_t p = 0; p < kv->n_streams * kv->stream_pages; p++) {
+    for (uint32_t p = 0; p < kv->n_pages; p++) {
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
             int8_t key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
             raw_row(kv, p, e, key, value);

@@ -1,4 +1,5 @@
-/* The KV cache against a slow, obvious shadow: a sorted list of entries per stream. */
+/* The KV cache against a slow, obvious shadow: a sorted list of entries for each stream, whose rooms differ.
+ */
 #include "runtime/kv.h"
 
 #include <setjmp.h>
@@ -11,6 +12,12 @@
 
 enum { STREAMS = 3, HEAD_DIM = 32, CAPACITY = 100 };
 
+static const uint32_t rooms[STREAMS] = {40, CAPACITY, 21};
+
+static uint32_t room(const void *user, uint32_t stream) {
+    return ((const uint32_t *)user)[stream];
+}
+
 typedef struct fixture {
     rs_kv kv;
     const rs_kernels *kernels;
@@ -22,12 +29,12 @@ static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
     rs_arena arena;
     rs_arena_open(&arena, NULL, 0);
-    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, CAPACITY);
+    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, room, rooms);
     f->bytes = arena.front + arena.back;
     f->memory = aligned_alloc(RS_ARENA_ALIGN, f->bytes);
     memset(f->memory, 0xa5, f->bytes); /* the cache has to bring its own zeros */
     rs_arena_open(&arena, f->memory, f->bytes);
-    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, CAPACITY);
+    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, room, rooms);
     rs_kv_reset(&f->kv);
     *state = f;
     return rs_kernels_select(RS_ISA_REF, &f->kernels, NULL);
@@ -72,6 +79,13 @@ typedef struct shadow {
     uint32_t n;
 } shadow;
 
+/* What all streams should hold. */
+typedef struct shadows {
+    shadow of[STREAMS];
+    int32_t position; /* of the next entry */
+    uint32_t next_id;
+} shadows;
+
 static void check_hole(const rs_kv_page *page, uint32_t slot) {
     assert_true(page->view.k_scale[slot] == 0 && page->view.v_scale[slot] == 0);
     for (uint32_t d = 0; d < HEAD_DIM; d++) {
@@ -80,31 +94,37 @@ static void check_hole(const rs_kv_page *page, uint32_t slot) {
     }
 }
 
-/* Every stream lists the shadow's entries in order, with their rows, and everything else in all pages is
- * zero. */
-static void check_against(fixture *f, const shadow *s) {
-    uint32_t pages = 0, live = 0;
-    for (uint32_t stream = 0; stream < STREAMS; stream++) {
-        const rs_kv_stream *streams = &f->kv.streams[stream];
-        rs_kv_cursor at;
-        bool more = rs_kv_seek(&f->kv, streams, 0, &at);
-        assert_int_equal(streams->n_live, s->n);
-        for (uint32_t i = 0; i < s->n; i++) {
-            float row[HEAD_DIM];
-            assert_true(more);
-            assert_int_equal(rs_kv_position(&f->kv, streams, at), s->positions[i]);
-            rs_kv_load_key(&f->kv, streams, at, row);
-            check_row(row, stream, s->ids[i]);
-            rs_kv_load_value(&f->kv, streams, at, row);
-            check_row(row, stream + STREAMS, s->ids[i]);
-            more = rs_kv_next(&f->kv, streams, &at);
-        }
-        assert_false(more);
-        pages += streams->n_pages;
+static uint32_t check_stream(fixture *f, uint32_t stream, const shadow *s) {
+    const rs_kv_stream *found = &f->kv.streams[stream];
+    rs_kv_cursor at;
+    bool more = rs_kv_seek(&f->kv, found, 0, &at);
+    assert_int_equal(found->n_live, s->n);
+    for (uint32_t i = 0; i < s->n; i++) {
+        float row[HEAD_DIM];
+        assert_true(more);
+        assert_int_equal(rs_kv_position(&f->kv, found, at), s->positions[i]);
+        rs_kv_load_key(&f->kv, found, at, row);
+        check_row(row, stream, s->ids[i]);
+        rs_kv_load_value(&f->kv, found, at, row);
+        check_row(row, stream + STREAMS, s->ids[i]);
+        more = rs_kv_next(&f->kv, found, &at);
     }
-    assert_int_equal(pages + f->kv.n_free, STREAMS * f->kv.stream_pages);
+    assert_false(more);
+    assert_true(found->n_pages <= (rooms[stream] + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
+    return found->n_pages;
+}
+
+/* Every stream lists its shadow's entries in order, with their rows, and everything else in all pages is
+ * zero. */
+static void check_against(fixture *f, const shadows *s) {
+    uint32_t pages = 0, expected = 0, live = 0;
+    for (uint32_t stream = 0; stream < STREAMS; stream++) {
+        pages += check_stream(f, stream, &s->of[stream]);
+        expected += s->of[stream].n;
+    }
+    assert_int_equal(pages + f->kv.n_free, f->kv.n_pages);
     assert_int_equal(rs_kv_used_bytes(&f->kv), pages * f->kv.page_bytes);
-    for (uint32_t p = 0; p < STREAMS * f->kv.stream_pages; p++) {
+    for (uint32_t p = 0; p < f->kv.n_pages; p++) {
         const rs_kv_page page = rs_kv_get_page(&f->kv, p);
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
             if (page.position[e] == RS_KV_HOLE) {
@@ -114,65 +134,96 @@ static void check_against(fixture *f, const shadow *s) {
             }
         }
     }
-    assert_int_equal(live, STREAMS * s->n);
+    assert_int_equal(live, expected);
 }
 
-static void append(fixture *f, shadow *s, int32_t position, uint32_t count, uint32_t *next_id) {
-    int32_t positions[CAPACITY];
-    for (uint32_t i = 0; i < count; i++) {
-        positions[i] = position + (int32_t)i;
-        s->positions[s->n] = positions[i];
-        s->ids[s->n++] = (*next_id)++;
-    }
-    rs_kv_append(&f->kv, positions, count);
-    for (uint32_t stream = 0; stream < STREAMS; stream++) {
-        for (uint32_t i = s->n - count; i < s->n; i++) store(f, stream, s->positions[i], s->ids[i]);
-    }
-}
-
-static void remove_range(fixture *f, shadow *s, int32_t begin, int32_t end) {
+static void forget(shadow *s, rs_span range) {
     uint32_t kept = 0;
-    rs_kv_remove(&f->kv, &(rs_team){.threads = 1}, begin, end);
     for (uint32_t i = 0; i < s->n; i++) {
-        if (s->positions[i] >= begin && s->positions[i] < end) continue;
+        if (s->positions[i] >= range.begin && s->positions[i] < range.end) continue;
         s->positions[kept] = s->positions[i];
         s->ids[kept++] = s->ids[i];
     }
     s->n = kept;
 }
 
-static void test_fills_to_capacity(void **state) {
-    fixture *f = *state;
-    shadow s = {.n = 0};
-    uint32_t next_id = 0;
-    append(f, &s, 0, 1, &next_id);
-    append(f, &s, 1, CAPACITY - 1, &next_id);
-    check_against(f, &s);
-    remove_range(f, &s, 0, CAPACITY);
-    check_against(f, &s);
-    assert_int_equal(f->kv.n_free, STREAMS * f->kv.stream_pages);
+static void remove_range(fixture *f, shadows *s, int32_t begin, int32_t end) {
+    rs_kv_remove(&f->kv, &(rs_team){.threads = 1}, begin, end);
+    for (uint32_t stream = 0; stream < STREAMS; stream++) forget(&s->of[stream], (rs_span){begin, end});
 }
 
-/* Holes all over, so that an append has to squeeze them out: the cache still holds CAPACITY entries. */
+static rs_span range_of(const void *user, uint32_t stream) {
+    return ((const rs_span *)user)[stream];
+}
+
+/* Makes room for `count` entries in every stream: those behind the first two go, oldest first. */
+static void make_room(fixture *f, shadows *s, uint32_t count) {
+    rs_span ranges[STREAMS];
+    for (uint32_t stream = 0; stream < STREAMS; stream++) {
+        shadow *of = &s->of[stream];
+        ranges[stream] = (rs_span){0, 0};
+        if (of->n + count <= rooms[stream]) continue;
+        const uint32_t excess = of->n + count - rooms[stream], first = of->n > 2 + excess ? 2 : 0;
+        ranges[stream] = (rs_span){of->positions[first], of->positions[first + excess - 1] + 1};
+        forget(of, ranges[stream]);
+    }
+    rs_kv_remove_each(&f->kv, &(rs_team){.threads = 1}, range_of, ranges);
+}
+
+static void append(fixture *f, shadows *s, uint32_t count) {
+    int32_t positions[CAPACITY];
+    for (uint32_t i = 0; i < count; i++) positions[i] = s->position + (int32_t)i;
+    rs_kv_append(&f->kv, positions, count);
+    for (uint32_t stream = 0; stream < STREAMS; stream++) {
+        shadow *of = &s->of[stream];
+        for (uint32_t i = 0; i < count; i++) {
+            of->positions[of->n] = positions[i];
+            of->ids[of->n++] = s->next_id + i;
+            store(f, stream, positions[i], s->next_id + i);
+        }
+    }
+    s->position += (int32_t)count;
+    s->next_id += count;
+}
+
+/* The stream with least room is full first; the others go on while it gives its oldest entries up. */
+static void test_fills_every_stream(void **state) {
+    fixture *f = *state;
+    shadows s = {0};
+    append(f, &s, 1);
+    append(f, &s, 20);
+    check_against(f, &s);
+    while (s.of[1].n < CAPACITY) {
+        make_room(f, &s, 1);
+        append(f, &s, 1);
+    }
+    check_against(f, &s);
+    for (uint32_t stream = 0; stream < STREAMS; stream++) assert_int_equal(s.of[stream].n, rooms[stream]);
+    remove_range(f, &s, 0, CAPACITY);
+    check_against(f, &s);
+    assert_int_equal(f->kv.n_free, f->kv.n_pages);
+}
+
+/* Holes all over, so that an append has to squeeze them out: a stream still holds as much as it has room for.
+ */
 static void test_squeezes_holes(void **state) {
     fixture *f = *state;
-    shadow s = {.n = 0};
-    uint32_t next_id = 0;
-    append(f, &s, 0, CAPACITY, &next_id);
-    for (int32_t p = 0; p < CAPACITY; p += 2) remove_range(f, &s, p, p + 1);
+    shadows s = {0};
+    append(f, &s, 20);
+    for (int32_t p = 0; p < 20; p += 2) remove_range(f, &s, p, p + 1);
     check_against(f, &s);
-    append(f, &s, CAPACITY, CAPACITY / 2, &next_id);
+    append(f, &s, 11);
     check_against(f, &s);
-    assert_int_equal(s.n, CAPACITY);
+    assert_int_equal(s.of[2].n, rooms[2]);
 }
 
 static void test_refills_tail(void **state) {
     fixture *f = *state;
-    shadow s = {.n = 0};
-    uint32_t next_id = 0;
-    append(f, &s, 0, 20, &next_id);
+    shadows s = {0};
+    append(f, &s, 20);
     remove_range(f, &s, 18, 20);
-    append(f, &s, 18, 2, &next_id);
+    s.position = 18;
+    append(f, &s, 2);
     check_against(f, &s);
     assert_int_equal(f->kv.streams[0].n_pages, 2);
     assert_int_equal(f->kv.streams[0].n_used, 4);
@@ -180,32 +231,34 @@ static void test_refills_tail(void **state) {
 
 static void test_seek(void **state) {
     fixture *f = *state;
-    shadow s = {.n = 0};
-    uint32_t next_id = 0;
+    const rs_kv_stream *longest = &f->kv.streams[1];
+    shadows s = {0};
     rs_kv_cursor at;
-    assert_false(rs_kv_seek(&f->kv, &f->kv.streams[0], 0, &at));
-    append(f, &s, 0, 64, &next_id);
+    assert_false(rs_kv_seek(&f->kv, longest, 0, &at));
+    while (s.position < 64) {
+        make_room(f, &s, 16);
+        append(f, &s, 16);
+    }
     remove_range(f, &s, 10, 40);
-    assert_true(rs_kv_seek(&f->kv, &f->kv.streams[0], 10, &at));
-    assert_int_equal(rs_kv_position(&f->kv, &f->kv.streams[0], at), 40);
-    assert_true(rs_kv_seek(&f->kv, &f->kv.streams[0], 9, &at));
-    assert_int_equal(rs_kv_position(&f->kv, &f->kv.streams[0], at), 9);
-    assert_false(rs_kv_seek(&f->kv, &f->kv.streams[0], 64, &at));
+    assert_true(rs_kv_seek(&f->kv, longest, 10, &at));
+    assert_int_equal(rs_kv_position(&f->kv, longest, at), 40);
+    assert_true(rs_kv_seek(&f->kv, longest, 9, &at));
+    assert_int_equal(rs_kv_position(&f->kv, longest, at), 9);
+    assert_false(rs_kv_seek(&f->kv, longest, 64, &at));
 }
 
 static void test_random_edits(void **state) {
     fixture *f = *state;
-    shadow s = {.n = 0};
-    uint32_t next_id = 0;
-    int32_t position = 0;
+    shadows s = {0};
     srand(7);
     for (int step = 0; step < 3000; step++) {
-        if (rand() % 2 == 0 && s.n < CAPACITY) {
-            const uint32_t count = 1 + (uint32_t)rand() % (CAPACITY - s.n);
-            append(f, &s, position, count, &next_id);
-            position += (int32_t)count;
-        } else if (s.n > 0) {
-            const int32_t at = s.positions[(uint32_t)rand() % s.n];
+        const shadow *any = &s.of[rand() % STREAMS];
+        if (rand() % 2 == 0) {
+            const uint32_t count = 1 + (uint32_t)rand() % 21;
+            make_room(f, &s, count);
+            append(f, &s, count);
+        } else if (any->n > 0) {
+            const int32_t at = any->positions[(uint32_t)rand() % any->n];
             remove_range(f, &s, at, at + 1 + rand() % 20);
         }
         if (step % 10 == 0) check_against(f, &s);
@@ -215,7 +268,7 @@ static void test_random_edits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_fills_to_capacity, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_fills_every_stream, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_squeezes_holes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refills_tail, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_seek, set_up, tear_down),
