@@ -49,7 +49,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static rs_context *open_context(const bench *b, uint32_t n_tokens, void **memory) {
-    const rs_context_params params = {n_tokens, 128};
+    const rs_context_params params = {.n_ctx = n_tokens, .n_batch = 128};
     rs_context *context;
     rs_error error;
     size_t bytes;

@@ -24,6 +24,7 @@ static rs_status check_params(const rs_model *model, const rs_context_params *pa
         return rs_fail(error, RS_INVALID_ARGUMENT, "n_batch is %" PRIu32 ", must be 1 to %d", params->n_batch,
                        MAX_BATCH);
     }
+    RS_TRY(rs_policy_check(&params->policy, error));
     const uint64_t pages = (uint64_t)model->shape.n_layers * model->shape.n_kv_heads *
                            ((params->n_ctx + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
     if (pages > UINT32_MAX) {
@@ -65,10 +66,9 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
                         shape->n_heads / shape->n_kv_heads, shape->head_dim, c->kv.max_pages);
 }
 
-/* Every stream keeps everything. */
 static uint32_t room(const void *context, uint32_t stream) {
-    (void)stream;
-    return ((const rs_context *)context)->params.n_ctx;
+    const rs_context *c = context;
+    return rs_policy_room(&c->policy.params, stream, c->params.n_ctx, c->params.n_batch);
 }
 
 /* Takes every block from the arena, in the same order whether it measures or places. */
@@ -77,6 +77,8 @@ static void layout(rs_context *c, rs_arena *arena) {
     (void)rs_arena_take(arena, "context", 1, sizeof *c);
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
+    c->policy.params = c->params.policy;
+    rs_policy_layout(&c->policy, arena, shape->n_layers * shape->n_kv_heads);
     rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, room, c);
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
@@ -131,6 +133,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     c->attention.kernels = model->kernels;
     rs_team_init(&c->team, model->pool);
     c->linear.team = c->attention.team = &c->team;
+    c->params.policy = c->policy.params;
     memcpy(c->items, arena.items, sizeof c->items);
     c->n_items = arena.n_items;
     rs_kv_reset(&c->kv);
@@ -149,6 +152,7 @@ void rs_context_reset(rs_context *context) {
     context->n_tokens = 0;
     context->next_position = 0;
     context->head_end = 0;
+    context->policy.evicted = (rs_span){0, 0};
     context->poisoned = false;
     context->error = (rs_error){0};
 }
@@ -159,6 +163,9 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
         return rs_fail(&to->error, RS_POISONED, "an earlier call on the context to copy failed half-way");
     if (to->model != from->model)
         return rs_fail(&to->error, RS_MISMATCH, "the context to copy is of another model");
+    if (!rs_policy_same(&to->policy, &from->policy, to->kv.n_streams))
+        return rs_fail(&to->error, RS_MISMATCH,
+                       "the context to copy keeps other entries: its policy differs");
     if (from->n_tokens > to->params.n_ctx || !rs_kv_can_hold(&to->kv, &from->kv)) {
         return rs_fail(&to->error, RS_NO_SPACE,
                        "the %" PRIu32 " tokens of the context to copy do not fit a cache for %" PRIu32,
@@ -173,6 +180,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     to->n_tokens = from->n_tokens;
     to->next_position = from->next_position;
     to->head_end = from->head_end;
+    to->policy.evicted = from->policy.evicted;
     to->poisoned = false;
     rs_context_clear_scratch(to);
     memcpy(to->logits, from->logits, to->model->shape.n_vocab * sizeof *to->logits);

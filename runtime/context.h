@@ -8,6 +8,7 @@
 #include "runtime/linear.h"
 #include "runtime/meter.h"
 #include "runtime/model.h"
+#include "runtime/policy/policy.h"
 #include "runtime/team.h"
 
 /* Activations of up to n_batch tokens; one row a token. Zeroed when something is erased. */
@@ -38,6 +39,7 @@ struct rs_context {
     int32_t *positions; /* [n_ctx] */
 
     rs_kv kv;
+    rs_policy_state policy;
     rs_meter meter;
     rs_team team;
     rs_linear_work linear;

@@ -10,6 +10,7 @@
 static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
     if (keep < c->n_tokens) rs_kv_remove(&c->kv, &c->team, c->positions[keep], INT32_MAX);
     rs_context_cut(c, keep);
+    rs_policy_cut(&c->policy, next_position);
     c->next_position = next_position;
     if (c->head_end > next_position) c->head_end = next_position;
 }
@@ -56,11 +57,13 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
     count_chunk(c, c->n_tokens, count);
     c->n_tokens += count;
     c->next_position += (int32_t)count;
-    return rs_forward(c, &(rs_pass){.tokens = list,
+    RS_TRY(rs_forward(c, &(rs_pass){.tokens = list,
                                     .positions = positions,
                                     .count = count,
                                     .visible = rs_visible_all(),
-                                    .logits = logits});
+                                    .logits = logits}));
+    rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, c->n_tokens);
+    return RS_OK;
 }
 
 static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, void *user) {
@@ -78,18 +81,18 @@ static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, v
     return RS_OK;
 }
 
-static rs_status decode_all(rs_context *c, const int32_t *tokens, size_t count, rs_logits_fn each,
-                            void *user) {
-    size_t done = 0;
-    while (done < count) {
-        const size_t left = count - done;
+/* *done: tokens of the chunks that are finished. */
+static rs_status decode_all(rs_context *c, const int32_t *tokens, size_t count, rs_logits_fn each, void *user,
+                            size_t *done) {
+    while (*done < count) {
+        const size_t left = count - *done;
         const uint32_t chunk = left < c->params.n_batch ? (uint32_t)left : c->params.n_batch;
-        RS_TRY(decode_chunk(c, tokens + done, chunk, each == NULL && chunk == left));
-        done += chunk;
+        RS_TRY(decode_chunk(c, tokens + *done, chunk, each == NULL && chunk == left));
+        *done += chunk;
         if (each != NULL) RS_TRY(give_logits(c, chunk, each, user));
-        if (done < count && !rs_context_report(c, (uint32_t)done, (uint32_t)count)) {
+        if (*done < count && !rs_context_report(c, (uint32_t)*done, (uint32_t)count)) {
             return rs_fail(&c->error, RS_STOPPED, "stopped by the progress callback after %zu of %zu tokens",
-                           done, count);
+                           *done, count);
         }
     }
     if (count > c->params.n_batch) (void)rs_context_report(c, (uint32_t)count, (uint32_t)count);
@@ -100,9 +103,12 @@ static rs_status decode(rs_context *c, const int32_t *tokens, size_t count, rs_l
     RS_TRY(check_tokens(c, tokens, count));
     const uint32_t n_tokens = c->n_tokens;
     const int32_t next_position = c->next_position;
-    const rs_status status = decode_all(c, tokens, count, each, user);
+    size_t done = 0;
+    const rs_status status = decode_all(c, tokens, count, each, user, &done);
     if (status != RS_OK) {
-        cut(c, n_tokens, next_position);
+        /* What was evicted for a chunk does not come back when the chunk goes. */
+        const uint32_t kept = c->params.policy.policy == RS_POLICY_FULL ? 0 : (uint32_t)done;
+        cut(c, n_tokens + kept, next_position + (int32_t)kept);
         c->has_logits = false;
     }
     return status;
@@ -133,7 +139,15 @@ rs_status rs_truncate(rs_context *context, int32_t position) {
                        context->next_position);
     }
     if (position == context->next_position) return RS_OK;
-    cut(context, rs_context_index(context, position), position);
+    const uint32_t kept = rs_context_index(context, position);
+    if (!rs_policy_is_whole(&context->policy, context->positions, kept)) {
+        return rs_fail(&context->error, RS_UNSUPPORTED,
+                       "position %" PRId32
+                       " lies too far back: the policy has evicted what a cache that ends "
+                       "there holds",
+                       position);
+    }
+    cut(context, kept, position);
     rs_context_clear_scratch(context);
     return RS_OK;
 }

@@ -116,6 +116,19 @@ static rs_status check_filler(rs_context *c, const rs_erase_params *params) {
     return RS_OK;
 }
 
+/* What is encoded again has to be there, in all streams. */
+static rs_status check_not_evicted(rs_context *c, const plan *p) {
+    const rs_erase_method method = p->params.method;
+    const bool behind = method == RS_ERASE_REPAIR || method == RS_ERASE_BRIDGE;
+    if (!behind && method != RS_ERASE_STEER && method != RS_ERASE_REFILL) return RS_OK;
+    const int32_t lowest = behind ? p->spans[0].end : p->spans[0].begin;
+    if (lowest >= c->policy.evicted.end) return RS_OK;
+    return rs_fail(&c->error, RS_UNSUPPORTED,
+                   "%s encodes tokens from position %" PRId32
+                   " on again, and the policy has evicted below %" PRId32 "; exact and drop can be had",
+                   rs_erase_method_name(method), lowest, c->policy.evicted.end);
+}
+
 static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     rs_error *error = &c->error;
     switch (params->method) {
@@ -266,49 +279,82 @@ static void rotate(rs_context *c, int32_t begin, int32_t end, int32_t by) {
     rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
 }
 
+/* Where a position comes to lie when the gaps are closed. */
+static int32_t closed_up(const plan *p, int32_t position) {
+    int32_t gap = 0;
+    for (size_t i = 0; i < p->n_spans && p->spans[i].begin < position; i++) {
+        const rs_span span = p->spans[i];
+        gap += (span.end < position ? span.end : position) - span.begin;
+    }
+    return position - gap;
+}
+
 /* Moves what lies behind the spans, which are empty by now, up to close the gaps that they leave. */
 static void close_gaps(rs_context *c, const plan *p, rs_erase_report *report) {
     const uint32_t first = rs_context_index(c, p->spans[0].begin);
-    int32_t gap = 0, head_gap = 0;
+    int32_t gap = 0;
     uint32_t index = first;
     for (size_t i = 0; i < p->n_spans; i++) {
         const rs_span span = p->spans[i];
         gap += span.end - span.begin;
-        if (span.begin < c->head_end)
-            head_gap += (span.end < c->head_end ? span.end : c->head_end) - span.begin;
         const int32_t end = i + 1 < p->n_spans ? p->spans[i + 1].begin : c->next_position;
         rotate(c, span.end, end, -gap);
         for (; index < c->n_tokens && c->positions[index] < end; index++) c->positions[index] -= gap;
     }
     c->next_position -= gap;
-    c->head_end -= head_gap;
+    c->head_end = closed_up(p, c->head_end);
+    c->policy.evicted = (rs_span){closed_up(p, c->policy.evicted.begin), closed_up(p, c->policy.evicted.end)};
     report->n_rotated = c->n_tokens - first;
+}
+
+/* Takes the tokens that are not known any more out of the list, from index `first` on. */
+static void drop_unknown(rs_context *c, uint32_t first) {
+    uint32_t kept = first;
+    for (uint32_t i = first; i < c->n_tokens; i++) {
+        if (c->tokens[i] == RS_TOKEN_GONE) continue;
+        c->tokens[kept] = c->tokens[i];
+        c->positions[kept++] = c->positions[i];
+    }
+    rs_context_cut(c, kept);
+}
+
+/* Reads the tokens of the list from index `first` on, which have no entries, as prefill would; adds how many
+ * to *done. */
+static rs_status read_again(rs_context *c, uint32_t first, uint32_t *done) {
+    for (uint32_t at = first; at < c->n_tokens;) {
+        const uint32_t left = c->n_tokens - at, count = left < c->params.n_batch ? left : c->params.n_batch;
+        rs_kv_append(&c->kv, c->positions + at, count);
+        RS_TRY(rs_forward(c, &(rs_pass){.tokens = c->tokens + at,
+                                        .positions = c->positions + at,
+                                        .count = count,
+                                        .visible = rs_visible_all(),
+                                        .kv_only = true}));
+        at += count;
+        rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, at);
+        *done += count;
+        (void)rs_context_report(c, at - first, c->n_tokens - first);
+    }
+    return RS_OK;
 }
 
 /* ---------------------------------------------------------------------------------------- methods -- */
 
-/* The suffix loses its entries altogether and is read again, closed up, as prefill would. */
+/* The suffix loses its entries altogether and is read again, closed up, as prefill would. So does everything
+ * when the policy has evicted what the suffix saw when it was read. */
 static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *report) {
     const int32_t begin = p->spans[0].begin;
-    const uint32_t first = rs_context_index(c, begin);
+    const bool whole = rs_policy_is_whole(&c->policy, c->positions, rs_context_index(c, begin));
+    const int32_t from = whole ? begin : 0;
     drop(c, p, report);
-    rs_kv_remove(&c->kv, &c->team, begin, INT32_MAX);
-    uint32_t kept = first, head = rs_context_index(c, c->head_end);
-    for (uint32_t i = first; i < c->n_tokens; i++) {
-        if (c->tokens[i] == RS_TOKEN_GONE) {
-            if (i < head) head--;
-            continue;
-        }
-        c->tokens[kept] = c->tokens[i];
-        kept++;
-    }
-    rs_context_cut(c, kept);
-    for (uint32_t i = first; i < kept; i++) c->positions[i] = begin + (int32_t)(i - first);
-    c->next_position = begin + (int32_t)(kept - first);
+    rs_kv_remove(&c->kv, &c->team, from, INT32_MAX);
+    rs_policy_cut(&c->policy, from);
+    drop_unknown(c, rs_context_index(c, from));
+
+    const uint32_t first = rs_context_index(c, begin), head = rs_context_index(c, c->head_end);
+    for (uint32_t i = first; i < c->n_tokens; i++) c->positions[i] = begin + (int32_t)(i - first);
+    c->next_position = begin + (int32_t)(c->n_tokens - first);
     if (c->head_end > begin) c->head_end = begin + (int32_t)(head - first);
-    if (first == kept) return RS_OK;
-    rs_kv_append(&c->kv, c->positions + first, kept - first);
-    return encode(c, first, kept, rs_visible_all(), NULL, &report->n_recomputed);
+    return read_again(c, rs_context_index(c, from), &report->n_recomputed);
 }
 
 /* What SHIFT, REPAIR and BRIDGE add to DROP is in the parameters. */
@@ -364,6 +410,7 @@ rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, co
     plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params()};
     RS_TRY(complete_params(context, &p.params));
     RS_TRY(check_spans(context, &p));
+    RS_TRY(check_not_evicted(context, &p));
 
     const uint64_t start = rs_port_clock_ns();
     rs_erase_report result = {.method = p.params.method, .n_spans = (uint32_t)n_spans};

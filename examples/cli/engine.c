@@ -83,7 +83,8 @@ cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
 cli_exit cli_open_twin(const cli_engine *engine, rs_context **context, void **memory) {
     rs_context_info info;
     rs_context_get_info(engine->context, &info);
-    return make_context(engine, &(rs_context_params){info.n_ctx, info.n_batch}, context, memory);
+    const rs_context_params params = {.n_ctx = info.n_ctx, .n_batch = info.n_batch};
+    return make_context(engine, &params, context, memory);
 }
 
 const char *cli_linear_name(rs_linear linear) {

@@ -245,12 +245,33 @@ RS_API rs_status rs_chat_tokens(const rs_model *model, rs_chat_part part, rs_rol
 
 /* ------------------------------------------------------------------------------------------ context -- */
 
+/*
+ * What the KV cache keeps. WINDOW and HEADS evict after each chunk that is read: of a head that does not keep
+ * everything, the entries between the first `sinks` tokens and the last `window` go, for good. A token sees
+ * what is there when it is read: sinks, the last `window` tokens before its chunk, and its chunk up to itself
+ * (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never renumbered.
+ */
+typedef enum rs_policy {
+    RS_POLICY_FULL = 0,   /* everything, in every head */
+    RS_POLICY_WINDOW = 1, /* sinks and window, in every head */
+    RS_POLICY_HEADS = 2,  /* everything in some heads, sinks and window in the others */
+} rs_policy;
+
+typedef struct rs_policy_params {
+    rs_policy policy;
+    uint32_t sinks;         /* 0 to 1,048,576; attention leans on the first tokens: 4 and more are usual */
+    uint32_t window;        /* 1 to 1,048,576; not with FULL */
+    const bool *full_heads; /* HEADS: [n_layers][n_kv_heads], true: keeps everything. Copied by
+                               rs_context_init */
+} rs_policy_params;
+
 typedef struct rs_context_params {
-    uint32_t n_ctx;   /* tokens that the KV cache can hold, 16 to 1,048,576 */
+    uint32_t n_ctx;   /* tokens that the context can hold, 16 to 1,048,576 */
     uint32_t n_batch; /* tokens of a prefill chunk, 1 to 4,096: larger is faster and takes more scratch */
+    rs_policy_params policy; /* which of the tokens' entries the KV cache keeps */
 } rs_context_params;
 
-/* n_ctx 2,048, n_batch 128. */
+/* n_ctx 2,048, n_batch 128, a full cache. */
 RS_API rs_context_params rs_context_default_params(void);
 
 /* Bytes that rs_context_init needs for these parameters, to the byte; a multiple of 64. */
@@ -271,9 +292,9 @@ RS_API void rs_context_reset(rs_context *context);
  * Makes `to` what `from` is: tokens, positions, cache, protected head and logits. What `to` held is
  * overwritten; its progress callback stays. So a prompt that was read once can be gone on with in several
  * ways, or a state be come back to. The two know nothing of each other afterwards: what is erased in one is
- * still in the other. RS_MISMATCH: contexts of two models. RS_NO_SPACE: `to` has no room for it. RS_POISONED:
- * `from` is. A poisoned `to` is sound afterwards. Sentences are in `to`, which a call that fails leaves as it
- * was.
+ * still in the other. RS_MISMATCH: contexts of two models, or of two policies. RS_NO_SPACE: `to` has no room
+ * for it. RS_POISONED: `from` is. A poisoned `to` is sound afterwards. Sentences are in `to`, which a call
+ * that fails leaves as it was.
  */
 RS_API rs_status rs_context_copy(rs_context *to, const rs_context *from);
 
@@ -341,7 +362,8 @@ RS_API void rs_context_set_progress(rs_context *context, rs_progress_fn progress
  * and chunks, nor on the number of threads, to the bit (with RS_ISA_AMX: on whether a chunk has one token or
  * more). RS_OUT_OF_RANGE: a token id outside the vocabulary. RS_NO_SPACE: the cache has no
  * room for all of them. A call that fails later (a callback stopped it, the weights hold no numbers) takes
- * its tokens out again and leaves no logits.
+ * its tokens out again and leaves no logits; with a policy that evicts, only those of the chunk that failed:
+ * rs_context_get_info tells how far it came.
  */
 RS_API rs_status rs_decode(rs_context *context, const int32_t *tokens, size_t count);
 
@@ -358,7 +380,8 @@ RS_API const float *rs_logits(const rs_context *context, size_t *n_vocab);
  * reach below `position` (0, at the start and after a reset: nothing is protected) unless they are forced. */
 RS_API rs_status rs_context_set_head(rs_context *context, int32_t position);
 
-/* Removes all tokens at positions >= `position` (0 to next_position). Exact, and free. */
+/* Removes all tokens at positions >= `position` (0 to next_position). Exact, and free. RS_UNSUPPORTED: the
+ * policy has evicted entries that a cache that ends there would hold. */
 RS_API rs_status rs_truncate(rs_context *context, int32_t position);
 
 /* ---------------------------------------------------------------------------------------- sampling -- */

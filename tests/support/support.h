@@ -23,15 +23,20 @@ rs_model *rs_test_load(const char *path, rs_linear linear, rs_isa isa, uint32_t 
 
 /* A context in memory of its own; rs_test_free gives both back. */
 rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch);
+rs_context *rs_test_context_of(const rs_model *model, const rs_context_params *params);
 void rs_test_free(rs_context *context);
 
 /* Fails the running test with the context's sentence unless `status` is RS_OK. */
 void rs_test_ok(const rs_context *context, rs_status status);
 
+/* Whether a stream has an entry at `position`. */
+bool rs_test_holds(const rs_context *context, uint32_t stream, int32_t position);
+
 /* The key and value [head_dim] of the entry at `position` of a stream, which must be there. */
 void rs_test_row(const rs_context *context, uint32_t stream, int32_t position, float *key, float *value);
 
-/* Token lists, positions and every row of both caches are equal to the bit, and there are no other rows. */
+/* Token lists, positions and every row of both caches are equal to the bit, and there are no other rows;
+ * without a policy that evicts, every token has its row. */
 void rs_test_same_cache(const rs_context *a, const rs_context *b);
 
 /* A golden file, opened. */

@@ -54,12 +54,14 @@ static void test_size_is_what_init_takes(void **state) {
 
 static void test_bad_parameters(void **state) {
     const rs_model *model = *state;
-    const rs_context_params bad[] = {{0, 16}, {15, 16},   {UINT32_MAX, 16},
-                                     {64, 0}, {64, 4097}, {(1u << 20) + 1, 1}};
+    const struct {
+        uint32_t n_ctx, n_batch;
+    } bad[] = {{0, 16}, {15, 16}, {UINT32_MAX, 16}, {64, 0}, {64, 4097}, {(1u << 20) + 1, 1}};
     size_t bytes = 77;
     rs_error error;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_int_equal(rs_context_size(model, &bad[i], &bytes, &error), RS_INVALID_ARGUMENT);
+        const rs_context_params params = {.n_ctx = bad[i].n_ctx, .n_batch = bad[i].n_batch};
+        assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_INVALID_ARGUMENT);
         assert_int_equal(bytes, 77);
         assert_non_null(strstr(error.message, "must be"));
     }

@@ -1,0 +1,490 @@
+/* Policies that evict: what streams hold, what is computed with it, and what erasing and going back promise.
+ */
+#include "runtime/policy/policy.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/forward.h"
+#include "tests/support/support.h"
+
+enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24, MAX_STREAMS = 64 };
+
+static int set_up(void **state) {
+    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    rs_model_free(*state);
+    return 0;
+}
+
+static uint32_t n_streams(const rs_model *model) {
+    return model->shape.n_layers * model->shape.n_kv_heads;
+}
+
+static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
+}
+
+static rs_context *windowed(const rs_model *model, uint32_t sinks, uint32_t window) {
+    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                          .n_batch = N_BATCH,
+                                                          .policy = {RS_POLICY_WINDOW, sinks, window, NULL}});
+}
+
+/* Every third head keeps everything. */
+static rs_context *some_heads(const rs_model *model, bool *full_heads) {
+    assert_true(n_streams(model) <= MAX_STREAMS);
+    for (uint32_t s = 0; s < n_streams(model); s++) full_heads[s] = s % 3 == 1;
+    return rs_test_context_of(model,
+                              &(rs_context_params){.n_ctx = N_CTX,
+                                                   .n_batch = N_BATCH,
+                                                   .policy = {RS_POLICY_HEADS, SINKS, WINDOW, full_heads}});
+}
+
+/* Reads in chunks of N_BATCH, whatever the number. */
+static void read_tokens(rs_context *c, const int32_t *tokens, uint32_t count) {
+    rs_test_ok(c, rs_decode(c, tokens, count));
+}
+
+/* ------------------------------------------------------------------------------------- what is held -- */
+
+static void test_window_holds_sinks_and_the_last(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = windowed(model, SINKS, WINDOW);
+    for (uint32_t n = 0; n < 120;) {
+        const uint32_t count = 1 + n % 20;
+        read_tokens(c, tokens + n, count);
+        n += count;
+        for (uint32_t s = 0; s < n_streams(model); s++) {
+            for (uint32_t i = 0; i < n; i++)
+                assert_int_equal(rs_test_holds(c, s, (int32_t)i), i < SINKS || i + WINDOW >= n);
+            assert_int_equal(c->kv.streams[s].n_live, n < SINKS + WINDOW ? n : SINKS + WINDOW);
+        }
+    }
+    assert_int_equal(c->n_tokens > 100, true); /* the list keeps them all */
+    rs_test_free(c);
+}
+
+static void test_full_heads_hold_everything(void **state) {
+    const rs_model *model = *state;
+    bool full_heads[MAX_STREAMS];
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = some_heads(model, full_heads);
+    bool kept[MAX_STREAMS];
+    memcpy(kept, full_heads, sizeof kept);
+    memset(full_heads, 0, sizeof full_heads); /* the context has its own */
+    read_tokens(c, tokens, N_CTX);
+    for (uint32_t s = 0; s < n_streams(model); s++)
+        assert_int_equal(c->kv.streams[s].n_live, kept[s] ? N_CTX : SINKS + WINDOW);
+    rs_test_free(c);
+}
+
+/* What is reported is what a window needs, however long the context; and every byte of it is enough. */
+static void test_room(void **state) {
+    const rs_model *model = *state;
+    rs_context_params params = {
+        .n_ctx = 4096, .n_batch = N_BATCH, .policy = {RS_POLICY_WINDOW, 64, 128, NULL}};
+    rs_error error;
+    size_t bytes, more, full;
+    assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_OK);
+    params.n_ctx = 8192;
+    assert_int_equal(rs_context_size(model, &params, &more, &error), RS_OK);
+    params.policy = (rs_policy_params){0};
+    assert_int_equal(rs_context_size(model, &params, &full, &error), RS_OK);
+    assert_int_equal(more - bytes, 4096 * 2 * sizeof(int32_t)); /* tokens and positions of the list */
+    assert_true(more < full / 4);
+}
+
+/* ----------------------------------------------------------------------------------- what is computed -- */
+
+static void test_before_it_evicts_it_is_a_full_cache(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[SINKS + WINDOW];
+    make_tokens(model, tokens, SINKS + WINDOW);
+    rs_context *c = windowed(model, SINKS, WINDOW), *full = rs_test_context(model, N_CTX, N_BATCH);
+    read_tokens(c, tokens, SINKS + WINDOW);
+    read_tokens(full, tokens, SINKS + WINDOW);
+    rs_test_same_cache(full, c);
+    assert_memory_equal(rs_logits(c, NULL), rs_logits(full, NULL), model->shape.n_vocab * sizeof(float));
+    rs_test_free(c);
+    rs_test_free(full);
+}
+
+/* Sum of the differences of the logits, relative to their size. */
+static double distance(const rs_context *a, const rs_context *b) {
+    double difference = 0, size = 0;
+    for (uint32_t v = 0; v < a->model->shape.n_vocab; v++) {
+        difference += fabs((double)a->logits[v] - (double)b->logits[v]);
+        size += fabs((double)b->logits[v]);
+    }
+    return difference / size;
+}
+
+/* Appends tokens and shows them only some of those before. */
+static void read_masked(rs_context *c, const int32_t *tokens, uint32_t count, rs_visible visible) {
+    const uint32_t n = c->n_tokens;
+    for (uint32_t i = n; i < n + count; i++) {
+        c->tokens[i] = tokens[i];
+        c->positions[i] = (int32_t)i;
+    }
+    c->n_tokens += count;
+    rs_kv_append(&c->kv, c->positions + n, count);
+    rs_test_ok(c, rs_forward(c, &(rs_pass){.tokens = c->tokens + n,
+                                           .positions = c->positions + n,
+                                           .count = count,
+                                           .visible = visible,
+                                           .logits = true}));
+}
+
+/* A full cache whose passes are shown the sinks and the last of what came before their chunk: the same, but
+ * that entries lie in other pages, so that sums are grouped otherwise and rounded otherwise. */
+static void test_window_is_a_mask(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = windowed(model, SINKS, WINDOW), *masked = rs_test_context(model, N_CTX, N_BATCH),
+               *full = rs_test_context(model, N_CTX, N_BATCH);
+    double to_masked = 0, to_full = 0;
+    for (uint32_t n = 0, chunk = 1; n + chunk <= N_CTX; n += chunk, chunk = 1 + (chunk * 7) % N_BATCH) {
+        const rs_visible window = {.sinks_end = SINKS, .window_begin = (int32_t)(n - WINDOW)};
+        read_masked(masked, tokens, chunk, n > SINKS + WINDOW ? window : rs_visible_all());
+        read_tokens(c, tokens + n, chunk);
+        read_tokens(full, tokens + n, chunk);
+        if (n < 100) assert_true(distance(c, masked) < 1e-5); /* pages are grouped the same way so far */
+        to_masked += distance(c, masked);
+        to_full += distance(c, full);
+    }
+    assert_true(c->n_tokens > 10 * WINDOW);
+    assert_true(to_masked < 0.1 * to_full);
+    rs_test_free(c);
+    rs_test_free(masked);
+    rs_test_free(full);
+}
+
+static void test_all_heads_or_none(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    bool heads[MAX_STREAMS];
+    make_tokens(model, tokens, N_CTX);
+    for (int all = 0; all <= 1; all++) {
+        for (uint32_t s = 0; s < MAX_STREAMS; s++) heads[s] = all == 1;
+        rs_context *c = rs_test_context_of(
+            model, &(rs_context_params){.n_ctx = N_CTX,
+                                        .n_batch = N_BATCH,
+                                        .policy = {RS_POLICY_HEADS, SINKS, WINDOW, heads}});
+        rs_context *other =
+            all == 1 ? rs_test_context(model, N_CTX, N_BATCH) : windowed(model, SINKS, WINDOW);
+        read_tokens(c, tokens, N_CTX);
+        read_tokens(other, tokens, N_CTX);
+        rs_test_same_cache(other, c);
+        rs_test_free(c);
+        rs_test_free(other);
+    }
+}
+
+/* -------------------------------------------------------------------------------- erasing, going back -- */
+
+/* Everything is read again when the suffix saw what is gone by now. */
+static void test_exact_over_evicted_entries(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200], kept[200];
+    bool heads[MAX_STREAMS];
+    make_tokens(model, tokens, 200);
+    memcpy(kept, tokens, 30 * sizeof *kept);
+    memcpy(kept + 30, tokens + 50, 150 * sizeof *kept);
+    rs_context *c = some_heads(model, heads), *clean = some_heads(model, heads);
+    rs_erase_report report;
+    read_tokens(c, tokens, 200);
+    read_tokens(clean, kept, 180);
+    rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, NULL, &report));
+    assert_int_equal(report.n_recomputed, 180);
+    rs_test_same_cache(clean, c);
+    read_tokens(c, tokens, 5);
+    read_tokens(clean, tokens, 5);
+    rs_test_same_cache(clean, c);
+    rs_test_free(c);
+    rs_test_free(clean);
+}
+
+/* While the window reaches back behind the span's own window, the suffix is enough. */
+static void test_exact_at_the_end(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[SINKS + WINDOW + 8];
+    make_tokens(model, tokens, SINKS + WINDOW + 8);
+    rs_context *c = windowed(model, SINKS, WINDOW), *clean = windowed(model, SINKS, WINDOW);
+    rs_erase_report report;
+    read_tokens(c, tokens, SINKS + WINDOW);
+    rs_test_ok(c, rs_erase(c, &(rs_span){20, 23}, 1, NULL, &report));
+    assert_int_equal(report.n_recomputed, SINKS + WINDOW - 23);
+    read_tokens(clean, tokens, 20);
+    read_tokens(clean, tokens + 23, SINKS + WINDOW - 23);
+    rs_test_same_cache(clean, c);
+    rs_test_free(c);
+    rs_test_free(clean);
+}
+
+static void test_what_cannot_be_encoded_again_is_refused(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200];
+    make_tokens(model, tokens, 200);
+    rs_context *c = windowed(model, SINKS, WINDOW), *before = windowed(model, SINKS, WINDOW);
+    read_tokens(c, tokens, 200);
+    rs_test_ok(before, rs_context_copy(before, c));
+    const int32_t filler = 7;
+    const rs_erase_params repair = {.method = RS_ERASE_REPAIR, .repair_tokens = 8};
+    const rs_erase_params refill = {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1};
+    assert_int_equal(rs_erase(c, &(rs_span){100, 110}, 1, &repair, NULL), RS_UNSUPPORTED);
+    assert_non_null(strstr(rs_context_message(c), "evicted below 176"));
+    assert_int_equal(rs_erase(c, &(rs_span){170, 180}, 1, &refill, NULL), RS_UNSUPPORTED);
+    assert_int_equal(rs_truncate(c, 190), RS_UNSUPPORTED);
+    assert_non_null(strstr(rs_context_message(c), "too far back"));
+    rs_test_same_cache(before, c);
+
+    rs_erase_report report;
+    rs_test_ok(c, rs_erase(c, &(rs_span){178, 180}, 1, &repair, &report)); /* in the window */
+    assert_int_equal(report.n_recomputed, 8);
+    const rs_erase_params drop = {.method = RS_ERASE_DROP}, shift = {.method = RS_ERASE_SHIFT};
+    rs_test_ok(c, rs_erase(c, &(rs_span){50, 60}, 1, &drop, &report)); /* of which nothing is there */
+    assert_int_equal(report.n_erased, 10);
+    rs_test_ok(c, rs_erase(c, &(rs_span){170, 178}, 1, &shift, &report)); /* of which two are */
+    assert_int_equal(c->policy.evicted.end, 170);
+    rs_test_free(c);
+    rs_test_free(before);
+}
+
+static void test_going_back(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = windowed(model, SINKS, WINDOW), *other = windowed(model, SINKS, WINDOW);
+    read_tokens(c, tokens, SINKS + WINDOW); /* nothing evicted: any place will do */
+    rs_test_ok(c, rs_truncate(c, 9));
+    read_tokens(other, tokens, 9);
+    rs_test_same_cache(other, c);
+    read_tokens(c, tokens + 9, 100);
+    read_tokens(other, tokens + 9, 100);
+    assert_int_equal(rs_truncate(c, 108), RS_UNSUPPORTED);
+    rs_test_ok(c, rs_truncate(c, SINKS)); /* only sinks are left, and those are there */
+    read_tokens(c, tokens + SINKS, 60);
+    rs_context_reset(other);
+    read_tokens(other, tokens, SINKS);
+    read_tokens(other, tokens + SINKS, 60);
+    rs_test_same_cache(other, c);
+    rs_test_free(c);
+    rs_test_free(other);
+}
+
+static bool stop_at_second(void *user, uint32_t done, uint32_t total) {
+    (void)total;
+    return done < *(const uint32_t *)user;
+}
+
+/* What was evicted for the first chunks cannot come back, so they stay. */
+static void test_stopped_half_way(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[100];
+    uint32_t stop = 64;
+    make_tokens(model, tokens, 100);
+    rs_context *c = windowed(model, SINKS, WINDOW), *other = windowed(model, SINKS, WINDOW);
+    rs_context_set_progress(c, stop_at_second, &stop);
+    assert_int_equal(rs_decode(c, tokens, 100), RS_STOPPED);
+    assert_int_equal(c->n_tokens, 64);
+    read_tokens(other, tokens, 64);
+    rs_test_same_cache(other, c);
+    rs_context_set_progress(c, NULL, NULL);
+    read_tokens(c, tokens + 64, 36);
+    read_tokens(other, tokens + 64, 36);
+    rs_test_same_cache(other, c);
+    rs_test_free(c);
+    rs_test_free(other);
+}
+
+static void test_bad_policies(void **state) {
+    const rs_model *model = *state;
+    static const rs_policy_params bad[] = {
+        {RS_POLICY_WINDOW, 4, 0, NULL},
+        {RS_POLICY_WINDOW, 4, (1u << 20) + 1, NULL},
+        {RS_POLICY_WINDOW, (1u << 20) + 1, 4, NULL},
+        {RS_POLICY_HEADS, 4, 16, NULL},
+        {(rs_policy)99, 4, 16, NULL},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const rs_context_params params = {.n_ctx = 64, .n_batch = 16, .policy = bad[i]};
+        rs_error error = {0};
+        size_t bytes = 77;
+        assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_INVALID_ARGUMENT);
+        assert_int_equal(bytes, 77);
+        assert_true(strlen(error.message) > 0);
+    }
+}
+
+static void test_copies_are_of_one_policy(void **state) {
+    const rs_model *model = *state;
+    bool heads[MAX_STREAMS];
+    const int32_t token = 3;
+    rs_context *c = windowed(model, SINKS, WINDOW), *longer = windowed(model, SINKS, WINDOW + 1);
+    rs_context *full = rs_test_context(model, N_CTX, N_BATCH), *some = some_heads(model, heads);
+    read_tokens(c, &token, 1);
+    assert_int_equal(rs_context_copy(longer, c), RS_MISMATCH);
+    assert_int_equal(rs_context_copy(full, c), RS_MISMATCH);
+    assert_int_equal(rs_context_copy(some, c), RS_MISMATCH);
+    assert_non_null(strstr(rs_context_message(some), "policy"));
+    assert_int_equal(full->n_tokens, 0);
+    rs_test_free(c);
+    rs_test_free(longer);
+    rs_test_free(full);
+    rs_test_free(some);
+}
+
+/* ------------------------------------------------------------------------------------- random edits -- */
+
+/* All that is known of a context: its tokens, and which streams still have them. */
+typedef struct shadow {
+    int32_t positions[N_CTX];
+    bool held[N_CTX]; /* by streams that do not keep everything */
+    uint32_t n;
+    int32_t next;
+} shadow;
+
+static void shadow_evict(shadow *s) {
+    for (uint32_t i = SINKS; i + WINDOW < s->n; i++) s->held[i] = false;
+}
+
+static void shadow_read(shadow *s, uint32_t count) {
+    while (count > 0) {
+        const uint32_t chunk = count < N_BATCH ? count : N_BATCH;
+        for (uint32_t i = 0; i < chunk; i++) {
+            s->positions[s->n] = s->next++;
+            s->held[s->n++] = true;
+        }
+        shadow_evict(s);
+        count -= chunk;
+    }
+}
+
+static void shadow_erase(shadow *s, rs_span span, bool close) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        if (s->positions[i] >= span.begin && s->positions[i] < span.end) continue;
+        const bool moves = close && s->positions[i] >= span.end;
+        s->positions[kept] = s->positions[i] - (moves ? span.end - span.begin : 0);
+        s->held[kept++] = s->held[i];
+    }
+    s->n = kept;
+    if (close) s->next -= span.end - span.begin;
+}
+
+/* All that a cache of the first n tokens would hold is there. */
+static bool shadow_is_whole(const shadow *s, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        if (!s->held[i] && (i < SINKS || i + WINDOW >= n)) return false;
+    return true;
+}
+
+static void check_shadow(const rs_context *c, const shadow *s, const bool *full_heads) {
+    assert_int_equal(c->n_tokens, s->n);
+    assert_int_equal(c->next_position, s->next);
+    for (uint32_t stream = 0; stream < c->kv.n_streams; stream++) {
+        uint32_t live = 0;
+        for (uint32_t i = 0; i < s->n; i++) {
+            const bool held = full_heads[stream] || s->held[i];
+            assert_int_equal(rs_test_holds(c, stream, s->positions[i]), held);
+            live += held;
+        }
+        assert_int_equal(c->kv.streams[stream].n_live, live);
+    }
+}
+
+static void test_random_edits(void **state) {
+    const rs_model *model = *state;
+    bool full_heads[MAX_STREAMS];
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = some_heads(model, full_heads);
+    shadow s = {.n = 0};
+    uint32_t refused = 0, gone_back = 0;
+    srand(11);
+    for (int step = 0; step < 400; step++) {
+        const uint32_t what = (uint32_t)rand() % 8, count = 1 + (uint32_t)rand() % 40;
+        if (s.n + count > N_CTX) {
+            rs_context_reset(c);
+            s = (shadow){.n = 0};
+        }
+        if (what < 4 || s.n < 12) {
+            read_tokens(c, tokens + s.n, count);
+            shadow_read(&s, count);
+        } else if (what < 6) {
+            const uint32_t first = (uint32_t)rand() % (s.n - 1),
+                           last = first + (uint32_t)rand() % (s.n - first);
+            const rs_span span = {s.positions[first], s.positions[last] + 1};
+            const rs_erase_params params = {.method = what == 4 ? RS_ERASE_DROP : RS_ERASE_SHIFT};
+            rs_test_ok(c, rs_erase(c, &span, 1, &params, NULL));
+            shadow_erase(&s, span, what == 5);
+        } else if (what == 6) {
+            const uint32_t n =
+                rand() % 2 == 0 ? (uint32_t)rand() % (SINKS + 1) : s.n - 1 - (uint32_t)rand() % (s.n - 1);
+            const int32_t position = s.positions[n];
+            const rs_status status = rs_truncate(c, position);
+            /* A refusal may be over-careful where erases have changed what counts as a sink. */
+            if (status == RS_OK) {
+                assert_true(shadow_is_whole(&s, n));
+                s.n = n;
+                s.next = position;
+                gone_back++;
+            } else {
+                assert_int_equal(status, RS_UNSUPPORTED);
+                refused++;
+            }
+        } else {
+            const uint32_t first = (uint32_t)rand() % s.n;
+            const rs_span span = {s.positions[first], s.positions[first] + 1};
+            rs_test_ok(c, rs_erase(c, &span, 1, NULL, NULL));
+            const uint32_t left = s.n - 1;
+            const int32_t begin = s.positions[first];
+            shadow again = {.n = 0};
+            /* Read from the beginning or from the span on, in chunks: what is held in the end is the same. */
+            for (uint32_t i = 0; i < left; i++) {
+                again.positions[i] = i < first ? s.positions[i] : begin + (int32_t)(i - first);
+                again.held[i] = i < SINKS || i + WINDOW >= left;
+            }
+            again.n = left;
+            again.next = begin + (int32_t)(left - first);
+            s = again;
+        }
+        check_shadow(c, &s, full_heads);
+    }
+    assert_true(refused > 5 && gone_back > 5);
+    rs_test_free(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_window_holds_sinks_and_the_last),
+        cmocka_unit_test(test_full_heads_hold_everything),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_before_it_evicts_it_is_a_full_cache),
+        cmocka_unit_test(test_window_is_a_mask),
+        cmocka_unit_test(test_all_heads_or_none),
+        cmocka_unit_test(test_exact_over_evicted_entries),
+        cmocka_unit_test(test_exact_at_the_end),
+        cmocka_unit_test(test_what_cannot_be_encoded_again_is_refused),
+        cmocka_unit_test(test_going_back),
+        cmocka_unit_test(test_stopped_half_way),
+        cmocka_unit_test(test_bad_policies),
+        cmocka_unit_test(test_copies_are_of_one_policy),
+        cmocka_unit_test(test_random_edits),
+    };
+    return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);
+}
