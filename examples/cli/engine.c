@@ -70,20 +70,40 @@ static cli_exit make_context(const cli_engine *engine, const rs_context_params *
     return CLI_OK;
 }
 
+/* Reads which heads keep everything, once. */
+static cli_exit open_heads(cli_engine *engine) {
+    const cli_setup *setup = engine->setup;
+    rs_error error;
+    if (setup->policy.policy != RS_POLICY_HEADS || engine->full_heads != NULL) return CLI_OK;
+    const size_t n = (size_t)engine->info.n_layers * engine->info.n_kv_heads;
+    engine->full_heads = cli_allocate(n, sizeof *engine->full_heads);
+    const rs_status status =
+        rs_heads_load(engine->model, setup->heads, setup->local_share, engine->full_heads, &error);
+    if (status == RS_OK) return CLI_OK;
+    return cli_fail(CLI_USAGE, "%s%s%s", status == RS_IO ? "" : setup->heads, status == RS_IO ? "" : ": ",
+                    error.message);
+}
+
+static rs_context_params context_params(const cli_engine *engine, uint32_t n_ctx) {
+    rs_context_params params = {
+        .n_ctx = n_ctx, .n_batch = engine->setup->batch, .policy = engine->setup->policy};
+    params.policy.full_heads = engine->full_heads;
+    return params;
+}
+
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
-    const rs_context_params params = {
-        .n_ctx = engine->setup->ctx > 0 ? engine->setup->ctx
-                 : n_ctx > 16           ? n_ctx
-                                        : 16,
-        .n_batch = engine->setup->batch,
-    };
+    const uint32_t least = n_ctx > 16 ? n_ctx : 16;
+    const cli_exit code = open_heads(engine);
+    if (code != CLI_OK) return code;
+    const rs_context_params params =
+        context_params(engine, engine->setup->ctx > 0 ? engine->setup->ctx : least);
     return make_context(engine, &params, &engine->context, &engine->memory);
 }
 
 cli_exit cli_open_twin(const cli_engine *engine, rs_context **context, void **memory) {
     rs_context_info info;
     rs_context_get_info(engine->context, &info);
-    const rs_context_params params = {.n_ctx = info.n_ctx, .n_batch = info.n_batch};
+    const rs_context_params params = context_params(engine, info.n_ctx);
     return make_context(engine, &params, context, memory);
 }
 
@@ -94,6 +114,7 @@ const char *cli_linear_name(rs_linear linear) {
 void cli_close(cli_engine *engine) {
     if (engine->context != NULL) rs_context_wipe(engine->context);
     free(engine->memory);
+    free(engine->full_heads);
     cli_tokens_free(&engine->filler);
     for (size_t i = 0; i < engine->n_erasers; i++) rs_adapter_free(engine->erasers[i]);
     rs_model_free(engine->model);

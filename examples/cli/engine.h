@@ -20,6 +20,7 @@ typedef struct cli_engine {
     double load_ms;
     rs_adapter *erasers[CLI_LIST_MAX];
     size_t n_erasers;
+    bool *full_heads;    /* of the policy; NULL where it has none */
     cli_tokens filler;   /* of "refill"; empty until a method wants it */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;

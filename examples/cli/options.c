@@ -12,7 +12,7 @@
 #include "terminal.h"
 #include "text.h"
 
-enum { MAX_OPTIONS = 48, N_COMMON = 6 };
+enum { MAX_OPTIONS = 48, N_COMMON = 12 };
 
 static void print_option(const cli_option *option) {
     char names[64];
@@ -89,6 +89,20 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
     return cli_fail(CLI_USAGE, "%s: --isa \"%s\": not one of%s", command->name, name, known);
 }
 
+/* The policy that is asked for, which a number or a file of heads may imply. */
+static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
+    static const char *const names[] = {"full", "window", "heads"};
+    rs_policy_params *p = &setup->policy;
+    int found = RS_POLICY_FULL;
+    while (found <= RS_POLICY_HEADS && strcmp(name, names[found]) != 0) found++;
+    if (found > RS_POLICY_HEADS)
+        return cli_fail(CLI_USAGE, "%s: --policy \"%s\": not one of full window heads", command->name, name);
+    p->policy = (rs_policy)found;
+    if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
+        return cli_fail(CLI_USAGE, "%s: --policy heads: which? --heads PATH says it", command->name);
+    return CLI_OK;
+}
+
 static uint32_t default_threads(void) {
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online < 1 ? 1 : online > 8 ? 8 : (uint32_t)online;
@@ -96,12 +110,15 @@ static uint32_t default_threads(void) {
 
 bool cli_parse(const cli_command *command, const cli_option *options, size_t n_options, cli_setup *setup,
                int argc, char **argv, int *first, cli_exit *code) {
-    const char *linear = "auto", *isa = "auto";
+    const char *linear = "auto", *isa = "auto", *policy = "full";
     default_model(setup->default_model, sizeof setup->default_model);
     setup->model = environment("RASURE_MODEL");
     setup->threads = default_threads();
     setup->batch = rs_context_default_params().n_batch;
     setup->ctx = 0;
+    setup->policy = (rs_policy_params){.sinks = 64, .window = 256, .rewind = 64};
+    setup->heads = NULL;
+    setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
         {'m', "model", "PATH", "GGUF file (else $RASURE_MODEL, else the default model)",
          .string = &setup->model},
@@ -118,6 +135,20 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          .u32 = &setup->ctx, .min = 16, .max = 1048576},
         {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
          .max = 4096},
+        {0, "policy", "NAME",
+         "what the KV cache keeps: full, window (the first --sinks and the\nlast --window tokens), heads "
+         "(the "
+         "same, but in some heads everything)",
+         .string = &policy},
+        {0, "sinks", "N", "default 64", .u32 = &setup->policy.sinks, .max = 1048576},
+        {0, "window", "N", "default 256", .u32 = &setup->policy.window, .min = 1, .max = 1048576},
+        {0, "rewind", "N", "tokens beyond the window, to be able to go back (default 64)",
+         .u32 = &setup->policy.rewind, .max = 1048576},
+        {0, "heads", "PATH", "a table of layers and KV heads: which need everything",
+         .string = &setup->heads},
+        {0, "local", "SHARE",
+         "share of the heads that do not, 0 to 1 (default: those below 0.5 in the table)",
+         .real = &setup->local_share, .min = 0, .max = 1},
     };
     const cli_option *all[MAX_OPTIONS];
     struct option longs[MAX_OPTIONS + 2] = {{0}};
@@ -168,8 +199,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         bad_isa(command, isa);
         return false;
     }
-    *code = CLI_OK;
-    return true;
+    *code = choose_policy(command, policy, setup);
+    return *code == CLI_OK;
 }
 
 cli_exit cli_unexpected(const cli_command *command, const char *argument) {

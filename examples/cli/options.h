@@ -41,6 +41,9 @@ typedef struct cli_setup {
     rs_isa isa;
     uint32_t ctx; /* 0: not given */
     uint32_t batch;
+    rs_policy_params policy; /* without full_heads */
+    const char *heads;       /* the file that says which; NULL: not given */
+    float local_share;
 } cli_setup;
 
 /*

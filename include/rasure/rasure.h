@@ -257,10 +257,22 @@ typedef enum rs_policy {
     RS_POLICY_HEADS = 2,  /* everything in some heads, sinks and window in the others */
 } rs_policy;
 
+/*
+ * Reads from a file which heads keep everything, into full_heads [n_layers][n_kv_heads]. The file is a table
+ * as PruLong and DuoAttention write it: a line for each layer, in it a number for each KV head, tabs between;
+ * the larger, the more a head needs what lies far back. The floor(n * (1 - local_share)) largest of all n
+ * keep everything (local_share 0 to 1), of equal ones the first; with RS_HEADS_AS_WRITTEN those of at least
+ * 0.5. RS_BAD_FILE: not such a table for this model, with line and column.
+ */
+#define RS_HEADS_AS_WRITTEN (-1.0F)
+RS_API rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
+                               rs_error *error);
+
 typedef struct rs_policy_params {
     rs_policy policy;
     uint32_t sinks;         /* 0 to 1,048,576; attention leans on the first tokens: 4 and more are usual */
     uint32_t window;        /* 1 to 1,048,576; not with FULL */
+    uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
     const bool *full_heads; /* HEADS: [n_layers][n_kv_heads], true: keeps everything. Copied by
                                rs_context_init */
 } rs_policy_params;

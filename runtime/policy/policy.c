@@ -6,7 +6,7 @@
 
 #include "runtime/status.h"
 
-enum { MAX_WINDOW = 1 << 20 };
+enum { MAX_COUNT = 1 << 20 };
 
 rs_status rs_policy_check(const rs_policy_params *params, rs_error *error) {
     switch (params->policy) {
@@ -18,12 +18,18 @@ rs_status rs_policy_check(const rs_policy_params *params, rs_error *error) {
         break;
     default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no policy", (int)params->policy);
     }
-    if (params->window < 1 || params->window > MAX_WINDOW || params->sinks > MAX_WINDOW) {
-        return rs_fail(error, RS_INVALID_ARGUMENT,
-                       "window is %" PRIu32 ", must be 1 to %d; sinks are %" PRIu32 ", at most %d",
-                       params->window, MAX_WINDOW, params->sinks, MAX_WINDOW);
-    }
+    if (params->window < 1 || params->window > MAX_COUNT)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "window is %" PRIu32 ", must be 1 to %d", params->window,
+                       MAX_COUNT);
+    if (params->sinks > MAX_COUNT || params->rewind > MAX_COUNT)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "sinks are %" PRIu32 ", rewind is %" PRIu32 ", at most %d",
+                       params->sinks, params->rewind, MAX_COUNT);
     return RS_OK;
+}
+
+/* Entries that stay behind the sinks. */
+static uint32_t window(const rs_policy_params *params) {
+    return params->window + params->rewind;
 }
 
 static bool is_local(const rs_policy_params *params, uint32_t stream) {
@@ -34,7 +40,7 @@ static bool is_local(const rs_policy_params *params, uint32_t stream) {
 uint32_t rs_policy_room(const rs_policy_params *params, uint32_t stream, uint32_t n_ctx, uint32_t n_batch) {
     if (!is_local(params, stream)) return n_ctx;
     /* The page where the sinks end and that where the window begins have holes. */
-    const uint32_t room = params->sinks + params->window + n_batch + 2 * RS_PAGE_ENTRIES;
+    const uint32_t room = params->sinks + window(params) + n_batch + 2 * RS_PAGE_ENTRIES;
     return room < n_ctx ? room : n_ctx;
 }
 
@@ -49,7 +55,9 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, uint32_t n_strea
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams) {
     if (a->params.policy != b->params.policy) return false;
     if (a->params.policy == RS_POLICY_FULL) return true;
-    if (a->params.sinks != b->params.sinks || a->params.window != b->params.window) return false;
+    if (a->params.sinks != b->params.sinks || a->params.window != b->params.window ||
+        a->params.rewind != b->params.rewind)
+        return false;
     return a->params.policy != RS_POLICY_HEADS ||
            memcmp(a->params.full_heads, b->params.full_heads, n_streams * sizeof(bool)) == 0;
 }
@@ -67,8 +75,8 @@ static rs_span range_of(const void *user, uint32_t stream) {
 void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
                      uint32_t n_tokens) {
     const rs_policy_params *params = &policy->params;
-    if (params->policy == RS_POLICY_FULL || n_tokens <= (uint64_t)params->sinks + params->window) return;
-    const plan p = {params, {positions[params->sinks], positions[n_tokens - params->window]}};
+    if (params->policy == RS_POLICY_FULL || n_tokens <= params->sinks + window(params)) return;
+    const plan p = {params, {positions[params->sinks], positions[n_tokens - window(params)]}};
     rs_kv_remove_each(kv, team, range_of, &p);
     rs_span *evicted = &policy->evicted;
     if (evicted->begin >= evicted->end) *evicted = p.middle;
@@ -82,10 +90,10 @@ void rs_policy_cut(rs_policy_state *policy, int32_t position) {
 }
 
 bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
-    const uint32_t sinks = policy->params.sinks, window = policy->params.window;
+    const uint32_t sinks = policy->params.sinks, wanted = policy->params.window;
     if (policy->evicted.begin >= policy->evicted.end) return true;
     const uint32_t at_first = n_tokens < sinks ? n_tokens : sinks;
     if (at_first > 0 && positions[at_first - 1] >= policy->evicted.begin) return false;
-    const uint32_t left = n_tokens - at_first, first = left > window ? n_tokens - window : at_first;
+    const uint32_t left = n_tokens - at_first, first = left > wanted ? n_tokens - wanted : at_first;
     return first == n_tokens || positions[first] >= policy->evicted.end;
 }

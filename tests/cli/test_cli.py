@@ -151,6 +151,15 @@ class CommandLine(Case):
         self.refuses(2, "has 20 tokens only", "bench", "--depth", "20", "--span", "32")
         self.refuses(2, "this needs 1024 tokens", "bench", "--ctx", "100", "--prefill", "1024")
 
+    def test_policies(self) -> None:
+        self.refuses(2, "not one of full window heads", "run", "-p", "x", "--policy", "sliding")
+        self.refuses(2, "--heads PATH", "chat", "--policy", "heads")
+        self.refuses(2, "missing.tsv", "bench", "--policy", "heads", "--heads", self.folder / "missing.tsv")
+        self.refuses(2, "three.tsv: line 1 has more", "bench", "--policy", "heads", "--heads",
+                     self.file("three.tsv", "1\t0\t1\t1\n"))  # fmt: skip
+        self.refuses(2, "--window", "run", "-p", "x", "--policy", "window", "--window", 0)
+        self.refuses(2, "--local", "run", "-p", "x", "--local", 1.5)
+
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
                        "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100, "steer:16", "bridge:15%", "drop+", "drop+x",
@@ -319,6 +328,13 @@ class Run(Case):
         for method in ("steer", "bridge", "learned"):
             self.refuses(1, method, "run", "-p", self.PROMPT, "--erase-text", "Rome", "--method", method)
 
+    def test_window(self) -> None:
+        """What does not fit the window is answered without; what is evicted can be erased only exactly."""
+        window = ("--policy", "window", "--sinks", 8, "--window", 40, "--batch", 16)
+        prompt = ("run", "-p", self.PROMPT + " Filler." * 100, "-n", 4, "--erase-text", "Rome")
+        self.good(*prompt, *window)
+        self.refuses(1, "the policy has evicted", *prompt, *window, "--method", "repair")
+
     def test_too_long(self) -> None:
         self.refuses(1, "--ctx makes it larger", "run", "--ctx", 16, "-p", "word " * 100)
 
@@ -414,6 +430,23 @@ class Bench(Case):
         self.assertTrue(found["isa"] and found["model"])
         self.assertEqual(set(found["erase_ms"]), {"exact", "drop", "shift", "repair"})
         self.assertEqual(found["erase_recomputed"], {"exact": 20, "drop": 0, "shift": 0, "repair": 3})
+
+    def test_policies(self) -> None:
+        """Of 30 layers with three heads each; a third keeps everything."""
+        heads = self.file("heads.tsv", "0.1\t0.9\t0.2\r\n" * 30)
+        sizes, shares = {}, {}
+        for name, options in {"full": (), "window": ("--policy", "window"), "heads": ("--policy", "heads", "--heads", heads),
+                              "none": ("--policy", "heads", "--heads", heads, "--local", 1)}.items():  # fmt: skip
+            found = json.loads(self.good("bench", "--prefill", 0, "--decode", 4, "--depth", 400, "--repeat", 1, "--span", 0,
+                                         "--batch", 32, "--sinks", 4, "--window", 28, "--rewind", 0, *options, "--json"))  # fmt: skip
+            sizes[name] = found["arena_bytes"]
+            shares[name] = found["kv_footprint"]["held"]
+        self.assertEqual(shares["full"], 1)
+        self.assertAlmostEqual(shares["heads"], (1 + 2 * shares["window"]) / 3, places=6)
+        self.assertEqual(shares["none"], shares["window"])
+        self.assertLess(shares["window"], 0.25)
+        self.assertLess(sizes["window"], sizes["heads"])
+        self.assertLess(sizes["heads"], sizes["full"])
 
     def test_parts(self) -> None:
         found = json.loads(self.good("bench", "--prefill", 0, "--decode", 0, "--span", 0, "--json"))

@@ -35,19 +35,23 @@ static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) 
 }
 
 static rs_context *windowed(const rs_model *model, uint32_t sinks, uint32_t window) {
-    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
-                                                          .n_batch = N_BATCH,
-                                                          .policy = {RS_POLICY_WINDOW, sinks, window, NULL}});
+    return rs_test_context_of(
+        model,
+        &(rs_context_params){.n_ctx = N_CTX,
+                             .n_batch = N_BATCH,
+                             .policy = {.policy = RS_POLICY_WINDOW, .sinks = sinks, .window = window}});
 }
 
 /* Every third head keeps everything. */
 static rs_context *some_heads(const rs_model *model, bool *full_heads) {
     assert_true(n_streams(model) <= MAX_STREAMS);
     for (uint32_t s = 0; s < n_streams(model); s++) full_heads[s] = s % 3 == 1;
-    return rs_test_context_of(model,
-                              &(rs_context_params){.n_ctx = N_CTX,
-                                                   .n_batch = N_BATCH,
-                                                   .policy = {RS_POLICY_HEADS, SINKS, WINDOW, full_heads}});
+    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                          .n_batch = N_BATCH,
+                                                          .policy = {.policy = RS_POLICY_HEADS,
+                                                                     .sinks = SINKS,
+                                                                     .window = WINDOW,
+                                                                     .full_heads = full_heads}});
 }
 
 /* Reads in chunks of N_BATCH, whatever the number. */
@@ -94,8 +98,9 @@ static void test_full_heads_hold_everything(void **state) {
 /* What is reported is what a window needs, however long the context; and every byte of it is enough. */
 static void test_room(void **state) {
     const rs_model *model = *state;
-    rs_context_params params = {
-        .n_ctx = 4096, .n_batch = N_BATCH, .policy = {RS_POLICY_WINDOW, 64, 128, NULL}};
+    rs_context_params params = {.n_ctx = 4096,
+                                .n_batch = N_BATCH,
+                                .policy = {.policy = RS_POLICY_WINDOW, .sinks = 64, .window = 128}};
     rs_error error;
     size_t bytes, more, full;
     assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_OK);
@@ -180,10 +185,12 @@ static void test_all_heads_or_none(void **state) {
     make_tokens(model, tokens, N_CTX);
     for (int all = 0; all <= 1; all++) {
         for (uint32_t s = 0; s < MAX_STREAMS; s++) heads[s] = all == 1;
-        rs_context *c = rs_test_context_of(
-            model, &(rs_context_params){.n_ctx = N_CTX,
-                                        .n_batch = N_BATCH,
-                                        .policy = {RS_POLICY_HEADS, SINKS, WINDOW, heads}});
+        rs_context *c = rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                                       .n_batch = N_BATCH,
+                                                                       .policy = {.policy = RS_POLICY_HEADS,
+                                                                                  .sinks = SINKS,
+                                                                                  .window = WINDOW,
+                                                                                  .full_heads = heads}});
         rs_context *other =
             all == 1 ? rs_test_context(model, N_CTX, N_BATCH) : windowed(model, SINKS, WINDOW);
         read_tokens(c, tokens, N_CTX);
@@ -286,6 +293,31 @@ static void test_going_back(void **state) {
     rs_test_free(other);
 }
 
+/* What is kept beyond the window makes going back possible, as far as it goes. */
+static void test_rewind(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = rs_test_context_of(
+        model, &(rs_context_params){
+                   .n_ctx = N_CTX,
+                   .n_batch = N_BATCH,
+                   .policy = {.policy = RS_POLICY_WINDOW, .sinks = SINKS, .window = WINDOW, .rewind = 10}});
+    read_tokens(c, tokens, 200);
+    for (uint32_t s = 0; s < n_streams(model); s++)
+        assert_int_equal(c->kv.streams[s].n_live, SINKS + WINDOW + 10);
+    assert_int_equal(rs_truncate(c, 189), RS_UNSUPPORTED);
+    rs_test_ok(c, rs_truncate(c, 190));
+    for (uint32_t s = 0; s < n_streams(model); s++) {
+        assert_int_equal(c->kv.streams[s].n_live, SINKS + WINDOW);
+        assert_true(rs_test_holds(c, s, 190 - WINDOW) && !rs_test_holds(c, s, 190 - WINDOW - 1));
+    }
+    assert_int_equal(rs_truncate(c, 189), RS_UNSUPPORTED);
+    read_tokens(c, tokens + 190, 10);
+    rs_test_ok(c, rs_truncate(c, 190));
+    rs_test_free(c);
+}
+
 static bool stop_at_second(void *user, uint32_t done, uint32_t total) {
     (void)total;
     return done < *(const uint32_t *)user;
@@ -314,11 +346,12 @@ static void test_stopped_half_way(void **state) {
 static void test_bad_policies(void **state) {
     const rs_model *model = *state;
     static const rs_policy_params bad[] = {
-        {RS_POLICY_WINDOW, 4, 0, NULL},
-        {RS_POLICY_WINDOW, 4, (1u << 20) + 1, NULL},
-        {RS_POLICY_WINDOW, (1u << 20) + 1, 4, NULL},
-        {RS_POLICY_HEADS, 4, 16, NULL},
-        {(rs_policy)99, 4, 16, NULL},
+        {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = 0},
+        {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = (1U << 20) + 1},
+        {.policy = RS_POLICY_WINDOW, .sinks = (1U << 20) + 1, .window = 4},
+        {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = 4, .rewind = UINT32_MAX},
+        {.policy = RS_POLICY_HEADS, .sinks = 4, .window = 16},
+        {.policy = (rs_policy)99, .sinks = 4, .window = 16},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const rs_context_params params = {.n_ctx = 64, .n_batch = 16, .policy = bad[i]};
@@ -481,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_exact_at_the_end),
         cmocka_unit_test(test_what_cannot_be_encoded_again_is_refused),
         cmocka_unit_test(test_going_back),
+        cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_stopped_half_way),
         cmocka_unit_test(test_bad_policies),
         cmocka_unit_test(test_copies_are_of_one_policy),

@@ -1,0 +1,142 @@
+/* Tables of heads, as PruLong and DuoAttention write them. */
+#include "runtime/policy/heads.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "ports/port.h"
+#include "runtime/model.h"
+#include "runtime/status.h"
+
+enum { MAX_FILE = 1 << 24, MAX_DIGITS = 400, MAX_EXPONENT = 400 };
+
+typedef struct reader {
+    const char *at, *end;
+} reader;
+
+static bool is_digit(const reader *r) {
+    return r->at < r->end && *r->at >= '0' && *r->at <= '9';
+}
+
+static bool skip(reader *r, char c) {
+    if (r->at == r->end || *r->at != c) return false;
+    r->at++;
+    return true;
+}
+
+/* Digits, appended to *value; *scale counts those behind the point. */
+static bool read_digits(reader *r, double *value, int *scale, bool behind_point) {
+    int n = 0;
+    for (; is_digit(r) && n < MAX_DIGITS; n++, r->at++) {
+        *value = *value * 10.0 + (double)(*r->at - '0');
+        *scale += behind_point;
+    }
+    return n > 0 && !is_digit(r);
+}
+
+/* A decimal number. Not strtod, which reads what the locale calls a number, and beyond `end`. */
+static bool read_number(reader *r, double *value) {
+    const bool negative = skip(r, '-');
+    int scale = 0, exponent = 0;
+    double digits = 0.0;
+    *value = 0.0;
+    if (!negative) skip(r, '+');
+    if (!read_digits(r, &digits, &scale, false)) return false;
+    if (skip(r, '.') && is_digit(r) && !read_digits(r, &digits, &scale, true)) return false;
+    if (skip(r, 'e') || skip(r, 'E')) {
+        const bool down = skip(r, '-');
+        if (!down) skip(r, '+');
+        if (!is_digit(r)) return false;
+        for (; is_digit(r); r->at++)
+            if (exponent < MAX_EXPONENT) exponent = exponent * 10 + (*r->at - '0');
+        if (down) exponent = -exponent;
+    }
+    *value = (negative ? -digits : digits) * pow(10.0, exponent - scale);
+    return isfinite(*value);
+}
+
+rs_status rs_heads_parse(const char *text, size_t bytes, uint32_t n_layers, uint32_t n_heads, double *values,
+                         rs_error *error) {
+    reader r = {text, text + bytes};
+    for (uint32_t line = 0; line < n_layers; line++) {
+        for (uint32_t column = 0; column < n_heads; column++) {
+            double value;
+            const bool last = column + 1 == n_heads;
+            if (!read_number(&r, &value) || !(last || skip(&r, '\t'))) {
+                return rs_fail(error, RS_BAD_FILE,
+                               "line %" PRIu32 ", column %" PRIu32 ": not a table of %" PRIu32
+                               " lines (layers) with %" PRIu32 " numbers (KV heads) between tabs",
+                               line + 1, column + 1, n_layers, n_heads);
+            }
+            values[(size_t)line * n_heads + column] = value < 0.0 ? 0.0 : value > 1.0 ? 1.0 : value;
+        }
+        skip(&r, '\r');
+        if (!skip(&r, '\n') && r.at != r.end)
+            return rs_fail(error, RS_BAD_FILE,
+                           "line %" PRIu32 " has more than the %" PRIu32 " numbers of a layer", line + 1,
+                           n_heads);
+    }
+    if (r.at != r.end)
+        return rs_fail(error, RS_BAD_FILE, "there are more lines than the model has layers, %" PRIu32,
+                       n_layers);
+    return RS_OK;
+}
+
+typedef struct ranked {
+    double value;
+    size_t index;
+} ranked;
+
+static int descending(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->value != y->value) return x->value < y->value ? 1 : -1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+rs_status rs_heads_choose(const double *values, size_t n, float local_share, bool *full_heads) {
+    if (local_share == RS_HEADS_AS_WRITTEN) {
+        for (size_t i = 0; i < n; i++) full_heads[i] = values[i] >= 0.5;
+        return RS_OK;
+    }
+    ranked *order = malloc(n * sizeof *order);
+    if (order == NULL) return RS_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) order[i] = (ranked){values[i], i};
+    qsort(order, n, sizeof *order, descending);
+    /* 90 * (1 - 0.9f) is a little less than 9. */
+    const size_t kept = (size_t)floor((double)n * (1.0 - (double)local_share) + 1e-4);
+    for (size_t i = 0; i < n; i++) full_heads[order[i].index] = i < kept;
+    free(order);
+    return RS_OK;
+}
+
+static rs_status load(const rs_model *model, const rs_port_map *map, float local_share, bool *full_heads,
+                      rs_error *error) {
+    const uint32_t n_layers = model->shape.n_layers, n_heads = model->shape.n_kv_heads;
+    const size_t n = (size_t)n_layers * n_heads;
+    if (map->bytes > MAX_FILE)
+        return rs_fail(error, RS_BAD_FILE, "%zu bytes are no table of heads", map->bytes);
+    double *values = malloc(n * sizeof *values);
+    if (values == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory for %zu heads", n);
+    rs_status status =
+        rs_heads_parse(map->bytes > 0 ? map->data : "", map->bytes, n_layers, n_heads, values, error);
+    if (status == RS_OK && rs_heads_choose(values, n, local_share, full_heads) != RS_OK)
+        status = rs_fail(error, RS_NO_MEMORY, "no memory for %zu heads", n);
+    free(values);
+    return status;
+}
+
+rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
+                        rs_error *error) {
+    if (model == NULL || path == NULL || full_heads == NULL)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "model, path or full_heads is NULL");
+    if (local_share != RS_HEADS_AS_WRITTEN && !(local_share >= 0.0F && local_share <= 1.0F)) {
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "local_share is %g, must be 0 to 1, or RS_HEADS_AS_WRITTEN", (double)local_share);
+    }
+    rs_port_map map;
+    if (rs_port_map_file(path, &map) != 0) return rs_fail(error, RS_IO, "%s cannot be read", path);
+    const rs_status status = load(model, &map, local_share, full_heads, error);
+    rs_port_unmap(&map);
+    return status;
+}
