@@ -9,7 +9,7 @@ from pathlib import Path
 MEAN_OVER = 50  # steps
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def rows_of(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -27,8 +27,8 @@ def plot_training(folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    log = _rows(folder / "log.csv")
-    validation = _rows(folder / "validation.csv")
+    log = rows_of(folder / "log.csv")
+    validation = rows_of(folder / "validation.csv")
     if not log:
         return
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")

@@ -1,0 +1,80 @@
+"""A run as a TOML file: every hyper-parameter stands there, nothing has a default."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from .samples import TASKS
+
+OBJECTIVES = ("prulong", "duo")
+
+
+class ConfigError(Exception):
+    """The file is no run; the message says why."""
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    name: str
+    seed: int
+    objective: str
+    sinks: int
+    window: int
+    local_share: float  # of the heads, in the end; of duo the shares are chosen afterwards
+    tokens: int  # of a sequence
+    sequences: int  # a step
+    steps: int
+    rise: float  # share of the steps over which the target rises to local_share
+    lr: float  # of masks and multipliers
+    weight_decay: float  # of both; without it the masks run away
+    betas: list[float]
+    warmup: float  # share of the steps
+    final: float  # share of lr at the end
+    clip: float
+    initial: float  # log_alpha (prulong) or alpha (duo) at the start
+    sparsity: float  # duo: weight of the mean of the masks
+    answer_weight: float
+    dtype: str  # of the frozen matrices
+    checkpoint: int  # steps between two of them
+    validate: int  # steps between two looks at the validation split; 0: none
+    validation_sequences: int
+    tasks: dict[str, float]  # weights
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def parse_config(data: dict[str, Any]) -> HeadsConfig:
+    wanted = {f.name for f in fields(HeadsConfig)}
+    for key in sorted(wanted ^ set(data)):
+        raise ConfigError(f"{key} is missing" if key in wanted else f"there is no parameter {key}")
+    hints = get_type_hints(HeadsConfig)
+    values = {key: float(value) if hints[key] is float and type(value) is int else value for key, value in data.items()}
+    for key, value in values.items():
+        if hints[key] in (int, float, str) and type(value) is not hints[key]:
+            raise ConfigError(f"{key} is {value!r}, not of type {hints[key].__name__}")
+    config = HeadsConfig(**values)
+    if config.objective not in OBJECTIVES:
+        raise ConfigError(f"objective {config.objective} is none of {', '.join(OBJECTIVES)}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"dtype {config.dtype} is neither float32 nor bfloat16")
+    if not 0.0 < config.local_share < 1.0:
+        raise ConfigError(f"local_share {config.local_share} is not between 0 and 1")
+    for task in config.tasks:
+        if task not in TASKS:
+            raise ConfigError(f"there is no task {task}")
+    if sum(config.tasks.values()) <= 0:
+        raise ConfigError("the weights of the tasks are all 0")
+    return config
+
+
+def load_config(path: Path) -> HeadsConfig:
+    try:
+        return parse_config(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,0 +1,86 @@
+"""The frozen model with streaming heads mixed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..eraser.lora import EraserModel
+from ..reference import Cache
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """What a local head sees: the first `sinks` tokens and the last `window`, itself included."""
+
+    sinks: int
+    window: int
+
+    def mask(self, n: int) -> Tensor:
+        """bool [n, n] of a sequence."""
+        i, j = torch.arange(n)[:, None], torch.arange(n)[None, :]
+        return (j <= i) & ((j < self.sinks) | (i - j < self.window))
+
+
+@dataclass(frozen=True)
+class Mix:
+    """z [n_layer, n_kv_head]: share of the full attention in each head's output. full: outputs of full attention
+    [n_head, n, h] by layer, of another pass; None: of this pass's own queries, keys and values."""
+
+    z: Tensor
+    streaming: Streaming
+    full: list[Tensor] | None = None
+
+
+class HeadsModel(EraserModel):
+    """Reads whole sequences; head outputs are z * full + (1 - z) * streaming where a mix is given."""
+
+    _mix: Mix | None = None
+    _kept: list[Tensor] | None = None
+
+    @contextmanager
+    def mixed(self, mix: Mix) -> Iterator[None]:
+        self._mix = mix
+        try:
+            yield
+        finally:
+            self._mix = None
+
+    @contextmanager
+    def keeping(self) -> Iterator[list[Tensor]]:
+        """Within the block, the outputs of full attention are kept by layer."""
+        self._kept = []
+        try:
+            yield self._kept
+        finally:
+            self._kept = None
+
+    def _attention(self, layer: int, x: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache, mask: Tensor) -> Tensor:
+        if self._mix is None and self._kept is None:
+            return super()._attention(layer, x, rotation, cache, mask)
+        config, n = self.config, len(x)
+        q = self.linear(x, f"blk.{layer}.attn_q").view(n, config.n_head, config.head_dim)
+        if f"blk.{layer}.attn_q_norm.weight" in self.weights:
+            q = self._norm(q, f"blk.{layer}.attn_q_norm")
+        q = self._rotate(q, rotation).transpose(0, 1)
+        k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
+
+        def attend(seen: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q[None], k[None], v[None], seen, scale=config.attention_scale, enable_gqa=True)[
+                0
+            ]
+
+        mix = self._mix
+        if mix is None:
+            out = attend(mask)
+            self._kept.append(out)
+        else:
+            z = mix.z[layer].repeat_interleave(config.n_head // config.n_kv_head)[:, None, None]
+            full = attend(mask) if mix.full is None else mix.full[layer]
+            out = z * full + (1.0 - z) * attend(mask & mix.streaming.mask(n))
+        return self.linear(out.transpose(0, 1).reshape(n, -1), f"blk.{layer}.attn_output")

@@ -1,0 +1,254 @@
+"""Learns masks: sequences that follow from the step's number, checkpoints, a log, a table of heads.
+
+prulong: next-token loss of the model whose heads are mixed by masks that are drawn anew for each sequence, and a Lagrangian that
+holds the share of local heads to a target (arXiv 2506.17121, section 4). duo: the squared difference of the last hidden states to
+the full model's, and a penalty on the masks (arXiv 2410.10819, section 3.2). The weights stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..eraser.documents import Encoder
+from ..eraser.train import Log, TrainingError, duration, say
+from ..eraser.world import World
+from ..files import sha256
+from ..gguf_model import load_model
+from ..text import load_split
+from . import masks
+from .config import HeadsConfig
+from .model import HeadsModel, Mix, Streaming
+from .plot import plot_masks
+from .samples import TASKS, Sample, Source
+
+LOG_COLUMNS = ("step", "lr", "target", "local", "loss", "task_loss", "linear", "quadratic", "grad_norm", "seconds")
+VALIDATION_COLUMNS = ("step", "mask", "task", "n", "loss")
+SHOW_EVERY = 5  # steps
+SLOPE = 0.25  # of the sigmoid that makes a table's values of log_alpha: they still differ where masks have saturated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One sequence of a step, for the log."""
+
+    local: float  # share of the masks drawn
+    loss: float
+    task_loss: float
+
+
+class Trainer:
+    def __init__(self, config: HeadsConfig, model: Path, data: Path, out: Path, world: World) -> None:
+        self.config = config
+        self.out = out
+        self.world = world
+        loaded = load_model(model)
+        self.base = loaded.file
+        self.model = HeadsModel(loaded, getattr(torch, config.dtype))
+        self.streaming = Streaming(config.sinks, config.window)
+        encoder = Encoder(loaded.file)
+        self.sources = {split: Source(encoder, load_split(data, split), split, config.answer_weight)
+                        for split in ("train", "validation")}  # fmt: skip
+        self.data_hashes = {path.name: sha256(path) for path in sorted(data.glob("wiki_paragraphs.jsonl.gz"))}
+        shape = (loaded.config.n_layer, loaded.config.n_kv_head)
+        self.values = nn.Parameter(torch.full(shape, config.initial))
+        self.multipliers = nn.Parameter(torch.zeros(2))
+        self.parameters = [self.values, self.multipliers]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [self.values]}, {"params": [self.multipliers], "maximize": True}],
+            lr=config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay,
+        )  # fmt: skip
+        self.step = 0
+        self.seconds = 0.0
+
+    # ------------------------------------------------------------------------------------------------- a step
+
+    def learning_rate(self, step: int) -> float:
+        """Of step 0, 1, ...: a linear warm-up, then a line down."""
+        c = self.config
+        warm = max(1, round(c.warmup * c.steps))
+        if step < warm:
+            return c.lr * (step + 1) / warm
+        return c.lr * (1.0 - (1.0 - c.final) * (step - warm) / max(1, c.steps - warm))
+
+    def target(self, step: int) -> float:
+        """The share of local heads that step 0, 1, ... aims at."""
+        return self.config.local_share * min(1.0, step / max(1.0, self.config.rise * self.config.steps))
+
+    def draw_sample(self, split: str, key: str) -> Sample:
+        random_ = random.Random(f"{self.config.seed} {key}")
+        task = random_.choices(list(self.config.tasks), list(self.config.tasks.values()))[0]
+        return TASKS[task](self.sources[split], random_, self.config.tokens)
+
+    def next_token_loss(self, hidden: Tensor, sample: Sample) -> Tensor:
+        """Mean cross-entropy, weighted; hidden [n, d] are the states of all tokens but the last."""
+        weights = torch.tensor(sample.weights[1:])
+        counted = weights.nonzero()[:, 0]
+        logits = self.model.logits(hidden[counted])
+        losses = F.cross_entropy(logits, torch.tensor(sample.tokens[1:])[counted], reduction="none")
+        return (losses * weights[counted]).sum() / weights.sum()
+
+    def _prulong(self, sample: Sample, step: int, index: int) -> tuple[Tensor, Outcome]:
+        seed = random.Random(f"{self.config.seed} masks {step} {index}").getrandbits(63)
+        generator = torch.Generator().manual_seed(seed)
+        z = masks.draw(self.values, generator)
+        with self.model.mixed(Mix(z, self.streaming)):
+            hidden = self.model.forward(torch.tensor(sample.tokens[:-1]))
+        task_loss = self.next_token_loss(hidden, sample)
+        loss = task_loss + masks.penalty(z, self.target(step), *self.multipliers)
+        return loss, Outcome(1.0 - z.mean().item(), loss.item(), task_loss.item())
+
+    def _duo(self, sample: Sample) -> tuple[Tensor, Outcome]:
+        tokens = torch.tensor(sample.tokens[:-1])
+        with torch.no_grad(), self.model.keeping() as full:
+            wanted = self.model.forward(tokens)
+        with self.model.mixed(Mix(self.values, self.streaming, full)):
+            hidden = self.model.forward(tokens)
+        counted = torch.tensor(sample.weights[1:]) > 0
+        task_loss = (hidden - wanted)[counted].square().mean()
+        loss = task_loss + self.config.sparsity * self.values.abs().mean()
+        return loss, Outcome(1.0 - self.values.mean().item(), loss.item(), task_loss.item())
+
+    def losses_of_step(self, step: int) -> list[Outcome]:
+        """Adds the gradients of step `step` (0, 1, ...), summed over this process's sequences."""
+        outcomes = []
+        for i in range(self.world.rank, self.config.sequences, self.world.size):
+            sample = self.draw_sample("train", f"train {step} {i}")
+            loss, outcome = self._prulong(sample, step, i) if self.config.objective == "prulong" else self._duo(sample)
+            loss.backward()
+            outcomes.append(outcome)
+        return outcomes
+
+    def do_step(self) -> dict[str, Any]:
+        """One step of the optimizer; a row of the log."""
+        begin = time.monotonic()
+        lr = self.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if self.config.objective == "duo":
+            with torch.no_grad():
+                self.values.clamp_(0.0, 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        mine = self.losses_of_step(self.step)
+        outcomes = [outcome for part in self.world.gather(mine) for outcome in part]
+        self.world.sum_gradients(self.parameters)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= len(outcomes)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip).item()
+        if norm != norm:
+            raise TrainingError(f"the gradient of step {self.step + 1} is not a number")
+        self.optimizer.step()
+        self.step += 1
+        seconds = time.monotonic() - begin
+        self.seconds += seconds
+        linear, quadratic = self.multipliers.tolist()
+        return {
+            "step": self.step, "lr": f"{lr:.3e}", "target": f"{self.target(self.step - 1):.4f}",
+            "local": f"{fmean(o.local for o in outcomes):.4f}", "loss": f"{fmean(o.loss for o in outcomes):.6f}",
+            "task_loss": f"{fmean(o.task_loss for o in outcomes):.6f}", "linear": f"{linear:.4f}",
+            "quadratic": f"{quadratic:.4f}", "grad_norm": f"{norm:.5f}", "seconds": f"{seconds:.3f}",
+        }  # fmt: skip
+
+    # -------------------------------------------------------------------------------------------- what is left
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    @property
+    def table_path(self) -> Path:
+        return self.out / f"{self.config.name}.tsv"
+
+    def table_values(self) -> Tensor:
+        """What a head's need is worth, 0 to 1."""
+        values = self.values.detach()
+        return torch.sigmoid(SLOPE * values) if self.config.objective == "prulong" else values.clamp(0.0, 1.0)
+
+    def identity(self) -> dict[str, Any]:
+        return {"config": self.config.as_dict(), "fingerprint": self.base.fingerprint(), "data": self.data_hashes}
+
+    def save(self) -> None:
+        state = self.identity() | {
+            "step": self.step, "seconds": self.seconds, "values": self.values.detach(),
+            "multipliers": self.multipliers.detach(), "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        partial = self.checkpoint_path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint_path)
+        self.table_path.write_text(masks.table(self.table_values()), encoding="utf-8")
+
+    def resume(self) -> bool:
+        """Goes back to the last checkpoint, if there is one."""
+        if not self.checkpoint_path.is_file():
+            return False
+        state = torch.load(self.checkpoint_path, weights_only=True)
+        for key, value in self.identity().items():
+            if state[key] != value:
+                raise TrainingError(f"{self.checkpoint_path} was made with another {key}; take another --out, or delete it")
+        self.step, self.seconds = state["step"], state["seconds"]
+        with torch.no_grad():
+            self.values.copy_(state["values"])
+            self.multipliers.copy_(state["multipliers"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    @torch.no_grad()
+    def validate(self) -> list[dict[str, Any]]:
+        """Next-token loss by task: all heads full, all local, the learned choice, and random ones of its size."""
+        share = self.config.local_share
+        shuffled = torch.rand(self.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
+        choices = {
+            "full": torch.ones_like(self.values), "local": torch.zeros_like(self.values),
+            "learned": masks.choose(self.values, share).float(), "random": masks.choose(shuffled, share).float(),
+        }  # fmt: skip
+        found: dict[tuple[str, str], list[float]] = {}
+        for i in range(self.config.validation_sequences):
+            sample = self.draw_sample("validation", f"validation {i}")
+            for name, z in choices.items():
+                with self.model.mixed(Mix(z, self.streaming)):
+                    hidden = self.model.forward(torch.tensor(sample.tokens[:-1]))
+                found.setdefault((name, sample.task), []).append(self.next_token_loss(hidden, sample).item())
+        return [{"step": self.step, "mask": mask, "task": task, "n": len(losses), "loss": f"{fmean(losses):.6f}"}
+                for (mask, task), losses in sorted(found.items())]  # fmt: skip
+
+    # --------------------------------------------------------------------------------------------- the loop
+
+    def run(self, show: bool = True) -> None:
+        """Trains to the end. Only the first process writes."""
+        resumed = self.resume()
+        first, every = self.world.is_first, self.config.validate
+        log = Log(self.out / "log.csv", LOG_COLUMNS, self.step) if first else None
+        validation = Log(self.out / "validation.csv", VALIDATION_COLUMNS, self.step) if first else None
+        if first and show:
+            start = f"from step {self.step}" if resumed else "from the beginning"
+            say(f"{self.config.name}: {self.config.steps} steps, {start}; {self.out}")
+        recent: list[float] = []
+        while self.step < self.config.steps:
+            row = self.do_step()
+            recent = [*recent[-19:], float(row["seconds"])]
+            if not first:
+                continue
+            log.write([row])
+            done = self.step == self.config.steps
+            if show and (self.step % SHOW_EVERY == 0 or done):
+                left = duration(fmean(recent) * (self.config.steps - self.step))
+                say(f"step {self.step} of {self.config.steps}: loss {row['task_loss']}, local {row['local']} of {row['target']}, "
+                    f"{fmean(recent):.1f} s a step, {left} left")  # fmt: skip
+            if self.step % self.config.checkpoint == 0 or done:
+                self.save()
+            if every and (self.step % every == 0 or done):
+                validation.write(self.validate())
+                plot_masks(self.out, self.table_values())
+        if first:
+            self.save()
+            plot_masks(self.out, self.table_values())

@@ -1,0 +1,240 @@
+"""Masks over heads: the distribution, the mixed attention, the samples, and runs on a tiny model."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import model_path, random_tokens
+
+from rasure_training.eraser.documents import Encoder
+from rasure_training.eraser.train import TrainingError
+from rasure_training.eraser.world import World
+from rasure_training.gguf_model import GgufModel, load_model
+from rasure_training.heads import masks
+from rasure_training.heads.config import ConfigError, HeadsConfig, load_config, parse_config
+from rasure_training.heads.model import HeadsModel, Mix, Streaming
+from rasure_training.heads.samples import TASKS, Source
+from rasure_training.heads.train import Trainer
+from rasure_training.reference import Reference
+from rasure_training.text import load_split
+
+CONFIG = Path(__file__).with_name("tiny_heads.toml")
+SHIPPED = Path(__file__).resolve().parents[1] / "configs"
+MODEL = model_path("tiny-llama")
+
+
+# ----------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize(
+    "log_alpha, mean, one, zero", [(4.0, 0.976, 0.917, 0.004), (0.0, 0.50, 0.17, 0.17), (-2.0, 0.14, 0.03, 0.60)]
+)
+def test_the_distribution_of_a_mask(log_alpha: float, mean: float, one: float, zero: float) -> None:
+    z = masks.draw(torch.full((200_000,), log_alpha), torch.Generator().manual_seed(1))
+    assert z.mean().item() == pytest.approx(mean, abs=0.01)
+    assert (z == 1).float().mean().item() == pytest.approx(one, abs=0.01)
+    assert (z == 0).float().mean().item() == pytest.approx(zero, abs=0.01)
+    kept = masks.probability_above_zero(torch.tensor(log_alpha)).item()
+    assert (z > 0).float().mean().item() == pytest.approx(kept, abs=0.005)
+
+
+@pytest.mark.parametrize("share, kept", [(0.0, 90), (0.3, 63), (0.7, 27), (0.8, 18), (0.9, 9), (1.0, 0)])
+def test_choice_rounds_as_meant(share: float, kept: int) -> None:
+    values = torch.arange(90).float().view(30, 3)
+    full = masks.choose(values, share)
+    assert full.sum().item() == kept
+    assert torch.equal(full, values >= 90 - kept)
+
+
+def test_choice_among_equals() -> None:
+    assert masks.choose(torch.tensor([[0.5, 1.0], [0.5, 0.5]]), 0.5).tolist() == [[True, True], [False, False]]
+
+
+def test_multipliers_push_towards_the_target() -> None:
+    z = torch.full((4, 2), 0.9, requires_grad=True)
+    linear, quadratic = torch.tensor(-1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    masks.penalty(z, 0.5, linear, quadratic).backward()
+    gap = 0.1 - 0.5
+    assert linear.grad.item() == pytest.approx(gap)  # too few local heads: maximising makes it smaller still,
+    assert quadratic.grad.item() == pytest.approx(gap**2)
+    assert z.grad[0, 0].item() == pytest.approx((1.0 - 2 * 2.0 * gap) / 8)  # and masks fall where this is above 0
+
+
+def test_the_table_is_what_the_runtime_reads() -> None:
+    assert masks.table(torch.tensor([[0.25, 1.0], [0.0, 0.5]])) == "0.250000\t1.000000\n0.000000\t0.500000\n"
+
+
+# ----------------------------------------------------------------------------------------------------- model
+
+
+def test_what_a_local_head_sees() -> None:
+    mask = Streaming(2, 3).mask(7)
+    assert mask[6].tolist() == [True, True, False, False, True, True, True]
+    assert mask[2].tolist() == [True, True, True, False, False, False, False]
+
+
+def test_full_masks_change_nothing(any_model: GgufModel) -> None:
+    tokens = random_tokens(40)
+    ones = torch.ones(any_model.config.n_layer, any_model.config.n_kv_head)
+    model = HeadsModel(any_model)
+    with model.mixed(Mix(ones, Streaming(2, 8))):
+        mixed = model.forward(tokens)
+    torch.testing.assert_close(mixed, Reference(any_model).forward(tokens), atol=1e-4, rtol=1e-4)
+
+
+def test_no_masks_are_a_window(llama: GgufModel) -> None:
+    tokens = random_tokens(40)
+    zeros = torch.zeros(llama.config.n_layer, llama.config.n_kv_head)
+    model, streaming = HeadsModel(llama), Streaming(2, 8)
+    with model.mixed(Mix(zeros, streaming)):
+        mixed = model.forward(tokens)
+    masked = Reference(llama).forward(tokens, visible_mask=streaming.mask(40))
+    torch.testing.assert_close(mixed, masked, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(mixed, Reference(llama).forward(tokens), atol=1e-2)
+
+
+def test_the_full_part_may_come_from_another_pass(llama: GgufModel) -> None:
+    tokens = random_tokens(30)
+    model, streaming = HeadsModel(llama), Streaming(2, 8)
+    with model.keeping() as full:
+        plain = model.forward(tokens)
+    ones = torch.ones(llama.config.n_layer, llama.config.n_kv_head)
+    with model.mixed(Mix(ones, streaming, full)):
+        torch.testing.assert_close(model.forward(tokens), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_masks_get_a_gradient(llama: GgufModel) -> None:
+    z = torch.full((llama.config.n_layer, llama.config.n_kv_head), 0.5, requires_grad=True)
+    model = HeadsModel(llama)
+    with model.mixed(Mix(z, Streaming(1, 4))):
+        model.forward(random_tokens(30)).square().mean().backward()
+    assert (z.grad != 0).all()
+
+
+# --------------------------------------------------------------------------------------------------- samples
+
+
+@pytest.fixture(scope="module")
+def source(data: Path) -> Source:
+    return Source(Encoder(load_model(MODEL).file), load_split(data, "train"), "train", 5.0)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_samples(source: Source, task: str) -> None:
+    for seed in range(5):
+        sample = TASKS[task](source, random.Random(seed), 400)
+        assert 200 < len(sample.tokens) <= 400
+        assert sample == TASKS[task](source, random.Random(seed), 400)
+        assert set(sample.weights) <= {0.0, 1.0, 5.0}
+        assert (5.0 in sample.weights) == (task != "text")
+
+
+def test_what_counts_most_can_be_looked_up(source: Source) -> None:
+    sample = TASKS["copies"](source, random.Random(3), 400)
+    first = sample.weights.index(5.0)
+    answer = sample.tokens[first:]
+    assert any(sample.tokens[i : i + len(answer)] == answer for i in range(first - len(answer)))
+
+
+# ------------------------------------------------------------------------------------------------------ runs
+
+
+def trainer(config: HeadsConfig, data: Path, out: Path) -> Trainer:
+    out.mkdir(exist_ok=True)
+    return Trainer(config, MODEL, data, out, World())
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("objective", ["prulong", "duo"])
+def test_a_run_writes_its_files(data: Path, tmp_path: Path, objective: str) -> None:
+    config = replace(load_config(CONFIG), objective=objective, initial=4.0 if objective == "prulong" else 1.0, lr=0.3)
+    run = trainer(config, data, tmp_path)
+    run.run(show=False)
+    log = rows(tmp_path / "log.csv")
+    assert [row["step"] for row in log] == [str(i + 1) for i in range(6)]
+    assert float(log[0]["target"]) == 0.0 and float(log[-1]["target"]) == 0.5
+    found = {(row["step"], row["mask"]) for row in rows(tmp_path / "validation.csv")}
+    assert found == {(step, mask) for step in ("3", "6") for mask in ("full", "local", "learned", "random")}
+    table = [line.split("\t") for line in (tmp_path / "tiny.heads.tsv").read_text().splitlines()]
+    assert len(table) == run.model.config.n_layer and all(len(line) == run.model.config.n_kv_head for line in table)
+    assert all(0.0 <= float(value) <= 1.0 for line in table for value in line)
+    assert run.values.detach().std() > 0 or objective == "duo"
+    assert "<svg" in (tmp_path / "masks.svg").read_text()
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(data: Path, tmp_path: Path) -> None:
+    config = replace(load_config(CONFIG), validate=0)
+    whole = trainer(config, data, tmp_path / "whole")
+    whole.run(show=False)
+    stopped = trainer(config, data, tmp_path / "parts")
+    for _ in range(3):
+        stopped.do_step()
+    stopped.save()
+    stopped.do_step()  # lost: it comes after the checkpoint
+    resumed = trainer(config, data, tmp_path / "parts")
+    resumed.run(show=False)
+    torch.testing.assert_close(resumed.values, whole.values)
+    torch.testing.assert_close(resumed.multipliers, whole.multipliers)
+
+
+def test_another_run_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    config = replace(load_config(CONFIG), validate=0)
+    trainer(config, data, tmp_path).save()
+    with pytest.raises(TrainingError, match="another config"):
+        trainer(replace(config, window=9), data, tmp_path).resume()
+
+
+def test_two_processes_take_the_same_steps(data: Path, tmp_path: Path) -> None:
+    command = [
+        "-m",
+        "rasure_training.heads",
+        "--config",
+        CONFIG,
+        "--model",
+        MODEL,
+        "--data",
+        data,
+        "--set",
+        "validate=0",
+        "--out",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*map(str, [*torchrun, *command, tmp_path / "two"])], check=True, capture_output=True, env=environment, timeout=300
+    )
+    subprocess.run([sys.executable, *map(str, [*command, tmp_path / "one"])], check=True, capture_output=True, env=environment)
+    one, two = (rows(tmp_path / name / "log.csv") for name in ("one", "two"))
+    assert [row["task_loss"] for row in one] == [row["task_loss"] for row in two]
+    assert (tmp_path / "one" / "tiny.heads.tsv").read_text() == (tmp_path / "two" / "tiny.heads.tsv").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("smollm2_heads*.toml")), ids=lambda path: path.stem)
+def test_shipped_configs(path: Path) -> None:
+    assert load_config(path).name.startswith("smollm2-135m-instruct.heads")
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"objective": "other"}, "objective"), ({"dtype": "float16"}, "dtype"), ({"steps": "many"}, "steps"),
+        ({"tasks": {"nonsense": 1.0}}, "nonsense"), ({"tasks": {}}, "all 0"), ({"local_share": 1}, "local_share"), ({"more": 1}, "more"),
+    ],
+)  # fmt: skip
+def test_bad_configs(change: dict[str, object], says: str) -> None:
+    data = tomllib.loads(CONFIG.read_text())
+    with pytest.raises(ConfigError, match=says):
+        parse_config(data | change)
