@@ -140,7 +140,7 @@ rs_status rs_truncate(rs_context *context, int32_t position) {
     }
     if (position == context->next_position) return RS_OK;
     const uint32_t kept = rs_context_index(context, position);
-    if (!rs_policy_is_whole(&context->policy, context->positions, kept)) {
+    if (!rs_policy_can_go_back(&context->policy, context->positions, kept)) {
         return rs_fail(&context->error, RS_UNSUPPORTED,
                        "position %" PRId32
                        " lies too far back: the policy has evicted what a cache that ends "

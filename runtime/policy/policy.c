@@ -89,11 +89,21 @@ void rs_policy_cut(rs_policy_state *policy, int32_t position) {
     if (policy->evicted.begin >= policy->evicted.end) policy->evicted = (rs_span){0, 0};
 }
 
-bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
-    const uint32_t sinks = policy->params.sinks, wanted = policy->params.window;
+/* Whether the sinks and the last `wanted` before token n_tokens are there. */
+static bool holds(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens,
+                  uint32_t wanted) {
+    const uint32_t sinks = policy->params.sinks;
     if (policy->evicted.begin >= policy->evicted.end) return true;
     const uint32_t at_first = n_tokens < sinks ? n_tokens : sinks;
     if (at_first > 0 && positions[at_first - 1] >= policy->evicted.begin) return false;
     const uint32_t left = n_tokens - at_first, first = left > wanted ? n_tokens - wanted : at_first;
     return first == n_tokens || positions[first] >= policy->evicted.end;
+}
+
+bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
+    return holds(policy, positions, n_tokens, window(&policy->params));
+}
+
+bool rs_policy_can_go_back(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
+    return holds(policy, positions, n_tokens, policy->params.window);
 }

@@ -35,4 +35,8 @@ void rs_policy_cut(rs_policy_state *policy, int32_t position);
 /* Whether nothing is missing of what the cache would hold if only the first n_tokens had been read. */
 bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens);
 
+/* Whether sinks and window are there behind the first n_tokens, with or without what is kept for going back.
+ */
+bool rs_policy_can_go_back(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens);
+
 #endif

@@ -315,6 +315,13 @@ static void test_rewind(void **state) {
     assert_int_equal(rs_truncate(c, 189), RS_UNSUPPORTED);
     read_tokens(c, tokens + 190, 10);
     rs_test_ok(c, rs_truncate(c, 190));
+
+    /* What going back has left is less than reading leaves: exact begins anew. */
+    rs_erase_report report;
+    rs_test_ok(c, rs_erase(c, &(rs_span){188, 190}, 1, NULL, &report));
+    assert_int_equal(report.n_recomputed, 188);
+    for (uint32_t s = 0; s < n_streams(model); s++)
+        assert_int_equal(c->kv.streams[s].n_live, SINKS + WINDOW + 10);
     rs_test_free(c);
 }
 
