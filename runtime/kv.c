@@ -249,12 +249,25 @@ static void clear_in_stream(void *argument, size_t thread, size_t index) {
 
 /* Streams are cleared side by side; pages go back one by one, so that their order does not depend on threads.
  */
-void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user) {
-    rs_team_run(team, clear_in_stream, &(removal){kv, range, user}, kv->n_streams);
+void rs_kv_give_back(rs_kv *kv) {
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->cleared_end);
+        stream->cleared = stream->cleared_end = 0;
     }
+}
+
+void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    clear_entry(kv, &page, at.slot);
+    stream->n_live--;
+    if (stream->cleared_end == 0 || at.page_index < stream->cleared) stream->cleared = at.page_index;
+    if (at.page_index >= stream->cleared_end) stream->cleared_end = at.page_index + 1;
+}
+
+void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user) {
+    rs_team_run(team, clear_in_stream, &(removal){kv, range, user}, kv->n_streams);
+    rs_kv_give_back(kv);
 }
 
 static rs_span same_range(const void *user, uint32_t stream) {
@@ -327,6 +340,17 @@ void rs_kv_load_key(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at
     for (uint32_t d = 0; d < kv->head_dim; d++) {
         key[d] = scale * (float)page.view.k[(size_t)(d / 4) * RS_PAGE_ENTRIES * 4 + at.slot * 4 + d % 4];
     }
+}
+
+float rs_kv_key_norm(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    const float scale = page.view.k_scale[at.slot];
+    int32_t sum = 0;
+    for (uint32_t d = 0; d < kv->head_dim; d++) {
+        const int32_t k = page.view.k[(size_t)(d / 4) * RS_PAGE_ENTRIES * 4 + at.slot * 4 + d % 4];
+        sum += k * k;
+    }
+    return scale * scale * (float)sum;
 }
 
 void rs_kv_load_value(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *value) {

@@ -82,6 +82,11 @@ typedef struct rs_kv_cursor {
     uint32_t slot;
 } rs_kv_cursor;
 
+/* Removes single entries: clears one (each stream by one thread), and when all are cleared gives the pages
+ * back that hold no entry any more. Nothing else may be done to the cache in between. */
+void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at);
+void rs_kv_give_back(rs_kv *kv);
+
 /* The first entry with position >= `position`; false if there is none. */
 bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
 
@@ -96,6 +101,9 @@ void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, in
 /* Quantises one key and one value [head_dim] into an entry. `scratch`: head_dim int8. */
 void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
                  const float *key, const float *value, int8_t *scratch);
+
+/* The length of an entry's key, squared. */
+float rs_kv_key_norm(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
 
 /* The key of an entry as floats, and back. */
 void rs_kv_load_key(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *key);

@@ -74,7 +74,7 @@ static cli_exit make_context(const cli_engine *engine, const rs_context_params *
 static cli_exit open_heads(cli_engine *engine) {
     const cli_setup *setup = engine->setup;
     rs_error error;
-    if (setup->policy.policy != RS_POLICY_HEADS || engine->full_heads != NULL) return CLI_OK;
+    if (setup->heads == NULL || engine->full_heads != NULL) return CLI_OK;
     const size_t n = (size_t)engine->info.n_layers * engine->info.n_kv_heads;
     engine->full_heads = cli_allocate(n, sizeof *engine->full_heads);
     const rs_status status =

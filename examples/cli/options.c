@@ -12,7 +12,7 @@
 #include "terminal.h"
 #include "text.h"
 
-enum { MAX_OPTIONS = 48, N_COMMON = 12 };
+enum { MAX_OPTIONS = 48, N_COMMON = 13 };
 
 static void print_option(const cli_option *option) {
     char names[64];
@@ -91,12 +91,13 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
 
 /* The policy that is asked for, which a number or a file of heads may imply. */
 static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
-    static const char *const names[] = {"full", "window", "heads"};
+    static const char *const names[] = {"full", "window", "heads", "random", "keynorm"};
     rs_policy_params *p = &setup->policy;
     int found = RS_POLICY_FULL;
-    while (found <= RS_POLICY_HEADS && strcmp(name, names[found]) != 0) found++;
-    if (found > RS_POLICY_HEADS)
-        return cli_fail(CLI_USAGE, "%s: --policy \"%s\": not one of full window heads", command->name, name);
+    while (found <= RS_POLICY_KEYNORM && strcmp(name, names[found]) != 0) found++;
+    if (found > RS_POLICY_KEYNORM)
+        return cli_fail(CLI_USAGE, "%s: --policy \"%s\": not one of full window heads random keynorm",
+                        command->name, name);
     p->policy = (rs_policy)found;
     if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
         return cli_fail(CLI_USAGE, "%s: --policy heads: which? --heads PATH says it", command->name);
@@ -116,7 +117,7 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     setup->threads = default_threads();
     setup->batch = rs_context_default_params().n_batch;
     setup->ctx = 0;
-    setup->policy = (rs_policy_params){.sinks = 64, .window = 256, .rewind = 64};
+    setup->policy = (rs_policy_params){.sinks = 64, .window = 256, .rewind = 64, .budget = 1024};
     setup->heads = NULL;
     setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
@@ -136,14 +137,16 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
          .max = 4096},
         {0, "policy", "NAME",
-         "what the KV cache keeps: full, window (the first --sinks and the\nlast --window tokens), heads "
-         "(the "
-         "same, but in some heads everything)",
+         "what the KV cache keeps: full, window (the first --sinks and the\n"
+         "last --window tokens), heads (the same, but in some heads everything),\n"
+         "random, keynorm (sinks, window, and of the rest up to --budget)",
          .string = &policy},
         {0, "sinks", "N", "default 64", .u32 = &setup->policy.sinks, .max = 1048576},
         {0, "window", "N", "default 256", .u32 = &setup->policy.window, .min = 1, .max = 1048576},
         {0, "rewind", "N", "tokens beyond the window, to be able to go back (default 64)",
          .u32 = &setup->policy.rewind, .max = 1048576},
+        {0, "budget", "N", "entries of a stream, with random and keynorm (default 1024)",
+         .u32 = &setup->policy.budget, .max = 4194304},
         {0, "heads", "PATH", "a table of layers and KV heads: which need everything",
          .string = &setup->heads},
         {0, "local", "SHARE",

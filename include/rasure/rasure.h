@@ -246,7 +246,7 @@ RS_API rs_status rs_chat_tokens(const rs_model *model, rs_chat_part part, rs_rol
 /* ------------------------------------------------------------------------------------------ context -- */
 
 /*
- * What the KV cache keeps. WINDOW and HEADS evict after each chunk that is read: of a head that does not keep
+ * What the KV cache keeps. All but FULL evict after each chunk that is read: of a head that does not keep
  * everything, the entries between the first `sinks` tokens and the last `window` go, for good. A token sees
  * what is there when it is read: sinks, the last `window` tokens before its chunk, and its chunk up to itself
  * (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never renumbered.
@@ -255,6 +255,9 @@ typedef enum rs_policy {
     RS_POLICY_FULL = 0,   /* everything, in every head */
     RS_POLICY_WINDOW = 1, /* sinks and window, in every head */
     RS_POLICY_HEADS = 2,  /* everything in some heads, sinks and window in the others */
+    /* Controls, with sinks, window, and up to `budget` entries a stream of what is between: */
+    RS_POLICY_RANDOM = 3,  /* any */
+    RS_POLICY_KEYNORM = 4, /* those with the shortest keys (arXiv 2406.11430, section 4) */
 } rs_policy;
 
 /*
@@ -273,8 +276,10 @@ typedef struct rs_policy_params {
     uint32_t sinks;         /* 0 to 1,048,576; attention leans on the first tokens: 4 and more are usual */
     uint32_t window;        /* 1 to 1,048,576; not with FULL */
     uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
-    const bool *full_heads; /* HEADS: [n_layers][n_kv_heads], true: keeps everything. Copied by
-                               rs_context_init */
+    uint32_t budget;        /* RANDOM, KEYNORM: entries of a stream, at least sinks + window + rewind; there
+                               may be 32 more */
+    const bool *full_heads; /* [n_layers][n_kv_heads], true: keeps everything. Needed by HEADS, taken by
+                               RANDOM and KEYNORM (NULL: none). Copied by rs_context_init */
 } rs_policy_params;
 
 typedef struct rs_context_params {

@@ -9,10 +9,13 @@
 #include "runtime/arena.h"
 #include "runtime/kv.h"
 #include "runtime/model.h"
+#include "runtime/policy/scored.h"
 
 typedef struct rs_policy_state {
     rs_policy_params params; /* full_heads is the context's own copy */
-    rs_span evicted;         /* positions of which entries may have been evicted; empty: none has been */
+    rs_scored *scratch;      /* [threads][scratch_entries], of policies with scores */
+    uint32_t scratch_entries;
+    rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
 } rs_policy_state;
 
 rs_status rs_policy_check(const rs_policy_params *params, rs_error *error);
@@ -20,7 +23,8 @@ rs_status rs_policy_check(const rs_policy_params *params, rs_error *error);
 /* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
 uint32_t rs_policy_room(const rs_policy_params *params, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
 
-void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, uint32_t n_streams);
+void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, uint32_t n_streams, uint32_t n_batch,
+                      uint32_t threads);
 
 /* Whether two contexts with these policies can hold the same. */
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);

@@ -358,6 +358,10 @@ static void test_bad_policies(void **state) {
         {.policy = RS_POLICY_WINDOW, .sinks = (1U << 20) + 1, .window = 4},
         {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = 4, .rewind = UINT32_MAX},
         {.policy = RS_POLICY_HEADS, .sinks = 4, .window = 16},
+        {.policy = RS_POLICY_RANDOM, .sinks = 4, .window = 16, .budget = 19},
+        {.policy = RS_POLICY_KEYNORM, .sinks = 4, .window = 16, .rewind = 1, .budget = 20},
+        {.policy = RS_POLICY_KEYNORM, .sinks = 4, .window = 16, .budget = UINT32_MAX},
+        {.policy = (rs_policy)-1, .sinks = 4, .window = 16},
         {.policy = (rs_policy)99, .sinks = 4, .window = 16},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -386,6 +390,133 @@ static void test_copies_are_of_one_policy(void **state) {
     rs_test_free(longer);
     rs_test_free(full);
     rs_test_free(some);
+}
+
+/* ---------------------------------------------------------------------------------------- by scores -- */
+
+static int by_score(const void *a, const void *b) {
+    const rs_scored *x = a, *y = b;
+    if (x->score != y->score) return x->score < y->score ? -1 : 1;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+static void test_choice(void **state) {
+    (void)state;
+    enum { MOST = 200 };
+    srand(3);
+    for (int round = 0; round < 2000; round++) {
+        rs_scored entries[MOST], sorted[MOST];
+        const uint32_t n = (uint32_t)rand() % (MOST + 1), n_gone = n > 0 ? (uint32_t)rand() % (n + 1) : 0;
+        for (uint32_t i = 0; i < n; i++) {
+            const int kind = round % 4; /* in order, in reverse, many equal, any */
+            const float score = kind == 0   ? (float)i
+                                : kind == 1 ? -(float)i
+                                : kind == 2 ? (float)(rand() % 3)
+                                            : (float)rand();
+            entries[i] = (rs_scored){score, i};
+        }
+        memcpy(sorted, entries, n * sizeof *sorted);
+        qsort(sorted, n, sizeof *sorted, by_score);
+        rs_scored_choose(entries, n, n_gone);
+        qsort(entries, n_gone, sizeof *entries, by_score);
+        for (uint32_t i = 0; i < n_gone; i++) assert_int_equal(entries[i].order, sorted[i].order);
+    }
+}
+
+enum { BUDGET = 60 };
+
+static rs_context *scored(const rs_model *model, rs_policy policy, const bool *full_heads) {
+    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                          .n_batch = N_BATCH,
+                                                          .policy = {.policy = policy,
+                                                                     .sinks = SINKS,
+                                                                     .window = WINDOW,
+                                                                     .budget = BUDGET,
+                                                                     .full_heads = full_heads}});
+}
+
+static double key_norm(const rs_context *c, uint32_t stream, int32_t position) {
+    float key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
+    double sum = 0;
+    rs_test_row(c, stream, position, key, value);
+    for (uint32_t d = 0; d < c->model->shape.head_dim; d++) sum += (double)key[d] * (double)key[d];
+    return sum;
+}
+
+/* Up to the budget and its slack all is kept; then, of what is between, the shortest keys. */
+static void test_shortest_keys_stay(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    const uint32_t n = BUDGET + RS_SCORED_SLACK;
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = scored(model, RS_POLICY_KEYNORM, NULL), *full = rs_test_context(model, N_CTX, N_BATCH);
+    read_tokens(c, tokens, n);
+    assert_int_equal(c->kv.streams[0].n_live, n);
+    assert_int_equal(c->policy.evicted.end, 0);
+    read_tokens(c, tokens + n, 1);
+    read_tokens(full, tokens, n + 1);
+    for (uint32_t s = 0; s < n_streams(model); s++) {
+        double longest_kept = 0, shortest_gone = INFINITY;
+        assert_int_equal(c->kv.streams[s].n_live, BUDGET);
+        for (uint32_t i = 0; i < n + 1; i++) {
+            const bool there = rs_test_holds(c, s, (int32_t)i);
+            const double norm = key_norm(full, s, (int32_t)i);
+            if (i < SINKS || i + WINDOW >= n + 1) assert_true(there);
+            else if (there) longest_kept = norm > longest_kept ? norm : longest_kept;
+            else shortest_gone = norm < shortest_gone ? norm : shortest_gone;
+        }
+        assert_true(longest_kept <= shortest_gone * (1 + 1e-5));
+    }
+    rs_test_free(c);
+    rs_test_free(full);
+}
+
+/* At random, but for sinks and window; heads that keep everything do. */
+static void test_random_entries_stay(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    bool full_heads[MAX_STREAMS];
+    make_tokens(model, tokens, N_CTX);
+    for (uint32_t s = 0; s < MAX_STREAMS; s++) full_heads[s] = s % 4 == 0;
+    rs_context *c = scored(model, RS_POLICY_RANDOM, full_heads);
+    read_tokens(c, tokens, N_CTX);
+    uint32_t early = 0, late = 0;
+    for (uint32_t s = 0; s < n_streams(model); s++) {
+        const uint32_t live = c->kv.streams[s].n_live;
+        if (full_heads[s]) {
+            assert_int_equal(live, N_CTX);
+            continue;
+        }
+        assert_in_range(live, BUDGET, BUDGET + RS_SCORED_SLACK);
+        for (uint32_t i = 0; i < N_CTX; i++) {
+            const bool there = rs_test_holds(c, s, (int32_t)i);
+            if (i < SINKS || i + WINDOW >= N_CTX) assert_true(there);
+            else if (i < N_CTX / 2) early += there;
+            else late += there;
+        }
+    }
+    assert_true(early > late / 3 && late > early / 3);
+    rs_test_free(c);
+}
+
+static void test_exact_over_a_choice(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200], kept[200];
+    make_tokens(model, tokens, 200);
+    memcpy(kept, tokens, 150 * sizeof *kept);
+    memcpy(kept + 150, tokens + 160, 40 * sizeof *kept);
+    for (rs_policy policy = RS_POLICY_RANDOM; policy <= RS_POLICY_KEYNORM; policy++) {
+        rs_context *c = scored(model, policy, NULL), *clean = scored(model, policy, NULL);
+        rs_erase_report report;
+        read_tokens(c, tokens, 200);
+        read_tokens(clean, kept, 190);
+        rs_test_ok(c, rs_erase(c, &(rs_span){150, 160}, 1, NULL, &report));
+        assert_int_equal(report.n_recomputed, 190);
+        rs_test_same_cache(clean, c);
+        assert_int_equal(rs_context_copy(c, clean), RS_OK);
+        rs_test_free(c);
+        rs_test_free(clean);
+    }
 }
 
 /* ------------------------------------------------------------------------------------- random edits -- */
@@ -525,6 +656,10 @@ int main(void) {
         cmocka_unit_test(test_stopped_half_way),
         cmocka_unit_test(test_bad_policies),
         cmocka_unit_test(test_copies_are_of_one_policy),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_shortest_keys_stay),
+        cmocka_unit_test(test_random_entries_stay),
+        cmocka_unit_test(test_exact_over_a_choice),
         cmocka_unit_test(test_random_edits),
     };
     return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);

@@ -1,0 +1,37 @@
+/*
+ * Policies that choose among single entries. Scoring, choosing and clearing are apart: the choice is of
+ * numbers only.
+ */
+#ifndef RASURE_RUNTIME_POLICY_SCORED_H
+#define RASURE_RUNTIME_POLICY_SCORED_H
+
+#include "runtime/kv.h"
+
+/* An entry that may go. Of equal scores the lower order, which is the older entry's, goes first. */
+typedef struct rs_scored {
+    float score;
+    uint32_t order;
+} rs_scored;
+
+/* Entries of a stream that are there beyond its budget before it is looked at again: choosing anew for every
+ * token would cost more than it brings. */
+enum { RS_SCORED_SLACK = 32 };
+
+/* Puts the n_gone entries with the lowest scores first, in any order. No score is NaN. */
+void rs_scored_choose(rs_scored *entries, uint32_t n, uint32_t n_gone);
+
+/* What a stream may lose: of its entries at `middle`, so many that `budget` of all are left, when it has more
+ * than budget + RS_SCORED_SLACK. */
+typedef struct rs_scored_plan {
+    rs_policy policy; /* RS_POLICY_RANDOM or RS_POLICY_KEYNORM */
+    rs_span middle;
+    uint32_t budget;
+    const bool *full_heads; /* [n_streams], those that lose nothing; NULL: none */
+    rs_scored *scratch;     /* [threads][scratch_entries] */
+    uint32_t scratch_entries;
+} rs_scored_plan;
+
+/* Whether any stream lost anything. */
+bool rs_scored_evict(const rs_scored_plan *plan, rs_kv *kv, rs_team *team);
+
+#endif
