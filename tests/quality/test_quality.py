@@ -24,8 +24,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
-ERASERS = ("smollm2-135m-instruct.bridge.gguf",)
-METHODS = ("none", "drop", "shift", "repair:16", "bridge:16", "bridge:16+shift")
+ERASERS = ("smollm2-135m-instruct.bridge.gguf", "smollm2-135m-instruct.steer.gguf")
+METHODS = ("none", "drop", "shift", "repair:16", "steer", "bridge:16", "bridge:64", "bridge:16+shift")
 # By metric: whether less is better.
 METRICS = {"exact_match": False, "kl": True, "leak_minus_clean": True}
 # Single tasks have four contexts, and prose and bystanders hardly differ from exact: there the last bits of another instruction
