@@ -75,9 +75,9 @@ def figures_section(figures: dict[str, Any], kind: str, digest: str) -> list[str
         raise AdapterError("the figures were made with other adapters than this one")
     methods = [method for method in figures["methods"] if kind in method or not ("steer" in method or "bridge" in method)]
     contexts = sum(part["contexts"] for part in figures["parts"])
+    sizes = " to ".join(dict.fromkeys((figures["sizes"][0], figures["sizes"][-1])))
     return [
-        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {figures['sizes'][0]} to "
-        f"{figures['sizes'][-1]} tokens. KL(exact || method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is "
+        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is "
         "a context that never held the span. `docs/erase_quality.md` has every task by itself.",
         "",
         *group_table(figures["groups"], methods),
