@@ -16,16 +16,16 @@ import torch
 from conftest import model_path, random_tokens
 
 from rasure_training.eraser.documents import Encoder
-from rasure_training.eraser.train import TrainingError
-from rasure_training.eraser.world import World
 from rasure_training.gguf_model import GgufModel, load_model
 from rasure_training.heads import masks
-from rasure_training.heads.config import ConfigError, HeadsConfig, load_config, parse_config
+from rasure_training.heads.config import HeadsConfig, load_config, parse_config
 from rasure_training.heads.model import HeadsModel, Mix, Streaming
 from rasure_training.heads.samples import TASKS, Source
 from rasure_training.heads.train import Trainer
 from rasure_training.reference import Reference
+from rasure_training.runs import ConfigError, TrainingError
 from rasure_training.text import load_split
+from rasure_training.world import World
 
 CONFIG = Path(__file__).with_name("tiny_heads.toml")
 SHIPPED = Path(__file__).resolve().parents[1] / "configs"

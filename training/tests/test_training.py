@@ -13,12 +13,13 @@ import pytest
 import torch
 from conftest import model_path
 
-from rasure_training.eraser.__main__ import override, with_steps
+from rasure_training.eraser.__main__ import with_steps
 from rasure_training.eraser.adapter_file import read_adapter
-from rasure_training.eraser.config import ConfigError, TrainingConfig, load_config, parse_config
-from rasure_training.eraser.train import Trainer, TrainingError
-from rasure_training.eraser.world import World
+from rasure_training.eraser.config import TrainingConfig, load_config, parse_config
+from rasure_training.eraser.train import Trainer
 from rasure_training.gguf_model import GgufFile
+from rasure_training.runs import ConfigError, TrainingError, override
+from rasure_training.world import World
 
 CONFIG = Path(__file__).with_name("tiny.toml")
 SHIPPED = Path(__file__).resolve().parents[1] / "configs"

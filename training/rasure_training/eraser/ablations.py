@@ -20,15 +20,16 @@ from typing import Any
 import torch
 
 from ..gguf_model import ModelError
+from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
-from .__main__ import default_out, override, with_steps
+from ..world import World
+from .__main__ import with_steps
 from .adapter_file import AdapterError
-from .config import ConfigError, TrainingConfig, parse_config
+from .config import TrainingConfig, parse_config
 from .evaluate import cell
 from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
 from .tables import group_table, span_table
-from .train import Trainer, TrainingError, say
-from .world import World
+from .train import Trainer
 
 METHODS = {"bridge": "bridge:16", "steer": "steer"}
 BASELINES = ("exact", "drop", "repair:16")

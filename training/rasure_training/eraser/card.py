@@ -17,9 +17,9 @@ from typing import Any
 from gguf import GGUFReader
 
 from ..files import sha256
+from ..runs import duration
 from .adapter_file import AdapterError, Header, read_header
 from .tables import group_table
-from .train import duration
 
 WHAT = {
     "bridge": """\

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from ..runs import ConfigError, load_toml, section
 from .adapter_file import KINDS, TYPES
 from .loss import LossOptions
 from .tasks import TASKS
-
-
-class ConfigError(Exception):
-    """The file is no training run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -104,27 +100,6 @@ class TrainingConfig:
         return asdict(self)
 
 
-def _section(kind: type, table: object, where: str) -> Any:
-    """A dataclass from a table that must have exactly its fields."""
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where} is not a table")
-    wanted = {f.name for f in fields(kind)}
-    for key in table:
-        if key not in wanted:
-            raise ConfigError(f"{where}: there is no parameter {key}")
-    for key in sorted(wanted - set(table)):
-        raise ConfigError(f"{where}: {key} is missing")
-    hints = get_type_hints(kind)
-    values = {}
-    for key, value in table.items():
-        if hints[key] is float and type(value) is int:
-            value = float(value)
-        if hints[key] in (int, float, str) and type(value) is not hints[key]:
-            raise ConfigError(f"{where}: {key} is {value!r}, not of type {hints[key].__name__}")
-        values[key] = value
-    return kind(**values)
-
-
 def parse_config(data: dict[str, Any]) -> TrainingConfig:
     tables = {
         "adapter": AdapterSection, "erase": PassSection, "step": StepSection, "loss": LossOptions,
@@ -133,8 +108,8 @@ def parse_config(data: dict[str, Any]) -> TrainingConfig:
     wanted = {"name", "seed", "task_weights", "stages", *tables}
     for key in sorted(wanted ^ set(data)):
         raise ConfigError(f"{key} is missing" if key in wanted else f"there is no parameter {key}")
-    stages = [_section(Stage, table, f"stage {i + 1}") for i, table in enumerate(data["stages"])]
-    sections = {key: _section(kind, data[key], f"[{key}]") for key, kind in tables.items()}
+    stages = [section(Stage, table, f"stage {i + 1}") for i, table in enumerate(data["stages"])]
+    sections = {key: section(kind, data[key], f"[{key}]") for key, kind in tables.items()}
     config = TrainingConfig(name=data["name"], seed=data["seed"], task_weights=data["task_weights"], stages=stages, **sections)
     _check(config)
     return config
@@ -164,9 +139,4 @@ def _check(config: TrainingConfig) -> None:
 
 
 def load_config(path: Path) -> TrainingConfig:
-    try:
-        return parse_config(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return load_toml(path, parse_config)

@@ -27,6 +27,7 @@ import torch
 
 from ..files import sha256
 from ..gguf_model import ModelError, load_model
+from ..runs import duration, say
 from ..text import DataError
 from .adapter_file import AdapterError, read_adapter
 from .cases import encode_case, read_cases, task_of
@@ -35,7 +36,6 @@ from .engine import METHODS, Engine, MethodError, Rows, Settings, needs_adapter,
 from .lora import EraserModel
 from .loss import kl_by_token, log_likelihood
 from .tails import greedy, make_tail, score
-from .train import duration, say
 
 RESAMPLES = 10_000
 SEED = 20

@@ -8,12 +8,17 @@ from typing import Any
 
 from .measured import GROUPS, Measured, mean_of
 
-MARKERS = "os^v<>DPX*dhp8H|"
+MARKERS = "os^vD<>PX*"
 
 
-def _colour(method: str) -> str:
-    """By family."""
-    return "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
+def _looks(methods: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour, by family, and marker, within the family, of each method."""
+    looks: dict[str, tuple[str, str]] = {}
+    for method in methods:
+        colour = "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
+        used = sum(other == colour for other, _ in looks.values())
+        looks[method] = (colour, MARKERS[used % len(MARKERS)])
+    return looks
 
 
 def draw(measured: Measured, path: Path) -> None:
@@ -30,17 +35,16 @@ def draw(measured: Measured, path: Path) -> None:
     figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.6 * lines), layout="constrained", squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.remove()
-    looks = {method: (_colour(method), marker) for method, marker in zip(measured.methods(), MARKERS * 2, strict=False)}
+    looks = _looks([method for method in measured.methods() if method not in ("none", "exact")])
     seen: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
-        for method in measured.methods():
+        for method, (colour, marker) in looks.items():
             rows = measured.select(GROUPS[name], method)
             kl = mean_of(rows, "kl")
             times = [row["erase_ms"] for row in rows if row["erase_ms"] is not None]
-            if method in ("none", "exact") or kl is None or not times:
+            if kl is None or not times:
                 continue
             spread = [[max(0.0, kl["mean"] - kl["low"])], [max(0.0, kl["high"] - kl["mean"])]]
-            colour, marker = looks[method]
             seen[method] = axis.errorbar(median(times), kl["mean"], yerr=spread, marker=marker, markersize=6, color=colour,
                                          markerfacecolor="white", linewidth=0.8, linestyle="none")  # fmt: skip
         nothing = mean_of(measured.select(GROUPS[name], "none"), "kl")

@@ -22,10 +22,10 @@ from typing import Any
 
 from ..arguments import positive, share
 from ..files import sha256, write_json_lines
+from ..runs import duration, say
 from ..text import SPLITS, DataError
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
-from .train import duration, say
 
 METHODS = (
     "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",

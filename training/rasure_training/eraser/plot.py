@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
+from ..runs import rows_of
+
 MEAN_OVER = 50  # steps
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _running_mean(values: list[float], n: int) -> list[float]:

@@ -7,12 +7,9 @@ alone, so a run that was stopped goes on as if it had not been.
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import platform
 import random
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,7 +23,9 @@ import torch
 
 from ..files import sha256
 from ..gguf_model import load_model
+from ..runs import Log, TrainingError, duration, load_state, save_state, say
 from ..text import DataError
+from ..world import World
 from .adapter_file import Adapter, write_adapter
 from .config import Stage, TrainingConfig
 from .documents import Document, Encoder, encode_document, task_and_probe
@@ -36,16 +35,12 @@ from .loss import LossOptions, ProbeLoss
 from .plot import plot_training
 from .tasks import Corpus, Style, training_document
 from .units import clean_unit, training_method, unit_losses
-from .world import World
+
 
 LOG_COLUMNS = ("step", "stage", "lr", "loss", "kl", "first_kl", "nll", "leak", "probes", "grad_norm", "seconds")
 VALIDATION_COLUMNS = ("step", "method", "task", "n", "kl", "first_kl", "leak")
 SHOW_EVERY = 10  # steps
 BASELINES = ("drop", "shift", "repair:16")
-
-
-class TrainingError(Exception):
-    """The training cannot begin or go on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -185,28 +180,23 @@ class Trainer:
     def adapter_path(self) -> Path:
         return self.out / f"{self.config.name}.gguf"
 
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been made with to be gone on from."""
+        return {"config": self.config.as_dict(), "fingerprint": self.base.fingerprint(), "data": self.data_hashes}
+
     def save(self) -> None:
-        state = {
-            "config": self.config.as_dict(), "fingerprint": self.base.fingerprint(), "data": self.data_hashes,
+        state = self.identity() | {
             "step": self.step, "seconds": self.seconds, "losses": self.losses, "lora": self.lora.state(),
             "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        partial = self.checkpoint_path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint_path)
+        save_state(self.checkpoint_path, state)
         self.export()
 
     def resume(self) -> bool:
         """Goes back to the last checkpoint, if there is one."""
-        if not self.checkpoint_path.is_file():
+        state = load_state(self.checkpoint_path, self.identity())
+        if state is None:
             return False
-        state = torch.load(self.checkpoint_path, weights_only=True)
-        ours = {
-            "config": self.config.as_dict(), "fingerprint": self.base.fingerprint(), "data": self.data_hashes
-        }  # fmt: skip
-        for key, value in ours.items():
-            if state[key] != value:
-                raise TrainingError(f"{self.checkpoint_path} was made with another {key}; take another --out, or delete it")
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
         self.lora.load_state(state["lora"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -307,34 +297,3 @@ class Trainer:
             plot_training(self.out)
             if show:
                 say(f"{self.adapter_path}: {size} bytes after {duration(self.seconds)}")
-
-
-class Log:
-    """A CSV file to which rows are added; on resuming, rows after the checkpoint's step go."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
-        self.path = path
-        self.columns = columns
-        kept: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step and step > 0]
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(partial, path)
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerows(rows)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from ..runs import ConfigError, load_toml, section
 from .samples import TASKS
 
 OBJECTIVES = ("prulong", "duo")
-
-
-class ConfigError(Exception):
-    """The file is no run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +44,7 @@ class HeadsConfig:
 
 
 def parse_config(data: dict[str, Any]) -> HeadsConfig:
-    wanted = {f.name for f in fields(HeadsConfig)}
-    for key in sorted(wanted ^ set(data)):
-        raise ConfigError(f"{key} is missing" if key in wanted else f"there is no parameter {key}")
-    hints = get_type_hints(HeadsConfig)
-    values = {key: float(value) if hints[key] is float and type(value) is int else value for key, value in data.items()}
-    for key, value in values.items():
-        if hints[key] in (int, float, str) and type(value) is not hints[key]:
-            raise ConfigError(f"{key} is {value!r}, not of type {hints[key].__name__}")
-    config = HeadsConfig(**values)
+    config: HeadsConfig = section(HeadsConfig, data, "")
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"objective {config.objective} is none of {', '.join(OBJECTIVES)}")
     if config.dtype not in ("float32", "bfloat16"):
@@ -72,9 +60,4 @@ def parse_config(data: dict[str, Any]) -> HeadsConfig:
 
 
 def load_config(path: Path) -> HeadsConfig:
-    try:
-        return parse_config(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return load_toml(path, parse_config)

@@ -1,7 +1,7 @@
 """Masks over KV heads: one number a head, 1 where it needs everything, 0 where sinks and a window do.
 
-PruLong learns them as hard-concrete variables (Louizos et al., arXiv 1712.01312, section 2.2): z = clamp(l + (r - l) g, 0, 1) with
-g = sigmoid((logit(u) + log_alpha) / T), u uniform. The stretch is (-0.1, 1.1) and T 2/3: with the r = 1 that the PruLong paper
+PruLong learns them as hard-concrete variables (Louizos et al., arXiv 1712.01312, section 2.2): z = clamp(l + (r - l) g, 0, 1)
+with g = sigmoid((logit(u) + log_alpha) / T), u uniform. The stretch is (-0.1, 1.1) and T 2/3: with the r = 1 that the PruLong paper
 prints, the value 1 would never be drawn.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..eraser.plot import rows_of
+from ..runs import rows_of
 
 
 def plot_masks(folder: Path, values: Tensor) -> None:

@@ -7,7 +7,6 @@ the full model's, and a penalty on the masks (arXiv 2410.10819, section 3.2). Th
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..eraser.documents import Encoder
-from ..eraser.train import Log, TrainingError, duration, say
-from ..eraser.world import World
 from ..files import sha256
 from ..gguf_model import load_model
+from ..runs import Log, TrainingError, duration, load_state, save_state, say
 from ..text import load_split
+from ..world import World
 from . import masks
 from .config import HeadsConfig
 from .model import HeadsModel, Mix, Streaming
@@ -175,6 +174,7 @@ class Trainer:
         return torch.sigmoid(SLOPE * values) if self.config.objective == "prulong" else values.clamp(0.0, 1.0)
 
     def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been made with to be gone on from."""
         return {"config": self.config.as_dict(), "fingerprint": self.base.fingerprint(), "data": self.data_hashes}
 
     def save(self) -> None:
@@ -182,19 +182,14 @@ class Trainer:
             "step": self.step, "seconds": self.seconds, "values": self.values.detach(),
             "multipliers": self.multipliers.detach(), "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        partial = self.checkpoint_path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint_path)
+        save_state(self.checkpoint_path, state)
         self.table_path.write_text(masks.table(self.table_values()), encoding="utf-8")
 
     def resume(self) -> bool:
         """Goes back to the last checkpoint, if there is one."""
-        if not self.checkpoint_path.is_file():
+        state = load_state(self.checkpoint_path, self.identity())
+        if state is None:
             return False
-        state = torch.load(self.checkpoint_path, weights_only=True)
-        for key, value in self.identity().items():
-            if state[key] != value:
-                raise TrainingError(f"{self.checkpoint_path} was made with another {key}; take another --out, or delete it")
         self.step, self.seconds = state["step"], state["seconds"]
         with torch.no_grad():
             self.values.copy_(state["values"])
