@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "runtime/checked.h"
+#include "runtime/sidecar.h"
 #include "runtime/status.h"
 
 enum {
@@ -42,20 +43,6 @@ typedef struct loader {
 
 /* ------------------------------------------------------------------------------------------- keys -- */
 
-static rs_status expect_string(loader *l, const char *key, const char *want) {
-    rs_string value;
-    char text[RS_SHOWN_BYTES];
-    RS_TRY(rs_gguf_string(l->gguf, key, &value, l->error));
-    if (rs_string_is(value, want)) return RS_OK;
-    return rs_fail(l->error, RS_MISMATCH, "%s is %s, this must be %s", key, rs_shown(value, text), want);
-}
-
-static rs_status read_limited(loader *l, const char *key, uint32_t most, uint32_t *value) {
-    RS_TRY(rs_gguf_u32_or(l->gguf, key, value, l->error));
-    if (*value <= most) return RS_OK;
-    return rs_fail(l->error, RS_BAD_FILE, "%s: %" PRIu32 " is above %" PRIu32, key, *value, most);
-}
-
 static rs_status read_kind(loader *l) {
     static const char key[] = "rasure.adapter.kind";
     rs_string kind;
@@ -74,23 +61,17 @@ static rs_status read_kind(loader *l) {
 
 static rs_status read_keys(loader *l) {
     rs_adapter *a = l->adapter;
-    rs_model_info info;
-    char fingerprint[17];
-    RS_TRY(expect_string(l, "general.type", "adapter"));
-    RS_TRY(expect_string(l, "adapter.type", "lora"));
-    RS_TRY(rs_model_get_info(a->model, &info));
-    RS_TRY(expect_string(l, "general.architecture", info.architecture));
-    (void)snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, rs_model_fingerprint(a->model));
-    RS_TRY(expect_string(l, "rasure.adapter.fingerprint", fingerprint));
+    RS_TRY(rs_sidecar_check(l->gguf, a->model, "lora", l->error));
     RS_TRY(read_kind(l));
     RS_TRY(rs_gguf_f32(l->gguf, "adapter.lora.alpha", &a->alpha, l->error));
     if (!isfinite(a->alpha) || a->alpha <= 0) {
         return rs_fail(l->error, RS_BAD_FILE, "adapter.lora.alpha: %g is not a positive number",
                        (double)a->alpha);
     }
-    RS_TRY(read_limited(l, "rasure.adapter.window", MAX_WINDOW, &a->window));
-    RS_TRY(read_limited(l, "rasure.adapter.sinks", MAX_WINDOW, &a->sinks));
-    RS_TRY(read_limited(l, "rasure.adapter.bridge_tokens", MAX_BRIDGE_TOKENS, &a->bridge_tokens));
+    RS_TRY(rs_sidecar_u32(l->gguf, "rasure.adapter.window", MAX_WINDOW, &a->window, l->error));
+    RS_TRY(rs_sidecar_u32(l->gguf, "rasure.adapter.sinks", MAX_WINDOW, &a->sinks, l->error));
+    RS_TRY(rs_sidecar_u32(l->gguf, "rasure.adapter.bridge_tokens", MAX_BRIDGE_TOKENS, &a->bridge_tokens,
+                          l->error));
     if (a->window == 0) a->window = RS_WINDOW_ALL;
 
     rs_string name = {"", 0}, training = {"", 0};

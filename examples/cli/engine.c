@@ -77,8 +77,8 @@ static cli_exit open_heads(cli_engine *engine) {
     if (setup->heads == NULL || engine->full_heads != NULL) return CLI_OK;
     const size_t n = (size_t)engine->info.n_layers * engine->info.n_kv_heads;
     engine->full_heads = cli_allocate(n, sizeof *engine->full_heads);
-    const rs_status status =
-        rs_heads_load(engine->model, setup->heads, setup->local_share, engine->full_heads, &error);
+    const rs_status status = rs_heads_load(engine->model, setup->heads, setup->local_share,
+                                           engine->full_heads, &engine->heads, &error);
     if (status == RS_OK) return CLI_OK;
     return cli_fail(CLI_USAGE, "%s%s%s", status == RS_IO ? "" : setup->heads, status == RS_IO ? "" : ": ",
                     error.message);
@@ -87,7 +87,10 @@ static cli_exit open_heads(cli_engine *engine) {
 static rs_context_params context_params(const cli_engine *engine, uint32_t n_ctx) {
     rs_context_params params = {
         .n_ctx = n_ctx, .n_batch = engine->setup->batch, .policy = engine->setup->policy};
-    params.policy.full_heads = engine->full_heads;
+    rs_policy_params *policy = &params.policy;
+    policy->full_heads = engine->full_heads;
+    if (policy->sinks == CLI_UNSET) policy->sinks = engine->heads.window > 0 ? engine->heads.sinks : 64;
+    if (policy->window == CLI_UNSET) policy->window = engine->heads.window > 0 ? engine->heads.window : 256;
     return params;
 }
 

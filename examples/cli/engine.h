@@ -20,7 +20,8 @@ typedef struct cli_engine {
     double load_ms;
     rs_adapter *erasers[CLI_LIST_MAX];
     size_t n_erasers;
-    bool *full_heads;    /* of the policy; NULL where it has none */
+    bool *full_heads; /* of the policy; NULL where it has none */
+    rs_heads_info heads;
     cli_tokens filler;   /* of "refill"; empty until a method wants it */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;

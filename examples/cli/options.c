@@ -117,7 +117,7 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     setup->threads = default_threads();
     setup->batch = rs_context_default_params().n_batch;
     setup->ctx = 0;
-    setup->policy = (rs_policy_params){.sinks = 64, .window = 256, .rewind = 64, .budget = 1024};
+    setup->policy = (rs_policy_params){.sinks = CLI_UNSET, .window = CLI_UNSET, .rewind = 64, .budget = 1024};
     setup->heads = NULL;
     setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
@@ -141,13 +141,15 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          "last --window tokens), heads (the same, but in some heads everything),\n"
          "random, keynorm (sinks, window, and of the rest up to --budget)",
          .string = &policy},
-        {0, "sinks", "N", "default 64", .u32 = &setup->policy.sinks, .max = 1048576},
-        {0, "window", "N", "default 256", .u32 = &setup->policy.window, .min = 1, .max = 1048576},
+        {0, "sinks", "N", "default: what the heads were trained with, else 64", .u32 = &setup->policy.sinks,
+         .max = 1048576},
+        {0, "window", "N", "default: the same, else 256", .u32 = &setup->policy.window, .min = 1,
+         .max = 1048576},
         {0, "rewind", "N", "tokens beyond the window, to be able to go back (default 64)",
          .u32 = &setup->policy.rewind, .max = 1048576},
         {0, "budget", "N", "entries of a stream, with random and keynorm (default 1024)",
          .u32 = &setup->policy.budget, .max = 4194304},
-        {0, "heads", "PATH", "a table of layers and KV heads: which need everything",
+        {0, "heads", "PATH", "which KV heads need everything: a sidecar, or a table of layers and heads",
          .string = &setup->heads},
         {0, "local", "SHARE",
          "share of the heads that do not, 0 to 1 (default: those below 0.5 in the table)",

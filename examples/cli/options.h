@@ -31,6 +31,9 @@ typedef struct cli_option {
     double min, max; /* the numbers that u32 and real accept, inclusive */
 } cli_option;
 
+/* A number that was not given. */
+#define CLI_UNSET UINT32_MAX
+
 /* What every command that opens a model accepts. */
 typedef struct cli_setup {
     const char *model;     /* a path; never NULL after parsing */
@@ -41,7 +44,7 @@ typedef struct cli_setup {
     rs_isa isa;
     uint32_t ctx; /* 0: not given */
     uint32_t batch;
-    rs_policy_params policy; /* without full_heads */
+    rs_policy_params policy; /* without full_heads; sinks and window may be CLI_UNSET */
     const char *heads;       /* the file that says which; NULL: not given */
     float local_share;
 } cli_setup;

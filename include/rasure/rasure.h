@@ -260,16 +260,22 @@ typedef enum rs_policy {
     RS_POLICY_KEYNORM = 4, /* those with the shortest keys (arXiv 2406.11430, section 4) */
 } rs_policy;
 
+/* What the heads of a file were trained with; 0 where it does not say. */
+typedef struct rs_heads_info {
+    uint32_t sinks, window;
+} rs_heads_info;
+
 /*
- * Reads from a file which heads keep everything, into full_heads [n_layers][n_kv_heads]. The file is a table
- * as PruLong and DuoAttention write it: a line for each layer, in it a number for each KV head, tabs between;
- * the larger, the more a head needs what lies far back. The floor(n * (1 - local_share)) largest of all n
- * keep everything (local_share 0 to 1), of equal ones the first; with RS_HEADS_AS_WRITTEN those of at least
- * 0.5. RS_BAD_FILE: not such a table for this model, with line and column.
+ * Reads from a file which heads keep everything, into full_heads [n_layers][n_kv_heads]. The file is a GGUF
+ * sidecar for this model (docs/kv-budgets.md), or a table as PruLong and DuoAttention write it: a line for
+ * each layer, in it a number for each KV head, tabs between. The larger, the more a head needs what lies far
+ * back. The floor(n * (1 - local_share)) largest of all n keep everything (local_share 0 to 1), of equal ones
+ * the first; with RS_HEADS_AS_WRITTEN those of at least 0.5. info may be NULL. RS_BAD_FILE: neither, or not
+ * of this model's shape, with the place. RS_MISMATCH: a sidecar of another model.
  */
 #define RS_HEADS_AS_WRITTEN (-1.0F)
 RS_API rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
-                               rs_error *error);
+                               rs_heads_info *info, rs_error *error);
 
 typedef struct rs_policy_params {
     rs_policy policy;

@@ -4,9 +4,11 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ports/port.h"
 #include "runtime/model.h"
+#include "runtime/sidecar.h"
 #include "runtime/status.h"
 
 enum { MAX_FILE = 1 << 24, MAX_DIGITS = 400, MAX_EXPONENT = 400 };
@@ -110,24 +112,58 @@ rs_status rs_heads_choose(const double *values, size_t n, float local_share, boo
     return RS_OK;
 }
 
-static rs_status load(const rs_model *model, const rs_port_map *map, float local_share, bool *full_heads,
-                      rs_error *error) {
+enum { MAX_COUNT = 1 << 20 };
+
+/* A sidecar: a tensor "heads" of n_layers rows. */
+static rs_status read_sidecar(const rs_gguf *gguf, const rs_model *model, double *values, rs_heads_info *info,
+                              rs_error *error) {
     const uint32_t n_layers = model->shape.n_layers, n_heads = model->shape.n_kv_heads;
-    const size_t n = (size_t)n_layers * n_heads;
-    if (map->bytes > MAX_FILE)
-        return rs_fail(error, RS_BAD_FILE, "%zu bytes are no table of heads", map->bytes);
+    RS_TRY(rs_sidecar_check(gguf, model, "heads", error));
+    RS_TRY(rs_sidecar_u32(gguf, "rasure.heads.sinks", MAX_COUNT, &info->sinks, error));
+    RS_TRY(rs_sidecar_u32(gguf, "rasure.heads.window", MAX_COUNT, &info->window, error));
+    const rs_tensor *tensor = rs_gguf_find_tensor(gguf, "heads");
+    if (tensor == NULL) return rs_fail(error, RS_BAD_FILE, "there is no tensor heads");
+    if (tensor->type != RS_TYPE_F32 || tensor->ne[0] != n_heads || tensor->ne[1] != n_layers ||
+        tensor->ne[2] != 1 || tensor->ne[3] != 1) {
+        return rs_fail(error, RS_BAD_FILE, "the tensor heads is not F32, %" PRIu32 " x %" PRIu32, n_heads,
+                       n_layers);
+    }
+    const float *at = tensor->data;
+    for (size_t i = 0; i < (size_t)n_layers * n_heads; i++) {
+        if (!isfinite(at[i])) return rs_fail(error, RS_BAD_FILE, "the tensor heads holds what is no number");
+        values[i] = (double)at[i];
+    }
+    return RS_OK;
+}
+
+static rs_status read_values(const rs_model *model, const void *data, size_t bytes, double *values,
+                             rs_heads_info *info, rs_error *error) {
+    if (bytes < 4 || memcmp(data, "GGUF", 4) != 0)
+        return rs_heads_parse(data, bytes, model->shape.n_layers, model->shape.n_kv_heads, values, error);
+    rs_gguf *gguf;
+    RS_TRY(rs_gguf_open(data, bytes, &gguf, error));
+    const rs_status status = read_sidecar(gguf, model, values, info, error);
+    rs_gguf_close(gguf);
+    return status;
+}
+
+rs_status rs_heads_load_memory(const rs_model *model, const void *data, size_t bytes, float local_share,
+                               bool *full_heads, rs_heads_info *info, rs_error *error) {
+    const size_t n = (size_t)model->shape.n_layers * model->shape.n_kv_heads;
+    rs_heads_info found = {0, 0};
+    if (bytes > MAX_FILE) return rs_fail(error, RS_BAD_FILE, "%zu bytes are no table of heads", bytes);
     double *values = malloc(n * sizeof *values);
     if (values == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory for %zu heads", n);
-    rs_status status =
-        rs_heads_parse(map->bytes > 0 ? map->data : "", map->bytes, n_layers, n_heads, values, error);
+    rs_status status = read_values(model, bytes > 0 ? data : "", bytes, values, &found, error);
     if (status == RS_OK && rs_heads_choose(values, n, local_share, full_heads) != RS_OK)
         status = rs_fail(error, RS_NO_MEMORY, "no memory for %zu heads", n);
     free(values);
+    if (status == RS_OK && info != NULL) *info = found;
     return status;
 }
 
 rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
-                        rs_error *error) {
+                        rs_heads_info *info, rs_error *error) {
     if (model == NULL || path == NULL || full_heads == NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "model, path or full_heads is NULL");
     if (local_share != RS_HEADS_AS_WRITTEN && !(local_share >= 0.0F && local_share <= 1.0F)) {
@@ -135,8 +171,14 @@ rs_status rs_heads_load(const rs_model *model, const char *path, float local_sha
                        "local_share is %g, must be 0 to 1, or RS_HEADS_AS_WRITTEN", (double)local_share);
     }
     rs_port_map map;
-    if (rs_port_map_file(path, &map) != 0) return rs_fail(error, RS_IO, "%s cannot be read", path);
-    const rs_status status = load(model, &map, local_share, full_heads, error);
+    const int code = rs_port_map_file(path, &map);
+    if (code != 0) {
+        char reason[96];
+        rs_port_strerror(code, reason, sizeof reason);
+        return rs_fail(error, RS_IO, "%s: %s", path, reason);
+    }
+    const rs_status status =
+        rs_heads_load_memory(model, map.data, map.bytes, local_share, full_heads, info, error);
     rs_port_unmap(&map);
     return status;
 }

@@ -3,6 +3,8 @@
 
 #include "runtime/policy/heads.h"
 
+#include <inttypes.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <cmocka.h>
 
 #include "runtime/model.h"
+#include "tests/support/gguf_builder.h"
 #include "tests/support/support.h"
 
 static rs_status parse(const char *text, uint32_t n_layers, uint32_t n_heads, double *values,
@@ -115,6 +118,83 @@ static void test_choice(void **state) {
     assert_true(!heads[0] && heads[1] && heads[2] && !heads[3]);
 }
 
+/* What is wrong with a sidecar; zeros: nothing. */
+typedef struct sidecar {
+    const char *type;
+    uint64_t flip_fingerprint;
+    uint32_t extra_heads, window;
+    float value; /* of the last head, unless 0 */
+    bool no_tensor;
+} sidecar;
+
+static gguf_builder *make_sidecar(const rs_model *model, const sidecar *wrong) {
+    const uint32_t n_layers = model->shape.n_layers, n_heads = model->shape.n_kv_heads + wrong->extra_heads;
+    const uint64_t ne[2] = {n_heads, n_layers};
+    const size_t n = (size_t)n_layers * n_heads;
+    float *values = malloc(n * sizeof *values);
+    for (size_t i = 0; i < n; i++) values[i] = (float)(i % 2);
+    if (wrong->value != 0) values[n - 1] = wrong->value;
+    rs_model_info info;
+    rs_model_get_info(model, &info);
+    char fingerprint[17];
+    (void)snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64,
+                   rs_model_fingerprint(model) ^ wrong->flip_fingerprint);
+    gguf_builder *builder = gguf_builder_new();
+    gguf_add_string(builder, "general.type", "adapter");
+    gguf_add_string(builder, "general.architecture", info.architecture);
+    gguf_add_string(builder, "adapter.type", wrong->type != NULL ? wrong->type : "heads");
+    gguf_add_string(builder, "rasure.adapter.fingerprint", fingerprint);
+    gguf_add_u32(builder, "rasure.heads.sinks", 16);
+    gguf_add_u32(builder, "rasure.heads.window", wrong->window != 0 ? wrong->window : 128);
+    if (!wrong->no_tensor)
+        gguf_add_tensor(builder, "heads", rs_types[RS_TYPE_F32].gguf_id, ne, 2, values, n * sizeof *values);
+    free(values);
+    return builder;
+}
+
+static rs_status load_sidecar(const rs_model *model, const sidecar *wrong, bool *heads, rs_heads_info *info,
+                              rs_error *error) {
+    size_t bytes;
+    gguf_builder *builder = make_sidecar(model, wrong);
+    const void *data = gguf_build(builder, &bytes);
+    const rs_status status =
+        rs_heads_load_memory(model, data, bytes, RS_HEADS_AS_WRITTEN, heads, info, error);
+    gguf_builder_free(builder);
+    return status;
+}
+
+static void test_sidecar(void **state) {
+    (void)state;
+    rs_model *model = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
+    const size_t n = (size_t)model->shape.n_layers * model->shape.n_kv_heads;
+    bool *heads = calloc(n, sizeof *heads);
+    rs_heads_info info = {7, 7};
+    rs_error error;
+    static const struct {
+        sidecar wrong;
+        rs_status status;
+        const char *says;
+    } bad[] = {
+        {{.type = "lora"}, RS_MISMATCH, "adapter.type is lora"},
+        {{.flip_fingerprint = 1}, RS_MISMATCH, "rasure.adapter.fingerprint"},
+        {{.extra_heads = 1}, RS_BAD_FILE, "heads is not F32"},
+        {{.window = (1U << 20) + 1}, RS_BAD_FILE, "rasure.heads.window"},
+        {{.value = NAN}, RS_BAD_FILE, "no number"},
+        {{.no_tensor = true}, RS_BAD_FILE, "no tensor heads"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(load_sidecar(model, &bad[i].wrong, heads, &info, &error), bad[i].status);
+        if (strstr(error.message, bad[i].says) == NULL) fail_msg("%s", error.message);
+        assert_int_equal(info.sinks + info.window, 14);
+        for (size_t h = 0; h < n; h++) assert_false(heads[h]);
+    }
+    assert_int_equal(load_sidecar(model, &(sidecar){0}, heads, &info, &error), RS_OK);
+    assert_true(info.sinks == 16 && info.window == 128);
+    for (size_t h = 0; h < n; h++) assert_int_equal(heads[h], h % 2 == 1);
+    free(heads);
+    rs_model_free(model);
+}
+
 static void test_file(void **state) {
     (void)state;
     rs_model *model = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
@@ -129,13 +209,13 @@ static void test_file(void **state) {
     const size_t n = (size_t)model->shape.n_layers * model->shape.n_kv_heads;
     bool *heads = calloc(n, sizeof *heads);
     rs_error error;
-    assert_int_equal(rs_heads_load(model, path, RS_HEADS_AS_WRITTEN, heads, &error), RS_OK);
+    assert_int_equal(rs_heads_load(model, path, RS_HEADS_AS_WRITTEN, heads, NULL, &error), RS_OK);
     for (uint32_t i = 0; i < n; i++)
         assert_int_equal(heads[i], (i / model->shape.n_kv_heads + i % model->shape.n_kv_heads) % 2 == 0);
-    assert_int_equal(rs_heads_load(model, path, 1.5F, heads, &error), RS_INVALID_ARGUMENT);
-    assert_int_equal(rs_heads_load(model, NULL, 0.5F, heads, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_heads_load(model, path, 1.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_heads_load(model, NULL, 0.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
     unlink(path);
-    assert_int_equal(rs_heads_load(model, path, 0.5F, heads, &error), RS_IO);
+    assert_int_equal(rs_heads_load(model, path, 0.5F, heads, NULL, &error), RS_IO);
     assert_non_null(strstr(error.message, path));
     free(heads);
     rs_model_free(model);
@@ -147,6 +227,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_no_table),
         cmocka_unit_test(test_long_numbers_are_bounded),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_sidecar),
         cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests_name("heads", tests, NULL, NULL);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import subprocess
@@ -11,9 +12,11 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import model_path, random_tokens
+from gguf import GGUFReader
 
 from rasure_training.eraser.documents import Encoder
 from rasure_training.gguf_model import GgufModel, load_model
@@ -171,6 +174,11 @@ def test_a_run_writes_its_files(data: Path, tmp_path: Path, objective: str) -> N
     table = [line.split("\t") for line in (tmp_path / "tiny.heads.tsv").read_text().splitlines()]
     assert len(table) == run.model.config.n_layer and all(len(line) == run.model.config.n_kv_head for line in table)
     assert all(0.0 <= float(value) <= 1.0 for line in table for value in line)
+    reader = GGUFReader(tmp_path / "tiny.heads.gguf")
+    assert reader.get_field("rasure.adapter.fingerprint").contents() == run.base.fingerprint()
+    assert [reader.get_field(f"rasure.heads.{key}").contents() for key in ("sinks", "window")] == [config.sinks, config.window]
+    assert json.loads(reader.get_field("rasure.adapter.training").contents())["steps"] == 6
+    assert reader.tensors[0].name == "heads" and np.allclose(reader.tensors[0].data, run.table_values().numpy())
     assert run.values.detach().std() > 0 or objective == "duo"
     assert "<svg" in (tmp_path / "masks.svg").read_text()
 

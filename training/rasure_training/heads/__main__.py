@@ -2,8 +2,8 @@
 
     python -m rasure_training.heads --config training/configs/smollm2_heads.toml --model MODEL.gguf --data DATA
 
-Writes into a folder: checkpoint.pt (a run that finds one goes on from it), NAME.tsv (a line a layer, a number a KV head; what
-`rasure --heads` and rs_heads_load read), log.csv, validation.csv and masks.svg. Under `torchrun --nproc-per-node N -m
+Writes into a folder: checkpoint.pt (a run that finds one goes on from it), NAME.gguf and NAME.tsv (a line a layer, a
+number a KV head; `rasure --heads` and rs_heads_load read either), log.csv, validation.csv and masks.svg. Under `torchrun --nproc-per-node N -m
 rasure_training.heads ...` N processes share the sequences of each step.
 """
 

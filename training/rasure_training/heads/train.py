@@ -7,9 +7,11 @@ the full model's, and a penalty on the masks (arXiv 2410.10819, section 3.2). Th
 
 from __future__ import annotations
 
+import platform
 import random
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +31,7 @@ from .config import HeadsConfig
 from .model import HeadsModel, Mix, Streaming
 from .plot import plot_masks
 from .samples import TASKS, Sample, Source
+from .sidecar import write_sidecar
 
 LOG_COLUMNS = ("step", "lr", "target", "local", "loss", "task_loss", "linear", "quadratic", "grad_norm", "seconds")
 VALIDATION_COLUMNS = ("step", "mask", "task", "n", "loss")
@@ -183,7 +186,23 @@ class Trainer:
             "multipliers": self.multipliers.detach(), "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
         save_state(self.checkpoint_path, state)
+        self.export()
+
+    def record(self) -> dict[str, Any]:
+        """How the heads came about, for their file."""
+        return {
+            "config": self.config.as_dict(), "steps": self.step, "seed": self.config.seed, "seconds": round(self.seconds),
+            "processes": self.world.size, "threads": torch.get_num_threads(), "data": self.data_hashes,
+            "model_sha256": self.base.sha256(), "machine": platform.machine(),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "gguf", "tokenizers")},
+        }  # fmt: skip
+
+    def export(self) -> None:
+        """The values as a table and as a sidecar."""
+        config = self.config
         self.table_path.write_text(masks.table(self.table_values()), encoding="utf-8")
+        write_sidecar(self.table_path.with_suffix(".gguf"), self.base, config.name, self.table_values(), config.sinks,
+                      config.window, self.record())  # fmt: skip
 
     def resume(self) -> bool:
         """Goes back to the last checkpoint, if there is one."""
