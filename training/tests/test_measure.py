@@ -16,7 +16,7 @@ from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
 from rasure_training.eraser.lora import EraserModel
-from rasure_training.eraser.goals import ratio_goal
+from rasure_training.eraser.goals import ratio_goal, torch_goal
 from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference
 from rasure_training.eraser.tables import torch_table
 from rasure_training.gguf_model import load_model
@@ -160,6 +160,15 @@ def test_settings_of_a_trained_adapter(
     assert "| `drop` |" + " 0.2500 (0.2500 to 0.2500) | 1.00 (1.00 to 1.00) |" * 2 in found
     found = lines(tasks=["prose"], span_words=[10, 20], tokens=300)
     assert "5 to 16 tokens, n = 2" in found[3]
+
+
+def test_what_is_too_far_from_pytorch_is_named() -> None:
+    def figure(task: str, method: str, mean: float) -> dict[str, object]:
+        return {"task": task, "method": method, "difference": {"mean": mean, "low": mean, "high": mean, "n": 9}}
+
+    goal = torch_goal([figure("redact", "steer", 0.02), figure("ask", "bridge:16", 0.01), figure("ask", "drop", 0.5)])
+    assert not goal.met and goal.found.startswith("redact `steer` 0.020") and "ask" not in goal.found
+    assert torch_goal([figure("ask", "bridge:16", 0.01)]).met
 
 
 def row(method: str, kl: float, id_: str = "a", **more: object) -> dict[str, Any]:

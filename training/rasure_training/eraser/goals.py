@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .evaluate import cell
-from .measured import GROUPS, Measured, difference, mean_of
+from .measured import GROUPS, Measured, Row, difference, mean_of
 
 LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")
 
@@ -85,6 +85,15 @@ def goals(measured: Measured, default: str) -> list[Goal]:
         found.append(ratio_goal(measured, task, [task], "bridge:16+shift", "shift", 1.0))
     found += leak_goals(measured, default)
     return [goal for goal in found if goal]
+
+
+def torch_goal(figures: Sequence[Row]) -> Goal:
+    """Of all tasks and learned methods, none whose KL is more than 0.01 above PyTorch's (as tables.torch_table gives them)."""
+    learned = [row for row in figures if row["method"] in LEARNED]
+    above = sorted((row for row in learned if row["difference"]["mean"] > 0.01), key=lambda row: -row["difference"]["mean"])
+    found = "; ".join(f"{row['task']} `{row['method']}` {cell(row['difference'], 3)}" for row in above)
+    text = f"KL of the int8 runtime minus that of bfloat16 PyTorch, {len(learned)} tasks and methods: those above 0.01"
+    return Goal(text, "none", found or "none", not above)
 
 
 def goal_table(found: Sequence[Goal]) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .frontier import draw
-from .goals import Goal, goal_table, goals
+from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
 from .tables import free_table, group_table, protocol_table, short_table, span_table, task_table, torch_table
 
@@ -65,6 +65,8 @@ def report(args: argparse.Namespace) -> None:
     measured = load(args.folder)
     torch_lines, torch_figures = torch_table(measured, args.torch) if args.torch else ([], [])
     found = [] if args.brief else goals(measured, args.default)
+    if torch_figures and not args.brief:
+        found.append(torch_goal(torch_figures))
     groups = groups_of(measured)
     lines = heading(measured, groups, args.name)
     if measured.erased("prose"):
