@@ -68,7 +68,7 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
 
 static uint32_t room(const void *context, uint32_t stream) {
     const rs_context *c = context;
-    return rs_policy_room(&c->policy.params, stream, c->params.n_ctx, c->params.n_batch);
+    return rs_policy_room(&c->policy, stream, c->params.n_ctx, c->params.n_batch);
 }
 
 /* Takes every block from the arena, in the same order whether it measures or places. */
@@ -78,8 +78,7 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     c->policy.params = c->params.policy;
-    rs_policy_layout(&c->policy, arena, shape->n_layers * shape->n_kv_heads, c->params.n_batch,
-                     c->model->threads);
+    rs_policy_layout(&c->policy, arena, shape, c->params.n_batch, c->model->threads);
     rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, room, c);
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);

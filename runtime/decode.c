@@ -30,6 +30,12 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count
         return rs_fail(error, RS_NO_SPACE, "%zu tokens do not fit: the cache holds %" PRIu32 " of %" PRIu32,
                        count, c->n_tokens, c->params.n_ctx);
     }
+    if (!rs_policy_fits(&c->policy, &c->kv, count, c->params.n_batch)) {
+        return rs_fail(
+            error, RS_NO_SPACE,
+            "%zu tokens do not fit what the policy has room for; read in chunks, or make `decoded` larger",
+            count);
+    }
     if (count > (size_t)(INT32_MAX - c->next_position)) {
         return rs_fail(error, RS_NO_SPACE, "positions are used up; close the holes with exact or shift");
     }
@@ -61,8 +67,9 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
                                     .positions = positions,
                                     .count = count,
                                     .visible = rs_visible_all(),
+                                    .observed = rs_policy_observes(&c->policy, count),
                                     .logits = logits}));
-    rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, c->n_tokens);
+    rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, c->n_tokens, count);
     return RS_OK;
 }
 

@@ -328,9 +328,10 @@ static rs_status read_again(rs_context *c, uint32_t first, uint32_t *done) {
                                         .positions = c->positions + at,
                                         .count = count,
                                         .visible = rs_visible_all(),
+                                        .observed = rs_policy_observes(&c->policy, count),
                                         .kv_only = true}));
         at += count;
-        rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, at);
+        rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, at, count);
         *done += count;
         (void)rs_context_report(c, at - first, c->n_tokens - first);
     }

@@ -227,6 +227,23 @@ static rs_status feed_forward_part(pass_state *state) {
     return run_linear(state, s->gate, RS_LORA_DOWN, &(rs_product){&layer->down, s->h, false}, 1);
 }
 
+/* The policy's look at a layer of the chunk. */
+static void observe(const pass_state *state) {
+    const rs_context *c = state->context;
+    const rs_shape *shape = &c->model->shape;
+    rs_observed_score(&c->policy.observed,
+                      &(rs_observation){.kv = &c->kv,
+                                        .kernels = c->model->kernels,
+                                        .first_stream = state->layer_index * shape->n_kv_heads,
+                                        .n_kv_heads = shape->n_kv_heads,
+                                        .group = shape->n_heads / shape->n_kv_heads,
+                                        .scale = shape->attention_scale,
+                                        .q = c->scratch.q,
+                                        .positions = state->pass->positions,
+                                        .count = state->pass->count},
+                      &state->context->team);
+}
+
 static rs_status run_layers(pass_state *state) {
     rs_context *c = state->context;
     const rs_model *model = c->model;
@@ -239,6 +256,7 @@ static rs_status run_layers(pass_state *state) {
         state->layer = &model->layers[l];
         state->layer_index = l;
         RS_TRY(store_keys_and_values(state));
+        if (state->pass->observed) observe(state);
         if (state->pass->kv_only && l + 1 == model->shape.n_layers) break;
         RS_TRY(attention_part(state));
         state->add_norm = state->layer->attn_post_norm;

@@ -18,6 +18,7 @@ typedef struct rs_pass {
     uint32_t count;           /* 1 to n_batch */
     rs_visible visible;
     const rs_adapter *adapter; /* beside the weights; NULL: none */
+    bool observed;             /* the policy looks at queries and keys */
     bool kv_only;              /* nothing is wanted but keys and values: the last layer ends with them */
     bool logits;           /* those of the last token are wanted, into context->logits; not with kv_only */
     rs_observe_fn observe; /* NULL: nobody looks */

@@ -169,10 +169,11 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
 }
 
-static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
-    rs_kv_cursor from = {0, 0};
-    uint32_t to = 0;
-    bool more = rs_kv_seek(kv, stream, 0, &from);
+/* Moves the entries of a stream's pages from `first` on together. */
+static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t first) {
+    rs_kv_cursor from = {first, UINT32_MAX}; /* before the first slot */
+    uint32_t to = first * RS_PAGE_ENTRIES;
+    bool more = rs_kv_next(kv, stream, &from);
     while (more) {
         const uint32_t to_page = to / RS_PAGE_ENTRIES, to_slot = to % RS_PAGE_ENTRIES;
         if (from.page_index != to_page || from.slot != to_slot) {
@@ -184,12 +185,12 @@ static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
         to++;
         more = rs_kv_next(kv, stream, &from);
     }
-    trim(kv, stream, 0, stream->n_pages);
+    trim(kv, stream, first, stream->n_pages);
 }
 
 static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positions, uint32_t count) {
     const uint32_t slots = stream->n_pages > 0 ? (stream->n_pages - 1) * RS_PAGE_ENTRIES + stream->n_used : 0;
-    if (slots + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
+    if (slots + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream, 0);
     for (uint32_t i = 0; i < count; i++) {
         if (stream->n_pages == 0 || stream->n_used == RS_PAGE_ENTRIES) {
             stream->pages[stream->n_pages++] = kv->free_pages[--kv->n_free];
@@ -253,6 +254,14 @@ void rs_kv_give_back(rs_kv *kv) {
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->cleared_end);
+        stream->cleared = stream->cleared_end = 0;
+    }
+}
+
+void rs_kv_close_holes(rs_kv *kv) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        if (stream->cleared < stream->cleared_end) squeeze_stream(kv, stream, stream->cleared);
         stream->cleared = stream->cleared_end = 0;
     }
 }

@@ -87,6 +87,10 @@ typedef struct rs_kv_cursor {
 void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at);
 void rs_kv_give_back(rs_kv *kv);
 
+/* The same, and moves the entries behind the first cleared one of each stream up, so that no holes are left
+ * there. */
+void rs_kv_close_holes(rs_kv *kv);
+
 /* The first entry with position >= `position`; false if there is none. */
 bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
 

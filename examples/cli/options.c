@@ -12,7 +12,7 @@
 #include "terminal.h"
 #include "text.h"
 
-enum { MAX_OPTIONS = 48, N_COMMON = 13 };
+enum { MAX_OPTIONS = 48, N_COMMON = 16 };
 
 static void print_option(const cli_option *option) {
     char names[64];
@@ -91,12 +91,14 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
 
 /* The policy that is asked for, which a number or a file of heads may imply. */
 static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
-    static const char *const names[] = {"full", "window", "heads", "random", "keynorm"};
+    static const char *const names[] = {"full",    "window", "heads",    "random",
+                                        "keynorm", "snapkv", "pyramidkv"};
     rs_policy_params *p = &setup->policy;
     int found = RS_POLICY_FULL;
-    while (found <= RS_POLICY_KEYNORM && strcmp(name, names[found]) != 0) found++;
-    if (found > RS_POLICY_KEYNORM)
-        return cli_fail(CLI_USAGE, "%s: --policy \"%s\": not one of full window heads random keynorm",
+    while (found <= RS_POLICY_PYRAMIDKV && strcmp(name, names[found]) != 0) found++;
+    if (found > RS_POLICY_PYRAMIDKV)
+        return cli_fail(CLI_USAGE,
+                        "%s: --policy \"%s\": not one of full window heads random keynorm snapkv pyramidkv",
                         command->name, name);
     p->policy = (rs_policy)found;
     if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
@@ -117,7 +119,13 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     setup->threads = default_threads();
     setup->batch = rs_context_default_params().n_batch;
     setup->ctx = 0;
-    setup->policy = (rs_policy_params){.sinks = CLI_UNSET, .window = CLI_UNSET, .rewind = 64, .budget = 1024};
+    setup->policy = (rs_policy_params){.sinks = CLI_UNSET,
+                                       .window = CLI_UNSET,
+                                       .rewind = 64,
+                                       .budget = 1024,
+                                       .keep = 0.5F,
+                                       .observers = 32,
+                                       .decoded = 1024};
     setup->heads = NULL;
     setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
@@ -139,7 +147,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "policy", "NAME",
          "what the KV cache keeps: full, window (the first --sinks and the\n"
          "last --window tokens), heads (the same, but in some heads everything),\n"
-         "random, keynorm (sinks, window, and of the rest up to --budget)",
+         "random, keynorm (sinks, window, and of the rest up to --budget),\n"
+         "snapkv, pyramidkv (the --keep share of each chunk that --observers choose)",
          .string = &policy},
         {0, "sinks", "N", "default: what the heads were trained with, else 64", .u32 = &setup->policy.sinks,
          .max = 1048576},
@@ -149,6 +158,12 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          .u32 = &setup->policy.rewind, .max = 1048576},
         {0, "budget", "N", "entries of a stream, with random and keynorm (default 1024)",
          .u32 = &setup->policy.budget, .max = 4194304},
+        {0, "keep", "SHARE", "of a chunk, with snapkv and pyramidkv (default 0.5)",
+         .real = &setup->policy.keep, .max = 1},
+        {0, "observers", "N", "last tokens of a chunk, 1 to 1024 (default 32)",
+         .u32 = &setup->policy.observers, .min = 1, .max = 1024},
+        {0, "decoded", "N", "tokens to make room for besides what is kept of chunks (default 1024)",
+         .u32 = &setup->policy.decoded, .max = 1048576},
         {0, "heads", "PATH", "which KV heads need everything: a sidecar, or a table of layers and heads",
          .string = &setup->heads},
         {0, "local", "SHARE",

@@ -258,6 +258,10 @@ typedef enum rs_policy {
     /* Controls, with sinks, window, and up to `budget` entries a stream of what is between: */
     RS_POLICY_RANDOM = 3,  /* any */
     RS_POLICY_KEYNORM = 4, /* those with the shortest keys (arXiv 2406.11430, section 4) */
+    /* Of every chunk a share, chosen once by what the chunk's last tokens attend to; what is decoded token by
+     * token all stays: */
+    RS_POLICY_SNAPKV = 5,    /* the same share in every layer (arXiv 2404.14469, section 4) */
+    RS_POLICY_PYRAMIDKV = 6, /* less from layer to layer (arXiv 2406.02069, section 4) */
 } rs_policy;
 
 /* What the heads of a file were trained with; 0 where it does not say. */
@@ -284,8 +288,12 @@ typedef struct rs_policy_params {
     uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
     uint32_t budget;        /* RANDOM, KEYNORM: entries of a stream, at least sinks + window + rewind; there
                                may be 32 more */
+    float keep;             /* SNAPKV, PYRAMIDKV: share of a chunk that stays, above 0, to 1 */
+    uint32_t observers;     /* the chunk's last tokens, which choose and stay; 1 to 1,024. Chunks that are not
+                               longer stay whole */
+    uint32_t decoded;       /* tokens that there is room for besides what is kept of chunks, to n_ctx */
     const bool *full_heads; /* [n_layers][n_kv_heads], true: keeps everything. Needed by HEADS, taken by
-                               RANDOM and KEYNORM (NULL: none). Copied by rs_context_init */
+                               those below it (NULL: none). Copied by rs_context_init */
 } rs_policy_params;
 
 typedef struct rs_context_params {

@@ -6,10 +6,14 @@
 
 #include "runtime/status.h"
 
-enum { MAX_COUNT = 1 << 20 };
+enum { MAX_COUNT = 1 << 20, MAX_OBSERVERS = 1024 };
 
 static bool has_scores(const rs_policy_params *params) {
     return params->policy == RS_POLICY_RANDOM || params->policy == RS_POLICY_KEYNORM;
+}
+
+static bool by_chunk(const rs_policy_params *params) {
+    return params->policy == RS_POLICY_SNAPKV || params->policy == RS_POLICY_PYRAMIDKV;
 }
 
 /* Entries that stay behind the sinks. */
@@ -17,12 +21,22 @@ static uint32_t window(const rs_policy_params *params) {
     return params->window + params->rewind;
 }
 
+static rs_status check_shares(const rs_policy_params *params, rs_error *error) {
+    if (!(params->keep > 0.0F && params->keep <= 1.0F))
+        return rs_fail(error, RS_INVALID_ARGUMENT, "keep is %g, must be above 0, to 1", (double)params->keep);
+    if (params->observers < 1 || params->observers > MAX_OBSERVERS)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "observers are %" PRIu32 ", must be 1 to %d",
+                       params->observers, MAX_OBSERVERS);
+    return RS_OK;
+}
+
 rs_status rs_policy_check(const rs_policy_params *params, rs_error *error) {
     if (params->policy == RS_POLICY_FULL) return RS_OK;
-    if ((int)params->policy < RS_POLICY_FULL || params->policy > RS_POLICY_KEYNORM)
+    if ((int)params->policy < RS_POLICY_FULL || params->policy > RS_POLICY_PYRAMIDKV)
         return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no policy", (int)params->policy);
     if (params->policy == RS_POLICY_HEADS && params->full_heads == NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "the heads policy needs full_heads");
+    if (by_chunk(params)) return check_shares(params, error);
     if (params->window < 1 || params->window > MAX_COUNT)
         return rs_fail(error, RS_INVALID_ARGUMENT, "window is %" PRIu32 ", must be 1 to %d", params->window,
                        MAX_COUNT);
@@ -44,8 +58,27 @@ static bool is_local(const rs_policy_params *params, uint32_t stream) {
            (params->full_heads == NULL || params->policy == RS_POLICY_WINDOW || !params->full_heads[stream]);
 }
 
-uint32_t rs_policy_room(const rs_policy_params *params, uint32_t stream, uint32_t n_ctx, uint32_t n_batch) {
+/* Of a chunk of `count` tokens, by a policy that takes shares. */
+static uint32_t kept_of_chunk(const rs_policy_state *policy, uint32_t stream, uint32_t count) {
+    const rs_policy_params *params = &policy->params;
+    if (!is_local(params, stream)) return count;
+    return rs_observed_kept(count, params->keep, params->observers, params->policy == RS_POLICY_PYRAMIDKV,
+                            stream / policy->n_kv_heads, policy->n_layers);
+}
+
+static uint32_t room_for_shares(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
+                                uint32_t n_batch) {
+    const uint32_t decoded = policy->params.decoded < n_ctx ? policy->params.decoded : n_ctx;
+    const uint64_t chunks = (n_ctx - decoded + n_batch - 1) / n_batch;
+    const uint64_t room =
+        chunks * kept_of_chunk(policy, stream, n_batch) + decoded + n_batch + 2 * RS_PAGE_ENTRIES;
+    return room < n_ctx ? (uint32_t)room : n_ctx;
+}
+
+uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch) {
+    const rs_policy_params *params = &policy->params;
     if (!is_local(params, stream)) return n_ctx;
+    if (by_chunk(params)) return room_for_shares(policy, stream, n_ctx, n_batch);
     const uint32_t kept =
         has_scores(params) ? params->budget + RS_SCORED_SLACK : params->sinks + window(params);
     /* The page where the sinks end and that where the window begins have holes. */
@@ -53,14 +86,38 @@ uint32_t rs_policy_room(const rs_policy_params *params, uint32_t stream, uint32_
     return room < n_ctx ? room : n_ctx;
 }
 
-void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, uint32_t n_streams, uint32_t n_batch,
+bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch) {
+    if (!by_chunk(&policy->params)) return true;
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        const uint64_t room = (uint64_t)kv->streams[s].max_pages * RS_PAGE_ENTRIES;
+        uint64_t live = kv->streams[s].n_live;
+        for (size_t left = count; left > 0;) {
+            const uint32_t chunk = left < n_batch ? (uint32_t)left : n_batch;
+            if (live + chunk > room) return false;
+            live += kept_of_chunk(policy, s, chunk);
+            left -= chunk;
+        }
+    }
+    return true;
+}
+
+bool rs_policy_observes(const rs_policy_state *policy, uint32_t count) {
+    return by_chunk(&policy->params) && count > policy->params.observers;
+}
+
+void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_batch,
                       uint32_t threads) {
     const rs_policy_params *params = &policy->params;
-    if (has_scores(params)) {
-        policy->scratch_entries = params->budget + RS_SCORED_SLACK + n_batch;
-        policy->scratch = rs_arena_take(arena, "policy", (size_t)threads * policy->scratch_entries,
-                                        sizeof *policy->scratch);
+    const uint32_t n_streams = shape->n_layers * shape->n_kv_heads;
+    policy->n_layers = shape->n_layers;
+    policy->n_kv_heads = shape->n_kv_heads;
+    if (has_scores(params) || by_chunk(params)) {
+        policy->scratch_entries = has_scores(params) ? params->budget + RS_SCORED_SLACK + n_batch : n_batch;
+        policy->scratch = rs_arena_take_scratch(arena, "policy", (size_t)threads * policy->scratch_entries,
+                                                sizeof *policy->scratch);
     }
+    if (by_chunk(params))
+        rs_observed_layout(&policy->observed, arena, n_streams, n_batch, params->observers, threads);
     if (params->full_heads == NULL || params->policy == RS_POLICY_FULL) return;
     bool *copy = rs_arena_take(arena, "policy", n_streams, sizeof *copy);
     if (copy == NULL) return;
@@ -74,6 +131,7 @@ bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t
     if (x->policy == RS_POLICY_FULL) return true;
     if (x->sinks != y->sinks || x->window != y->window || x->rewind != y->rewind) return false;
     if (has_scores(x) && x->budget != y->budget) return false;
+    if (by_chunk(x) && (x->keep < y->keep || x->keep > y->keep || x->observers != y->observers)) return false;
     for (uint32_t s = 0; s < n_streams; s++)
         if (is_local(x, s) != is_local(y, s)) return false;
     return true;
@@ -89,10 +147,37 @@ static rs_span range_of(const void *user, uint32_t stream) {
     return is_local(p->params, stream) ? p->middle : (rs_span){0, 0};
 }
 
-void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens) {
+static void widen(rs_span *evicted, rs_span by) {
+    if (evicted->begin >= evicted->end) *evicted = by;
+    if (by.begin < evicted->begin) evicted->begin = by.begin;
+    if (by.end > evicted->end) evicted->end = by.end;
+}
+
+/* A share of the chunk that was read last. */
+static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
+                        uint32_t n_tokens, uint32_t count) {
     const rs_policy_params *params = &policy->params;
-    if (params->policy == RS_POLICY_FULL || n_tokens <= params->sinks + window(params)) return;
+    if (!rs_policy_observes(policy, count) || (double)params->keep * count + 1e-4 >= count) return;
+    const int32_t begin = positions[n_tokens - count];
+    rs_observed_evict(&(rs_observed_plan){.work = &policy->observed,
+                                          .scratch = policy->scratch,
+                                          .full_heads = params->full_heads,
+                                          .begin = begin,
+                                          .count = count,
+                                          .n_layers = policy->n_layers,
+                                          .n_kv_heads = policy->n_kv_heads,
+                                          .keep = params->keep,
+                                          .pyramid = params->policy == RS_POLICY_PYRAMIDKV},
+                      kv, team);
+    widen(&policy->evicted, (rs_span){begin, positions[n_tokens - 1] + 1});
+}
+
+void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
+                     uint32_t n_tokens, uint32_t count) {
+    const rs_policy_params *params = &policy->params;
+    if (by_chunk(params)) evict_share(policy, kv, team, positions, n_tokens, count);
+    if (params->policy == RS_POLICY_FULL || by_chunk(params) || n_tokens <= params->sinks + window(params))
+        return;
     const rs_span middle = {positions[params->sinks], positions[n_tokens - window(params)]};
     if (has_scores(params)) {
         const rs_scored_plan scored = {params->policy,     middle,          params->budget,
@@ -101,10 +186,7 @@ void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const in
     } else {
         rs_kv_remove_each(kv, team, range_of, &(plan){params, middle});
     }
-    rs_span *evicted = &policy->evicted;
-    if (evicted->begin >= evicted->end) *evicted = middle;
-    if (middle.begin < evicted->begin) evicted->begin = middle.begin;
-    if (middle.end > evicted->end) evicted->end = middle.end;
+    widen(&policy->evicted, middle);
 }
 
 void rs_policy_cut(rs_policy_state *policy, int32_t position) {
@@ -123,7 +205,16 @@ static bool holds(const rs_policy_state *policy, const int32_t *positions, uint3
     return first == n_tokens || positions[first] >= policy->evicted.end;
 }
 
+/* Chunks are chosen from one by one: a cache that ends behind all of them, or before the first, is as it was
+ * then. */
+static bool ends_outside(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
+    const rs_span evicted = policy->evicted;
+    return evicted.begin >= evicted.end || n_tokens == 0 || positions[n_tokens - 1] < evicted.begin ||
+           positions[n_tokens - 1] + 1 >= evicted.end;
+}
+
 bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
+    if (by_chunk(&policy->params)) return ends_outside(policy, positions, n_tokens);
     /* What a shorter context would have kept of the middle nobody knows. */
     if (has_scores(&policy->params) && n_tokens > policy->params.sinks)
         return policy->evicted.begin >= policy->evicted.end;
@@ -131,5 +222,6 @@ bool rs_policy_is_whole(const rs_policy_state *policy, const int32_t *positions,
 }
 
 bool rs_policy_can_go_back(const rs_policy_state *policy, const int32_t *positions, uint32_t n_tokens) {
+    if (by_chunk(&policy->params)) return ends_outside(policy, positions, n_tokens);
     return holds(policy, positions, n_tokens, policy->params.window);
 }

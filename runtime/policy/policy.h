@@ -9,29 +9,40 @@
 #include "runtime/arena.h"
 #include "runtime/kv.h"
 #include "runtime/model.h"
+#include "runtime/policy/observed.h"
 #include "runtime/policy/scored.h"
 
 typedef struct rs_policy_state {
     rs_policy_params params; /* full_heads is the context's own copy */
-    rs_scored *scratch;      /* [threads][scratch_entries], of policies with scores */
+    rs_scored *scratch;      /* [threads][scratch_entries], of policies that choose among entries */
     uint32_t scratch_entries;
+    rs_observed_work observed;
+    uint32_t n_layers, n_kv_heads;
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
 } rs_policy_state;
 
 rs_status rs_policy_check(const rs_policy_params *params, rs_error *error);
 
-/* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
-uint32_t rs_policy_room(const rs_policy_params *params, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
-
-void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, uint32_t n_streams, uint32_t n_batch,
+/* Notes the model's shape and takes what the policy needs from the arena. */
+void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_batch,
                       uint32_t threads);
+
+/* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
+uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
+
+/* Whether the streams have room for `count` more tokens, read n_batch at a time. */
+bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch);
+
+/* Whether a chunk is to be observed: between its keys and its attention, in every layer. */
+bool rs_policy_observes(const rs_policy_state *policy, uint32_t count);
 
 /* Whether two contexts with these policies can hold the same. */
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);
 
-/* Lets what is not to be kept of n_tokens tokens at `positions` (ascending) go. */
+/* Lets what is not to be kept of n_tokens tokens at `positions` (ascending) go; the last `count` of them are
+ * the chunk that was read. */
 void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens);
+                     uint32_t n_tokens, uint32_t count);
 
 /* Everything at positions >= `position` has been taken out of the cache. */
 void rs_policy_cut(rs_policy_state *policy, int32_t position);

@@ -152,7 +152,7 @@ class CommandLine(Case):
         self.refuses(2, "this needs 1024 tokens", "bench", "--ctx", "100", "--prefill", "1024")
 
     def test_policies(self) -> None:
-        self.refuses(2, "not one of full window heads random keynorm", "run", "-p", "x", "--policy", "sliding")
+        self.refuses(2, "not one of full window heads random keynorm snapkv", "run", "-p", "x", "--policy", "sliding")
         self.refuses(2, "--heads PATH", "chat", "--policy", "heads")
         self.refuses(2, "missing.tsv", "bench", "--policy", "heads", "--heads", self.folder / "missing.tsv")
         self.refuses(2, "three.tsv: line 1 has more", "bench", "--policy", "heads", "--heads",
@@ -160,6 +160,7 @@ class CommandLine(Case):
         self.refuses(2, "--window", "run", "-p", "x", "--policy", "window", "--window", 0)
         self.refuses(2, "--local", "run", "-p", "x", "--local", 1.5)
         self.refuses(2, "budget is 9, must be 384", "run", "-p", "x", "--policy", "keynorm", "--budget", 9)
+        self.refuses(2, "keep is 0", "run", "-p", "x", "--policy", "snapkv", "--keep", 0)
 
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
@@ -438,6 +439,10 @@ class Bench(Case):
         found = json.loads(self.good("bench", "--policy", "keynorm", "--budget", 400, "--prefill", 600, "--decode", 0, "--span", 0,
                                      "--repeat", 1, "--json"))  # fmt: skip
         self.assertLess(found["kv_footprint"]["held"], 0.95)
+        for policy in ("snapkv", "pyramidkv"):
+            found = json.loads(self.good("bench", "--policy", policy, "--keep", 0.4, "--prefill", 512, "--decode", 0, "--span", 0,
+                                         "--repeat", 1, "--json"))  # fmt: skip
+            self.assertTrue(0.4 < found["kv_footprint"]["held"] < 0.65, found["kv_footprint"])
         sizes, shares = {}, {}
         for name, options in {"full": (), "window": ("--policy", "window"), "heads": ("--policy", "heads", "--heads", heads),
                               "none": ("--policy", "heads", "--heads", heads, "--local", 1)}.items():  # fmt: skip

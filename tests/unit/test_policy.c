@@ -363,6 +363,11 @@ static void test_bad_policies(void **state) {
         {.policy = RS_POLICY_KEYNORM, .sinks = 4, .window = 16, .budget = UINT32_MAX},
         {.policy = (rs_policy)-1, .sinks = 4, .window = 16},
         {.policy = (rs_policy)99, .sinks = 4, .window = 16},
+        {.policy = RS_POLICY_SNAPKV, .keep = 0.0F, .observers = 8},
+        {.policy = RS_POLICY_SNAPKV, .keep = 1.01F, .observers = 8},
+        {.policy = RS_POLICY_PYRAMIDKV, .keep = NAN, .observers = 8},
+        {.policy = RS_POLICY_PYRAMIDKV, .keep = 0.5F, .observers = 0},
+        {.policy = RS_POLICY_SNAPKV, .keep = 0.5F, .observers = 1025},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const rs_context_params params = {.n_ctx = 64, .n_batch = 16, .policy = bad[i]};
@@ -519,6 +524,170 @@ static void test_exact_over_a_choice(void **state) {
     }
 }
 
+/* ------------------------------------------------------------------------------------ by attention -- */
+
+static void test_kept_of_a_chunk(void **state) {
+    (void)state;
+    /* 512 tokens and 64 observers more, of which 217 are kept: 299, 289, ..., 9 besides the observers. */
+    for (uint32_t layer = 0; layer < 30; layer++)
+        assert_int_equal(rs_observed_kept(576, 217.0F / 576, 64, true, layer, 30), 64 + 299 - 10 * layer);
+    assert_int_equal(rs_observed_kept(32832, 9894.0F / 32832, 64, true, 0, 32), 64 + 19169);
+    assert_int_equal(rs_observed_kept(32832, 9894.0F / 32832, 64, true, 31, 32), 64 + 507);
+    static const struct {
+        uint32_t count, kept;
+        float keep;
+        uint32_t observers;
+    } cases[] = {
+        {256, 76, 0.3F, 32}, {512, 153, 0.3F, 32}, {100, 30, 0.3F, 8},  /* rounded down, not below */
+        {8, 8, 0.5F, 8},     {9, 8, 0.5F, 8},      {100, 32, 0.3F, 32}, /* nothing but observers */
+        {100, 100, 1.0F, 8}, {100, 60, 0.6F, 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(rs_observed_kept(cases[i].count, cases[i].keep, cases[i].observers, false, 3, 30),
+                         cases[i].kept);
+    }
+    /* More than half: the same in every layer. */
+    assert_int_equal(rs_observed_kept(100, 0.7F, 8, true, 0, 30),
+                     rs_observed_kept(100, 0.7F, 8, true, 29, 30));
+}
+
+enum { OBSERVERS = 4, DECODED = 40 };
+
+static rs_context *by_share(const rs_model *model, rs_policy policy, float keep) {
+    return rs_test_context_of(
+        model, &(rs_context_params){
+                   .n_ctx = N_CTX,
+                   .n_batch = N_BATCH,
+                   .policy = {.policy = policy, .keep = keep, .observers = OBSERVERS, .decoded = DECODED}});
+}
+
+/* The scores of one layer against sums in double precision, over keys and queries as they are in int8. The
+ * chunk begins within a page. */
+static void test_scores(void **state) {
+    const rs_model *model = *state;
+    enum { BEFORE = 21, COUNT = 13 };
+    const uint32_t head_dim = model->shape.head_dim, heads = model->shape.n_heads;
+    const uint32_t kv_heads = model->shape.n_kv_heads, group = heads / kv_heads;
+    const float scale = 0.125F;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = by_share(model, RS_POLICY_SNAPKV, 1.0F); /* has the work, and evicts nothing */
+    read_tokens(c, tokens, BEFORE);
+    read_tokens(c, tokens + BEFORE, COUNT);
+    float *q = malloc((size_t)COUNT * heads * head_dim * sizeof *q);
+    srand(5);
+    for (size_t i = 0; i < (size_t)COUNT * heads * head_dim; i++)
+        q[i] = (float)(rand() % 2001 - 1000) / 250.0F;
+    rs_observed_score(&c->policy.observed,
+                      &(rs_observation){&c->kv, model->kernels, kv_heads, kv_heads, group, scale, q,
+                                        c->positions + BEFORE, COUNT},
+                      &c->team);
+    for (uint32_t h = 0; h < kv_heads; h++) {
+        double sums[COUNT - OBSERVERS] = {0};
+        for (uint32_t t = COUNT - OBSERVERS; t < COUNT; t++) {
+            for (uint32_t j = 0; j < group; j++) {
+                int8_t q8[RS_HEAD_DIM_MAX];
+                const float unit = model->kernels->quantize_head(
+                    q + ((size_t)t * heads + h * group + j) * head_dim, q8, head_dim);
+                double weights[COUNT], total = 0;
+                for (uint32_t i = 0; i <= t; i++) {
+                    float key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
+                    rs_test_row(c, kv_heads + h, (int32_t)(BEFORE + i), key, value);
+                    double dot = 0;
+                    for (uint32_t d = 0; d < head_dim; d++) dot += (double)key[d] * q8[d] * (double)unit;
+                    weights[i] = exp(dot * (double)scale);
+                    total += weights[i];
+                }
+                for (uint32_t i = 0; i < COUNT - OBSERVERS; i++) sums[i] += weights[i] / total;
+            }
+        }
+        const float *found = c->policy.observed.scores + (size_t)(kv_heads + h) * N_BATCH;
+        for (int i = 0; i < COUNT - OBSERVERS; i++) {
+            double pooled = 0;
+            for (int k = i - 2; k <= i + 2; k++)
+                if (k >= 0 && k < COUNT - OBSERVERS) pooled += sums[k];
+            pooled /= 5.0 * group;
+            assert_true(fabs((double)found[i] - pooled) <= 1e-4 * (1e-3 + pooled));
+        }
+    }
+    free(q);
+    rs_test_free(c);
+}
+
+/* A share of each chunk with its observers, all that is decoded token by token, and no holes. */
+static void test_shares(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    for (rs_policy policy = RS_POLICY_SNAPKV; policy <= RS_POLICY_PYRAMIDKV; policy++) {
+        rs_context *c = by_share(model, policy, 0.5F);
+        read_tokens(c, tokens, 100); /* six chunks of 16, one of 4 that is not longer than its observers */
+        for (uint32_t i = 100; i < 110; i++) read_tokens(c, tokens + i, 1);
+        for (uint32_t s = 0; s < n_streams(model); s++) {
+            const uint32_t kept = rs_observed_kept(N_BATCH, 0.5F, OBSERVERS, policy == RS_POLICY_PYRAMIDKV,
+                                                   s / model->shape.n_kv_heads, model->shape.n_layers);
+            const rs_kv_stream *stream = &c->kv.streams[s];
+            assert_int_equal(stream->n_live, 6 * kept + 4 + 10);
+            assert_int_equal(stream->n_pages, (stream->n_live + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
+            for (uint32_t i = 0; i < 110; i++)
+                if (i >= 96 || i % N_BATCH >= N_BATCH - OBSERVERS)
+                    assert_true(rs_test_holds(c, s, (int32_t)i));
+        }
+        assert_int_equal(rs_truncate(c, 90), RS_UNSUPPORTED);
+        rs_test_ok(c, rs_truncate(c, 97));
+        rs_test_free(c);
+    }
+}
+
+static void test_a_share_of_all_is_a_full_cache(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[100];
+    make_tokens(model, tokens, 100);
+    rs_context *c = by_share(model, RS_POLICY_PYRAMIDKV, 1.0F),
+               *full = rs_test_context(model, N_CTX, N_BATCH);
+    read_tokens(c, tokens, 100);
+    read_tokens(full, tokens, 100);
+    rs_test_same_cache(full, c);
+    rs_test_free(c);
+    rs_test_free(full);
+}
+
+/* What is decoded has its room and no more; a refusal changes nothing. */
+static void test_room_for_shares(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    rs_context *c = by_share(model, RS_POLICY_SNAPKV, 0.5F);
+    rs_status status = RS_OK;
+    uint32_t n = 0;
+    for (; status == RS_OK && n < N_CTX; n++) status = rs_decode(c, tokens + n, 1);
+    assert_int_equal(status, RS_NO_SPACE);
+    assert_non_null(strstr(rs_context_message(c), "room"));
+    assert_int_equal(c->n_tokens, n - 1);
+    assert_true(n > DECODED && n < N_CTX);
+    rs_context_reset(c);
+    read_tokens(c, tokens, N_CTX - DECODED);
+    for (uint32_t i = 0; i < DECODED; i++) read_tokens(c, tokens + i, 1);
+    rs_test_free(c);
+}
+
+static void test_exact_over_shares(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[120], kept[120];
+    make_tokens(model, tokens, 120);
+    memcpy(kept, tokens, 40 * sizeof *kept);
+    memcpy(kept + 40, tokens + 50, 70 * sizeof *kept);
+    rs_context *c = by_share(model, RS_POLICY_SNAPKV, 0.5F), *clean = by_share(model, RS_POLICY_SNAPKV, 0.5F);
+    rs_erase_report report;
+    read_tokens(c, tokens, 120);
+    read_tokens(clean, kept, 110);
+    rs_test_ok(c, rs_erase(c, &(rs_span){40, 50}, 1, NULL, &report));
+    assert_int_equal(report.n_recomputed, 110);
+    rs_test_same_cache(clean, c);
+    rs_test_free(c);
+    rs_test_free(clean);
+}
+
 /* ------------------------------------------------------------------------------------- random edits -- */
 
 /* All that is known of a context: its tokens, and which streams still have them. */
@@ -660,6 +829,12 @@ int main(void) {
         cmocka_unit_test(test_shortest_keys_stay),
         cmocka_unit_test(test_random_entries_stay),
         cmocka_unit_test(test_exact_over_a_choice),
+        cmocka_unit_test(test_kept_of_a_chunk),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_a_share_of_all_is_a_full_cache),
+        cmocka_unit_test(test_room_for_shares),
+        cmocka_unit_test(test_exact_over_shares),
         cmocka_unit_test(test_random_edits),
     };
     return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);
