@@ -332,8 +332,8 @@ class Run(Case):
 
     def test_window(self) -> None:
         """What does not fit the window is answered without; what is evicted can be erased only exactly."""
-        window = ("--policy", "window", "--sinks", 8, "--window", 40, "--batch", 16)
-        prompt = ("run", "-p", self.PROMPT + " Filler." * 100, "-n", 4, "--erase-text", "Rome")
+        window = ("--policy", "window", "--sinks", 4, "--window", 8, "--rewind", 2, "--batch", 16)
+        prompt = ("run", "-p", self.PROMPT + " Filler." * 10, "-n", 4, "--erase-text", "Rome")
         self.good(*prompt, *window)
         self.refuses(1, "the policy has evicted", *prompt, *window, "--method", "repair")
 
