@@ -103,6 +103,7 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert not goals["`bridge:16`: tasks with log P(erased value) above `drop`"]["met"]
     text = (out / "erase_quality.md").read_text(encoding="utf-8")
     assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text and "KL, 345 tokens" in text
+    assert "| `repair:16` | -0.1250 (-0.1250 to -0.1250) | -0.1250 (-0.1250 to -0.1250) |" in text  # against drop
     assert (out / "erase_quality.svg").stat().st_size > 1000
 
 

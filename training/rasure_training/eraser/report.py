@@ -18,7 +18,7 @@ from pathlib import Path
 from .frontier import draw
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
-from .tables import free_table, group_table, protocol_table, short_table, span_table, task_table, torch_table
+from .tables import free_table, gain_table, group_table, protocol_table, short_table, span_table, task_table, torch_table
 
 
 def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
@@ -52,6 +52,7 @@ def details(measured: Measured, found: Sequence[Goal], default: str, torch: list
     lines = ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *short_table(measured)]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
+    lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
     lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]
     lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`.", "", *goal_table(found)]
     for task in measured.tasks():

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from .evaluate import cell, clustered
-from .measured import Measured, Row, difference, mean_of
+from .measured import GROUPS, Measured, Row, difference, mean_of
 
 
 def task_table(measured: Measured, task: str) -> list[str]:
@@ -38,6 +38,19 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
     lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for method in methods or dict.fromkeys(row["method"] for row in groups):
         cells = [cell(by.get((name, method), {}).get("kl"), 4) for name in names]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def gain_table(measured: Measured) -> list[str]:
+    """Methods down: KL minus that of `drop`, case by case, on each kind of case. Below zero is nearer to exact."""
+    names = [name for name, tasks in GROUPS.items() if measured.select(tasks, "drop")]
+    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for method in measured.methods():
+        if method in ("none", "exact", "drop"):
+            continue
+        cells = [cell(difference(measured.select(GROUPS[name], method), measured.select(GROUPS[name], "drop"), "kl"), 4)
+                 for name in names]  # fmt: skip
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
