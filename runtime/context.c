@@ -6,6 +6,7 @@
 
 #include "ports/port.h"
 #include "runtime/adapter.h"
+#include "runtime/policy/budget.h"
 #include "runtime/sampler.h"
 #include "runtime/status.h"
 
@@ -24,7 +25,6 @@ static rs_status check_params(const rs_model *model, const rs_context_params *pa
         return rs_fail(error, RS_INVALID_ARGUMENT, "n_batch is %" PRIu32 ", must be 1 to %d", params->n_batch,
                        MAX_BATCH);
     }
-    RS_TRY(rs_policy_check(&params->policy, error));
     const uint64_t pages = (uint64_t)model->shape.n_layers * model->shape.n_kv_heads *
                            ((params->n_ctx + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
     if (pages > UINT32_MAX) {
@@ -78,7 +78,7 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     c->policy.params = c->params.policy;
-    rs_policy_layout(&c->policy, arena, shape, c->params.n_batch, c->model->threads);
+    rs_policy_layout(&c->policy, arena, shape, c->params.n_ctx, c->params.n_batch, c->model->threads);
     rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, room, c);
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
@@ -90,21 +90,72 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->scratch_bytes = arena->back;
 }
 
-static rs_status measure(rs_context *c, size_t *bytes, rs_error *error) {
+/* Names of what a budget in bytes is for; activations, logits and token list are beside it. */
+static bool is_of_cache(const char *name) {
+    static const char *const names[] = {"KV pages", "KV page tables", "policy"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+static size_t cache_bytes(const rs_memory_item *items, size_t n_items) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < n_items; i++)
+        if (is_of_cache(items[i].name)) bytes += items[i].bytes;
+    return bytes;
+}
+
+/* `bytes` of everything, `cache` of what a budget is for. */
+static rs_status measure(const rs_model *model, const rs_context_params *params, size_t *bytes, size_t *cache,
+                         rs_error *error) {
+    rs_context c = {.model = model, .params = *params};
     rs_arena arena;
     rs_arena_open(&arena, NULL, 0);
-    layout(c, &arena);
+    layout(&c, &arena);
     if (arena.overflow) return rs_fail(error, RS_NO_MEMORY, "the context does not fit this system's memory");
     *bytes = arena.front + arena.back;
+    *cache = cache_bytes(arena.items, arena.n_items);
     return RS_OK;
+}
+
+typedef struct cost_of {
+    const rs_model *model;
+    rs_context_params params;
+} cost_of;
+
+static rs_status cost(void *user, const rs_policy_params *policy, size_t *bytes, rs_error *error) {
+    cost_of *of = user;
+    size_t all;
+    of->params.policy = *policy;
+    RS_TRY(rs_policy_check(policy, error));
+    return measure(of->model, &of->params, &all, bytes, error);
+}
+
+/* The parameters checked, and completed where a budget in bytes stands for one of them. */
+static rs_status complete(const rs_model *model, const rs_context_params *params, rs_context_params *complete,
+                          size_t *bytes, size_t *cache, rs_error *error) {
+    *complete = params != NULL ? *params : rs_context_default_params();
+    RS_TRY(check_params(model, complete, error));
+    if (complete->policy.budget_bytes > 0)
+        RS_TRY(rs_budget_fit(&complete->policy, cost, &(cost_of){model, *complete}, error));
+    RS_TRY(rs_policy_check(&complete->policy, error));
+    return measure(model, complete, bytes, cache, error);
 }
 
 rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
                           rs_error *error) {
     if (model == NULL || bytes == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "model or bytes is NULL");
-    rs_context c = {.model = model, .params = params != NULL ? *params : rs_context_default_params()};
-    RS_TRY(check_params(model, &c.params, error));
-    return measure(&c, bytes, error);
+    rs_context_params completed;
+    size_t cache;
+    return complete(model, params, &completed, bytes, &cache, error);
+}
+
+rs_status rs_context_cache_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
+                                rs_error *error) {
+    if (model == NULL || bytes == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "model or bytes is NULL");
+    rs_context_params completed;
+    size_t all;
+    return complete(model, params, &completed, &all, bytes, error);
 }
 
 rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, const rs_context_params *params,
@@ -116,8 +167,9 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
         return rs_fail(error, RS_INVALID_ARGUMENT, "the context's memory is not aligned to %d",
                        RS_ARENA_ALIGN);
     }
-    size_t needed;
-    RS_TRY(rs_context_size(model, params, &needed, error));
+    size_t needed, cache;
+    rs_context_params completed;
+    RS_TRY(complete(model, params, &completed, &needed, &cache, error));
     if (bytes < needed) {
         return rs_fail(error, RS_NO_MEMORY, "the context needs %zu bytes, the block has %zu", needed, bytes);
     }
@@ -125,7 +177,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     memset(memory, 0, bytes);
     rs_context *c = memory;
     c->model = model;
-    c->params = params != NULL ? *params : rs_context_default_params();
+    c->params = completed;
     c->bytes = needed;
     rs_arena arena;
     rs_arena_open(&arena, memory, needed);
@@ -152,7 +204,7 @@ void rs_context_reset(rs_context *context) {
     context->n_tokens = 0;
     context->next_position = 0;
     context->head_end = 0;
-    context->policy.evicted = (rs_span){0, 0};
+    rs_policy_reset(&context->policy);
     context->poisoned = false;
     context->error = (rs_error){0};
 }
@@ -180,7 +232,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     to->n_tokens = from->n_tokens;
     to->next_position = from->next_position;
     to->head_end = from->head_end;
-    to->policy.evicted = from->policy.evicted;
+    rs_policy_copy(&to->policy, &from->policy);
     to->poisoned = false;
     rs_context_clear_scratch(to);
     memcpy(to->logits, from->logits, to->model->shape.n_vocab * sizeof *to->logits);
@@ -266,6 +318,8 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .arena_bytes = context->bytes,
         .kv_bytes = rs_kv_used_bytes(&context->kv),
         .kv_capacity = (size_t)context->kv.n_pages * context->kv.page_bytes,
+        .cache_bytes = cache_bytes(context->items, context->n_items),
+        .policy = context->params.policy,
         .poisoned = context->poisoned,
     };
     return RS_OK;
@@ -281,7 +335,15 @@ rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprin
         .held_at_once = held.at_once,
         .peak_entries = meter->peak_entries,
         .peak_bytes = meter->peak_bytes,
+        .policy_ms = (double)context->policy.ns / 1e6,
     };
+    return RS_OK;
+}
+
+rs_status rs_context_streams(const rs_context *context, uint32_t *entries, size_t capacity, size_t *count) {
+    if (context == NULL || count == NULL || (entries == NULL && capacity > 0)) return RS_INVALID_ARGUMENT;
+    *count = context->kv.n_streams;
+    for (size_t i = 0; i < capacity && i < *count; i++) entries[i] = context->kv.streams[i].n_live;
     return RS_OK;
 }
 

@@ -229,9 +229,9 @@ static rs_status feed_forward_part(pass_state *state) {
 
 /* The policy's look at a layer of the chunk. */
 static void observe(const pass_state *state) {
-    const rs_context *c = state->context;
+    rs_context *c = state->context;
     const rs_shape *shape = &c->model->shape;
-    rs_observed_score(&c->policy.observed,
+    rs_policy_observe(&c->policy,
                       &(rs_observation){.kv = &c->kv,
                                         .kernels = c->model->kernels,
                                         .first_stream = state->layer_index * shape->n_kv_heads,
@@ -241,7 +241,7 @@ static void observe(const pass_state *state) {
                                         .q = c->scratch.q,
                                         .positions = state->pass->positions,
                                         .count = state->pass->count},
-                      &state->context->team);
+                      &c->team);
 }
 
 static rs_status run_layers(pass_state *state) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "budget.h"
 #include "terminal.h"
 
 /* Requests that are wrong in themselves are the user's; everything else failed on the way. */
@@ -84,30 +85,32 @@ static cli_exit open_heads(cli_engine *engine) {
                     error.message);
 }
 
-static rs_context_params context_params(const cli_engine *engine, uint32_t n_ctx) {
+static cli_exit context_params(const cli_engine *engine, uint32_t n_ctx, rs_context_params *filled) {
     rs_context_params params = {
         .n_ctx = n_ctx, .n_batch = engine->setup->batch, .policy = engine->setup->policy};
     rs_policy_params *policy = &params.policy;
     policy->full_heads = engine->full_heads;
     if (policy->sinks == CLI_UNSET) policy->sinks = engine->heads.window > 0 ? engine->heads.sinks : 64;
     if (policy->window == CLI_UNSET) policy->window = engine->heads.window > 0 ? engine->heads.window : 256;
-    return params;
+    *filled = params;
+    return cli_set_budget(engine, engine->setup->budget, filled);
 }
 
 cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
     const uint32_t least = n_ctx > 16 ? n_ctx : 16;
-    const cli_exit code = open_heads(engine);
-    if (code != CLI_OK) return code;
-    const rs_context_params params =
-        context_params(engine, engine->setup->ctx > 0 ? engine->setup->ctx : least);
-    return make_context(engine, &params, &engine->context, &engine->memory);
+    rs_context_params params;
+    cli_exit code = open_heads(engine);
+    if (code == CLI_OK)
+        code = context_params(engine, engine->setup->ctx > 0 ? engine->setup->ctx : least, &params);
+    return code == CLI_OK ? make_context(engine, &params, &engine->context, &engine->memory) : code;
 }
 
 cli_exit cli_open_twin(const cli_engine *engine, rs_context **context, void **memory) {
     rs_context_info info;
     rs_context_get_info(engine->context, &info);
-    const rs_context_params params = context_params(engine, info.n_ctx);
-    return make_context(engine, &params, context, memory);
+    rs_context_params params;
+    const cli_exit code = context_params(engine, info.n_ctx, &params);
+    return code == CLI_OK ? make_context(engine, &params, context, memory) : code;
 }
 
 const char *cli_linear_name(rs_linear linear) {

@@ -1,17 +1,17 @@
-/* The cases of `rasure eval`: one JSON object a line, all checked before the first is run. */
+/* Cases of erasing, all checked before the first is run. */
 #ifndef RASURE_EXAMPLES_EVAL_CASES_H
 #define RASURE_EXAMPLES_EVAL_CASES_H
 
-#include <jansson.h>
-
 #include "engine.h"
+#include "eval_lines.h"
 
 typedef struct cli_case {
-    json_t *json;                       /* owns the strings */
-    size_t line;                        /* in the file, from 1 */
-    const json_t *id, *answers, *leaks; /* a string or number; arrays of strings */
-    cli_tokens context;                 /* all pieces */
-    rs_span *spans;                     /* of the erased pieces in `context` */
+    json_t *json; /* the line's */
+    const char *path;
+    size_t line;                   /* in the file, from 1 */
+    const json_t *answers, *leaks; /* arrays of strings */
+    cli_tokens context;            /* all pieces */
+    rs_span *spans;                /* of the erased pieces in `context` */
     size_t n_spans;
     cli_tokens question; /* and the cue behind it */
     cli_tokens target;   /* how a clean context goes on, where that is known */
@@ -25,12 +25,15 @@ typedef struct cli_cases {
     size_t longest_target; /* tokens of a target, at most */
 } cli_cases;
 
-/* Reads at most `limit` cases (0: all) and tokenizes their pieces one by one. What is wrong in the file is
- * said as "FILE:LINE: sentence", exit code 2. To be freed in any case. */
-cli_exit cli_cases_load(cli_cases *cases, const cli_engine *engine, const char *path, size_t limit);
+/* Checks the lines and tokenizes their pieces one by one. The lines must live as long. To be freed in any
+ * case. */
+cli_exit cli_cases_make(cli_cases *cases, const cli_engine *engine, const cli_lines *lines);
 void cli_cases_free(cli_cases *cases);
 
 /* Whether two cases erase the same spans from the same context. */
 bool cli_same_erase(const cli_case *a, const cli_case *b);
+
+/* Appends what a string becomes; NULL is nothing. */
+cli_exit cli_add_piece(const cli_engine *engine, cli_tokens *tokens, const json_t *piece, uint32_t flags);
 
 #endif

@@ -122,11 +122,11 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
     setup->policy = (rs_policy_params){.sinks = CLI_UNSET,
                                        .window = CLI_UNSET,
                                        .rewind = 64,
-                                       .budget = 1024,
                                        .keep = 0.5F,
                                        .observers = 32,
                                        .decoded = 1024};
     setup->heads = NULL;
+    setup->budget = NULL;
     setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
         {'m', "model", "PATH", "GGUF file (else $RASURE_MODEL, else the default model)",
@@ -156,8 +156,10 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          .max = 1048576},
         {0, "rewind", "N", "tokens beyond the window, to be able to go back (default 64)",
          .u32 = &setup->policy.rewind, .max = 1048576},
-        {0, "budget", "N", "entries of a stream, with random and keynorm (default 1024)",
-         .u32 = &setup->policy.budget, .max = 4194304},
+        {0, "budget", "N",
+         "entries of a stream, with random and keynorm (default 1024), or \"25%\" of what\n"
+         "a full cache takes, or \"8MB\": --window, or --keep, is then what that is\nenough for",
+         .string = &setup->budget},
         {0, "keep", "SHARE", "of a chunk, with snapkv and pyramidkv (default 0.5)",
          .real = &setup->policy.keep, .max = 1},
         {0, "observers", "N", "last tokens of a chunk, 1 to 1024 (default 32)",

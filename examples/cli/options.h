@@ -44,7 +44,8 @@ typedef struct cli_setup {
     rs_isa isa;
     uint32_t ctx; /* 0: not given */
     uint32_t batch;
-    rs_policy_params policy; /* without full_heads; sinks and window may be CLI_UNSET */
+    rs_policy_params policy; /* without full_heads and budgets; sinks and window may be CLI_UNSET */
+    const char *budget;      /* entries, a share or bytes; NULL: not given */
     const char *heads;       /* the file that says which; NULL: not given */
     float local_share;
 } cli_setup;

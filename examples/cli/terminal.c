@@ -100,3 +100,8 @@ void cli_print_excerpt(FILE *stream, const char *text, size_t bytes, size_t colu
     }
     if (shown < characters) fputs("...", stream);
 }
+
+void cli_print_cell(double value, int width, int digits) {
+    if (isnan(value)) printf("%*s", width, "-");
+    else printf("%*.*f", width, digits, value);
+}

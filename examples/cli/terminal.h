@@ -50,4 +50,7 @@ void cli_print_text(FILE *stream, const char *text, size_t bytes);
 /* Writes text as one line of at most `columns` characters; the end of what does not fit is "...". */
 void cli_print_excerpt(FILE *stream, const char *text, size_t bytes, size_t columns);
 
+/* A number of a table on stdout; "-" for NaN. */
+void cli_print_cell(double value, int width, int digits);
+
 #endif

@@ -292,6 +292,8 @@ typedef struct rs_policy_params {
     uint32_t observers;     /* the chunk's last tokens, which choose and stay; 1 to 1,024. Chunks that are not
                                longer stay whole */
     uint32_t decoded;       /* tokens that there is room for besides what is kept of chunks, to n_ctx */
+    size_t budget_bytes;    /* if not 0: `window` (WINDOW, HEADS), `budget` or `keep` becomes the largest with
+                               which rs_context_cache_size is no more */
     const bool *full_heads; /* [n_layers][n_kv_heads], true: keeps everything. Needed by HEADS, taken by
                                those below it (NULL: none). Copied by rs_context_init */
 } rs_policy_params;
@@ -305,9 +307,14 @@ typedef struct rs_context_params {
 /* n_ctx 2,048, n_batch 128, a full cache. */
 RS_API rs_context_params rs_context_default_params(void);
 
-/* Bytes that rs_context_init needs for these parameters, to the byte; a multiple of 64. */
+/* Bytes that rs_context_init needs for these parameters, to the byte; a multiple of 64. RS_NO_SPACE: a budget
+ * in bytes that is too small for any window, budget or share; the sentence says what would do. */
 RS_API rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
                                  rs_error *error);
+
+/* Those of them that a budget in bytes counts: KV pages, their tables, and what the policy needs. */
+RS_API rs_status rs_context_cache_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
+                                       rs_error *error);
 
 /*
  * Makes a context in `memory`, which MUST be aligned to 64 and hold at least rs_context_size bytes. The
@@ -347,11 +354,13 @@ RS_API rs_status rs_context_memory(const rs_context *context, rs_memory_item *it
 
 typedef struct rs_context_info {
     uint32_t n_ctx, n_batch;
-    uint32_t n_tokens;     /* tokens in the cache */
-    int32_t next_position; /* position that the next token gets: n_tokens plus the holes */
-    size_t arena_bytes;    /* all of the context */
-    size_t kv_bytes;       /* bytes of KV pages that hold tokens now */
-    size_t kv_capacity;    /* bytes of all KV pages */
+    uint32_t n_tokens;       /* tokens in the cache */
+    int32_t next_position;   /* position that the next token gets: n_tokens plus the holes */
+    size_t arena_bytes;      /* all of the context */
+    size_t kv_bytes;         /* bytes of KV pages that hold tokens now */
+    size_t kv_capacity;      /* bytes of all KV pages */
+    size_t cache_bytes;      /* what rs_context_cache_size said */
+    rs_policy_params policy; /* as completed; full_heads lives as long as the context */
     bool poisoned;
 } rs_context_info;
 
@@ -370,8 +379,13 @@ typedef struct rs_footprint {
     uint64_t held_at_once; /* the same with a chunk's entries there from its first step on, as they are */
     uint64_t peak_entries; /* most entries at the end of a chunk */
     size_t peak_bytes;     /* most bytes of KV pages in use then */
+    double policy_ms;      /* time that the policy took to score, to choose and to evict */
 } rs_footprint;
 RS_API rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprint);
+
+/* Entries held now, of each layer's KV heads: up to `capacity` of n_layers * n_kv_heads, which *count is. */
+RS_API rs_status rs_context_streams(const rs_context *context, uint32_t *entries, size_t capacity,
+                                    size_t *count);
 
 /* In place of a token whose entries a STEER erase has rewritten: they are there, the token is not. */
 #define RS_TOKEN_GONE (-1)

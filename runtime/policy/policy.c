@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ports/port.h"
 #include "runtime/status.h"
 
 enum { MAX_COUNT = 1 << 20, MAX_OBSERVERS = 1024 };
@@ -105,14 +106,20 @@ bool rs_policy_observes(const rs_policy_state *policy, uint32_t count) {
     return by_chunk(&policy->params) && count > policy->params.observers;
 }
 
-void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_batch,
-                      uint32_t threads) {
+/* Entries of a stream that are scored at once. */
+static uint32_t most_scored(const rs_policy_params *params, uint32_t n_ctx, uint32_t n_batch) {
+    const uint32_t most = params->budget + RS_SCORED_SLACK + n_batch;
+    return most < n_ctx ? most : n_ctx;
+}
+
+void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_ctx,
+                      uint32_t n_batch, uint32_t threads) {
     const rs_policy_params *params = &policy->params;
     const uint32_t n_streams = shape->n_layers * shape->n_kv_heads;
     policy->n_layers = shape->n_layers;
     policy->n_kv_heads = shape->n_kv_heads;
     if (has_scores(params) || by_chunk(params)) {
-        policy->scratch_entries = has_scores(params) ? params->budget + RS_SCORED_SLACK + n_batch : n_batch;
+        policy->scratch_entries = has_scores(params) ? most_scored(params, n_ctx, n_batch) : n_batch;
         policy->scratch = rs_arena_take_scratch(arena, "policy", (size_t)threads * policy->scratch_entries,
                                                 sizeof *policy->scratch);
     }
@@ -172,8 +179,8 @@ static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, const
     widen(&policy->evicted, (rs_span){begin, positions[n_tokens - 1] + 1});
 }
 
-void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens, uint32_t count) {
+static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
+                  uint32_t n_tokens, uint32_t count) {
     const rs_policy_params *params = &policy->params;
     if (by_chunk(params)) evict_share(policy, kv, team, positions, n_tokens, count);
     if (params->policy == RS_POLICY_FULL || by_chunk(params) || n_tokens <= params->sinks + window(params))
@@ -187,6 +194,29 @@ void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const in
         rs_kv_remove_each(kv, team, range_of, &(plan){params, middle});
     }
     widen(&policy->evicted, middle);
+}
+
+void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
+                     uint32_t n_tokens, uint32_t count) {
+    const uint64_t start = rs_port_clock_ns();
+    evict(policy, kv, team, positions, n_tokens, count);
+    policy->ns += rs_port_clock_ns() - start;
+}
+
+void rs_policy_observe(rs_policy_state *policy, const rs_observation *observation, rs_team *team) {
+    const uint64_t start = rs_port_clock_ns();
+    rs_observed_score(&policy->observed, observation, team);
+    policy->ns += rs_port_clock_ns() - start;
+}
+
+void rs_policy_reset(rs_policy_state *policy) {
+    policy->evicted = (rs_span){0, 0};
+    policy->ns = 0;
+}
+
+void rs_policy_copy(rs_policy_state *to, const rs_policy_state *from) {
+    to->evicted = from->evicted;
+    to->ns = from->ns;
 }
 
 void rs_policy_cut(rs_policy_state *policy, int32_t position) {

@@ -19,13 +19,14 @@ typedef struct rs_policy_state {
     rs_observed_work observed;
     uint32_t n_layers, n_kv_heads;
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
+    uint64_t ns;     /* that scoring, choosing and evicting took */
 } rs_policy_state;
 
 rs_status rs_policy_check(const rs_policy_params *params, rs_error *error);
 
 /* Notes the model's shape and takes what the policy needs from the arena. */
-void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_batch,
-                      uint32_t threads);
+void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_ctx,
+                      uint32_t n_batch, uint32_t threads);
 
 /* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
 uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
@@ -35,6 +36,15 @@ bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count
 
 /* Whether a chunk is to be observed: between its keys and its attention, in every layer. */
 bool rs_policy_observes(const rs_policy_state *policy, uint32_t count);
+
+/* The cache has been emptied. */
+void rs_policy_reset(rs_policy_state *policy);
+
+/* The cache has become what another is. */
+void rs_policy_copy(rs_policy_state *to, const rs_policy_state *from);
+
+/* Scores a layer of a chunk that is to be observed. */
+void rs_policy_observe(rs_policy_state *policy, const rs_observation *observation, rs_team *team);
 
 /* Whether two contexts with these policies can hold the same. */
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);

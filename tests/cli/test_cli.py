@@ -20,6 +20,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = ("info", "run", "chat", "bench", "tokenize", "demo", "eval")
@@ -161,6 +162,14 @@ class CommandLine(Case):
         self.refuses(2, "--local", "run", "-p", "x", "--local", 1.5)
         self.refuses(2, "budget is 9, must be 384", "run", "-p", "x", "--policy", "keynorm", "--budget", 9)
         self.refuses(2, "keep is 0", "run", "-p", "x", "--policy", "snapkv", "--keep", 0)
+
+    def test_budgets(self) -> None:
+        for budget in ("", "x", "1e3B", "8 MB", "8mb", "-1", "5%%", "0B", "1e30GB", "1.2.3MB", "9" * 40):
+            self.refuses(2, "--budget", "run", "-p", "x", "--policy", "window", "--budget", budget)
+        self.refuses(2, "not above 0", "run", "-p", "x", "--policy", "window", "--budget", "0%")
+        self.refuses(2, "not above 0", "run", "-p", "x", "--policy", "window", "--budget", "101%")
+        self.refuses(1, "is too small: a window of one token takes", "run", "-p", "x", "--policy", "window", "--budget", "1MB")
+        self.refuses(1, "is too small: a full cache takes", "run", "-p", "x", "--budget", "99%")
 
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
@@ -486,6 +495,95 @@ class Demo(Case):
             self.assertEqual(result["verdict"], "wrong" if wrong else "right" if right else "neither")
         if "RASURE_MODEL" not in os.environ:
             self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 4)
+
+
+class Keep(Case):
+    """The second job of eval: what the cache still knows that a policy keeps."""
+
+    ASKED = {
+        "id": "asked",
+        "task": "needle",
+        "context": "all",
+        "pieces": [HEAD + "The weather was fine. ", "Anna's code is 417. ", "It rained for days in the hills. " * 60],
+        "questions": [
+            {"question": "\nWhat is Anna's code?<|im_end|>\n<|im_start|>assistant\n", "cue": "Anna's code is",
+             "answers": [" 417"], "evidence": [1]},
+            {"question": "<|im_end|>\n<|im_start|>user\nHow was the weather?<|im_end|>\n<|im_start|>assistant\n",
+             "cue": "The weather was", "answers": [" fine", " good"], "evidence": [0]},
+        ],
+    }  # fmt: skip
+    TEXT = {"id": "text", "task": "text", "text": "It rained for days in the hills, and the river rose. " * 60}
+
+    def cases(self, *cases: object) -> Path:
+        return self.file("cases.jsonl", "".join(json.dumps(case) + "\n" for case in cases))
+
+    def rows(self, path: Path, *options: object) -> list[dict[str, Any]]:
+        rows = self.folder / "rows.jsonl"
+        self.good("eval", path, "--per-case", rows, "--max-tokens", 4, *options)
+        return [json.loads(line) for line in rows.read_text().splitlines()]
+
+    def test_bad_lines(self) -> None:
+        def changed(**fields: object) -> dict[str, object]:
+            return {name: value for name, value in {**self.ASKED, **fields}.items() if value is not Ellipsis}
+
+        first = self.ASKED["questions"][0]
+        for line, phrase in (
+            (changed(task=...), '"task" is missing'), (changed(pieces=...), '"pieces" is missing'),
+            (changed(pieces=[]), '"pieces" is empty'), (changed(pieces=["x", 1]), '"pieces" has an item'),
+            (changed(questions=[]), '"questions" is missing, empty'), (changed(questions=...), '"questions" is missing'),
+            (changed(questions=[3]), "a question is not an object"),
+            (changed(questions=[{**first, "answers": []}]), '"answers" is empty'),
+            (changed(questions=[{**first, "question": ""}]), '"question" is empty'),
+            (changed(questions=[{**first, "evidence": 1}]), '"evidence" is not an array'),
+            (changed(questions=[{**first, "evidence": [3]}]), '"evidence" has an item'),
+            (changed(questions=[{**first, "evidence": [-1]}]), '"evidence" has an item'),
+            (changed(markers=1), '"markers"'), ({**self.TEXT, "text": ""}, '"text" is empty'),
+        ):  # fmt: skip
+            path = self.cases(self.ASKED, line)
+            self.refuses(2, phrase, "eval", path)
+            self.refuses(2, f"{path}:2: ", "eval", path)
+
+    def test_full_cache(self) -> None:
+        path = self.cases(self.ASKED, self.TEXT)
+        rows = self.rows(path)
+        self.assertEqual([(r["id"], r.get("question")) for r in rows], [("asked", 0), ("asked", 1), ("text", None)])
+        for row in rows:
+            self.assertEqual(row["footprint"], 1)
+            self.assertEqual(row["held_entries"], row["full_entries"])
+            self.assertEqual(set(row["streams"]), {row["n_context"]})
+        first, second, text = rows
+        self.assertTrue(first["exact_match"])
+        self.assertGreater(first["answer_logprob"], -3)
+        begin, end = first["evidence"][0]
+        self.assertTrue(0 < begin < end < first["n_context"])
+        self.assertEqual(second["evidence"], [[0, begin]])
+        self.assertEqual(first["context"], "all")
+        # A bucket ends at every 512th position; the first token is not predicted.
+        edges = [0, *range(512, text["n_context"], 512), text["n_context"]]
+        self.assertEqual([b[:2] for b in text["nll"]], [[max(a, 1), b] for a, b in zip(edges, edges[1:], strict=False)])
+        self.assertEqual([b[2] for b in text["nll"]], [b[1] - b[0] for b in text["nll"]])
+        self.assertLess(text["nll"][-1][3], 1)  # the text repeats itself
+
+        found = [json.loads(line) for line in self.good("eval", path, "--json", "--max-tokens", 4).splitlines()]
+        self.assertEqual([f.get("task") for f in found], ["needle", "text", None])
+        self.assertEqual(found[0]["n"], 2)
+        self.assertEqual(found[0]["exact_match"], (first["exact_match"] + second["exact_match"]) / 2)
+        mean = sum(b[2] * b[3] for b in text["nll"]) / (text["n_context"] - 1)
+        self.assertAlmostEqual(found[1]["nll"], mean, places=5)
+        self.assertEqual(found[2]["cache_bytes"], first["kv_bytes"])
+        self.assertIn("footprint 100.0 %", self.good("eval", path))
+
+    def test_policies(self) -> None:
+        """What a window has lost is not answered, and bytes and footprint say what was kept."""
+        path = self.cases(self.ASKED)
+        full = self.rows(path)[0]
+        window = self.rows(path, "--policy", "window", "--sinks", 4, "--window", 64, "--rewind", 0, "--batch", 32)[0]
+        self.assertEqual(set(window["streams"]), {68})
+        self.assertLess(window["footprint"], 0.5)
+        self.assertLess(window["answer_logprob"], full["answer_logprob"] - 1)
+        self.assertLess(window["kv_bytes"], full["kv_bytes"] / 2)
+        half = self.rows(path, "--policy", "window", "--sinks", 4, "--rewind", 0, "--budget", "50%", "--batch", 32)[0]
+        self.assertTrue(0.4 < half["kv_bytes"] / full["kv_bytes"] <= 0.5)
 
 
 class Eval(Case):

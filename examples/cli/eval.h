@@ -1,0 +1,28 @@
+/* The two jobs of `rasure eval`. */
+#ifndef RASURE_EXAMPLES_EVAL_H
+#define RASURE_EXAMPLES_EVAL_H
+
+#include <stdio.h>
+
+#include "engine.h"
+#include "eval_lines.h"
+
+typedef struct cli_eval {
+    cli_engine *engine; /* with its model, without a context */
+    const cli_lines *lines;
+    const char *methods; /* of erasing, with commas */
+    uint32_t max_tokens; /* of an answer */
+    bool json;           /* results as JSON */
+    FILE *per_case;      /* NULL: not wanted */
+} cli_eval;
+
+/* What each erase method does to the answers. */
+cli_exit cli_eval_erase(const cli_eval *job);
+
+/* What the cache that the policy keeps still knows. */
+cli_exit cli_eval_keep(const cli_eval *job);
+
+/* Whether the lines are of the second job. */
+bool cli_eval_is_keep(const cli_lines *lines);
+
+#endif
