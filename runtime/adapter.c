@@ -256,12 +256,7 @@ rs_status rs_adapter_load(const rs_model *model, const char *path, rs_adapter **
         return rs_fail(error, RS_INVALID_ARGUMENT, "path or adapter is NULL");
     *adapter = NULL;
     rs_port_map map;
-    const int code = rs_port_map_file(path, &map);
-    if (code != 0) {
-        char reason[96];
-        rs_port_strerror(code, reason, sizeof reason);
-        return rs_fail(error, RS_IO, "%s: %s", path, reason);
-    }
+    RS_TRY(rs_sidecar_map(path, &map, error));
     const rs_status status = rs_adapter_load_memory(model, map.data, map.bytes, adapter, error);
     rs_port_unmap(&map);
     return status;

@@ -10,6 +10,7 @@
 
 #include "runtime/checked.h"
 #include "runtime/hash.h"
+#include "runtime/sidecar.h"
 #include "runtime/status.h"
 
 enum {
@@ -459,12 +460,7 @@ rs_status rs_model_load(const char *path, const rs_model_params *params, rs_mode
     if (path == NULL || model == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "path or model is NULL");
     *model = NULL;
     rs_port_map map;
-    const int code = rs_port_map_file(path, &map);
-    if (code != 0) {
-        char reason[96];
-        rs_port_strerror(code, reason, sizeof reason);
-        return rs_fail(error, RS_IO, "%s: %s", path, reason);
-    }
+    RS_TRY(rs_sidecar_map(path, &map, error));
     const rs_status status = rs_model_load_memory(map.data, map.bytes, params, model, error);
     if (status != RS_OK) {
         rs_port_unmap(&map);

@@ -6,6 +6,14 @@
 
 #include "runtime/status.h"
 
+rs_status rs_sidecar_map(const char *path, rs_port_map *map, rs_error *error) {
+    const int code = rs_port_map_file(path, map);
+    if (code == 0) return RS_OK;
+    char reason[96];
+    rs_port_strerror(code, reason, sizeof reason);
+    return rs_fail(error, RS_IO, "%s: %s", path, reason);
+}
+
 static rs_status expect_string(const rs_gguf *gguf, const char *key, const char *want, rs_error *error) {
     rs_string value;
     char text[RS_SHOWN_BYTES];

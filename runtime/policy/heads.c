@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ports/port.h"
 #include "runtime/model.h"
 #include "runtime/sidecar.h"
 #include "runtime/status.h"
@@ -171,12 +170,7 @@ rs_status rs_heads_load(const rs_model *model, const char *path, float local_sha
                        "local_share is %g, must be 0 to 1, or RS_HEADS_AS_WRITTEN", (double)local_share);
     }
     rs_port_map map;
-    const int code = rs_port_map_file(path, &map);
-    if (code != 0) {
-        char reason[96];
-        rs_port_strerror(code, reason, sizeof reason);
-        return rs_fail(error, RS_IO, "%s: %s", path, reason);
-    }
+    RS_TRY(rs_sidecar_map(path, &map, error));
     const rs_status status =
         rs_heads_load_memory(model, map.data, map.bytes, local_share, full_heads, info, error);
     rs_port_unmap(&map);
