@@ -49,6 +49,11 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
     s->q = rs_arena_take_scratch(arena, name, n * q_dim, sizeof(float));
     s->k = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
     s->v = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
+    if (rs_policy_has_gates(&c->policy)) {
+        const rs_gates *gates = c->params.policy.gates;
+        s->hidden = rs_arena_take_scratch(arena, name, n * gates->width, sizeof(float));
+        s->features = rs_arena_take_scratch(arena, name, n * gates->n_features, sizeof(float));
+    }
     s->gate = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
     s->up = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
     for (size_t i = 0; i < sizeof s->low / sizeof *s->low; i++)
@@ -79,7 +84,14 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     c->policy.params = c->params.policy;
     rs_policy_layout(&c->policy, arena, shape, c->params.n_ctx, c->params.n_batch, c->model->threads);
-    rs_kv_layout(&c->kv, arena, shape->n_layers * shape->n_kv_heads, shape->head_dim, room, c);
+    rs_kv_layout(
+        &c->kv, arena,
+        &(rs_kv_shape){.n_streams = shape->n_layers * shape->n_kv_heads,
+                       .head_dim = shape->head_dim,
+                       .has_lambda = rs_policy_has_gates(&c->policy),
+                       .room = room,
+                       .user = c,
+                       .entries = rs_policy_entries(&c->policy, c->params.n_ctx, c->params.n_batch)});
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =
@@ -114,7 +126,7 @@ static rs_status measure(const rs_model *model, const rs_context_params *params,
     layout(&c, &arena);
     if (arena.overflow) return rs_fail(error, RS_NO_MEMORY, "the context does not fit this system's memory");
     *bytes = arena.front + arena.back;
-    *cache = cache_bytes(arena.items, arena.n_items);
+    *cache = cache_bytes(arena.items, arena.n_items) + rs_policy_outside_bytes(&c.policy);
     return RS_OK;
 }
 
@@ -127,7 +139,7 @@ static rs_status cost(void *user, const rs_policy_params *policy, size_t *bytes,
     cost_of *of = user;
     size_t all;
     of->params.policy = *policy;
-    RS_TRY(rs_policy_check(policy, error));
+    RS_TRY(rs_policy_check(policy, of->model, error));
     return measure(of->model, &of->params, &all, bytes, error);
 }
 
@@ -138,7 +150,7 @@ static rs_status complete(const rs_model *model, const rs_context_params *params
     RS_TRY(check_params(model, complete, error));
     if (complete->policy.budget_bytes > 0)
         RS_TRY(rs_budget_fit(&complete->policy, cost, &(cost_of){model, *complete}, error));
-    RS_TRY(rs_policy_check(&complete->policy, error));
+    RS_TRY(rs_policy_check(&complete->policy, model, error));
     return measure(model, complete, bytes, cache, error);
 }
 
@@ -318,7 +330,8 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .arena_bytes = context->bytes,
         .kv_bytes = rs_kv_used_bytes(&context->kv),
         .kv_capacity = (size_t)context->kv.n_pages * context->kv.page_bytes,
-        .cache_bytes = cache_bytes(context->items, context->n_items),
+        .cache_bytes =
+            cache_bytes(context->items, context->n_items) + rs_policy_outside_bytes(&context->policy),
         .policy = context->params.policy,
         .poisoned = context->poisoned,
     };

@@ -17,6 +17,7 @@ typedef struct rs_scratch {
     float *h;                     /* [n_embd] input or output of a linear layer */
     float *q;                     /* [n_heads * head_dim]; attention's output too */
     float *k, *v;                 /* [n_kv_heads * head_dim] */
+    float *hidden, *features;     /* [width], [n_features] of the retention gates, where there are some */
     float *gate, *up;             /* [n_ff] */
     float *low[3];                /* [RS_LORA_MAX_RANK], between the two matrices of an adapter's products */
     float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */

@@ -21,6 +21,8 @@ typedef struct pass_state {
     /* Of an adapter's step: rows of low_width, on their way from A to B. */
     const float *low;
     uint32_t low_width;
+    const rs_gates *gates;     /* of the policy; NULL: none */
+    const rs_gate_layer *gate; /* of the layer at hand */
     void (*each)(const struct pass_state *state, size_t token);
     rs_status status;
 } pass_state;
@@ -100,6 +102,14 @@ static void finish_heads(const pass_state *state, size_t t, float *heads, size_t
     }
 }
 
+/* What the gates make a token's lambdas of; NULL where they have no input. */
+static const float *features_of(const pass_state *state, size_t t) {
+    const rs_scratch *s = &state->context->scratch;
+    const rs_gates *gates = state->gates;
+    if (gates->width == 0) return NULL;
+    return (state->gate->second.data != NULL ? s->features : s->hidden) + t * gates->n_features;
+}
+
 /* One KV head and a page's worth of tokens: its query heads made ready, its keys and values stored. */
 static void finish_qkv(void *argument, size_t thread, size_t index) {
     const pass_state *state = argument;
@@ -123,6 +133,10 @@ static void finish_qkv(void *argument, size_t thread, size_t index) {
         finish_heads(state, t, k, kv_head, 1, layer->k_bias, layer->k_norm);
         if (layer->v_bias != NULL) c->model->kernels->add(v, layer->v_bias + kv_head * head_dim, head_dim);
         rs_kv_store(&c->kv, c->model->kernels, stream, at, k, v, scratch);
+        if (state->gate != NULL)
+            rs_kv_set_lambda(
+                &c->kv, stream, at,
+                rs_gates_lambda(state->gates, state->gate, (uint32_t)kv_head, features_of(state, t)));
         found = rs_kv_next(&c->kv, stream, &at);
     }
 }
@@ -181,12 +195,61 @@ static rs_status run_linear(pass_state *state, const float *x, rs_lora_module fi
     return state->pass->adapter == NULL ? RS_OK : add_adapter(state, x, first, products, n);
 }
 
+/* x = silu(x + bias). `up` is free between two feed-forward layers. */
+static void activate_gate(const pass_state *state, size_t t, float *x, const float *bias, uint32_t n) {
+    const rs_context *c = state->context;
+    float *ones = c->scratch.up + t * c->model->shape.n_ff;
+    for (uint32_t begin = 0; begin < n; begin += c->model->shape.n_ff) {
+        const uint32_t left = n - begin, some = left < c->model->shape.n_ff ? left : c->model->shape.n_ff;
+        for (uint32_t i = 0; i < some; i++) ones[i] = 1.0f;
+        c->model->kernels->add(x + begin, bias + begin, some);
+        c->model->kernels->swiglu(x + begin, ones, some);
+    }
+}
+
+static void finish_hidden(const pass_state *state, size_t t) {
+    const rs_context *c = state->context;
+    const uint32_t n = state->gates->width;
+    float *hidden = c->scratch.hidden + t * n;
+    activate_gate(state, t, hidden, state->gate->first_bias, n);
+    if (state->gate->second.data != NULL) rs_linear_input(&c->linear, hidden, t, state->pass->count, n);
+}
+
+static void finish_features(const pass_state *state, size_t t) {
+    const uint32_t n = state->gates->n_features;
+    activate_gate(state, t, state->context->scratch.features + t * n, state->gate->second_bias, n);
+}
+
+/* The gates' first layer has the input of q, k and v, and comes before them: an adapter's products quantise
+ * their own. */
+static rs_status begin_gates(pass_state *state) {
+    rs_context *c = state->context;
+    if (state->gates == NULL) return RS_OK;
+    state->gate = &state->gates->layers[state->layer_index];
+    if (state->gates->width == 0) return RS_OK;
+    const rs_product hidden = {&state->gate->first, c->scratch.hidden, false};
+    return rs_linear_run(&c->linear, c->scratch.h, state->pass->count, &hidden, 1, &c->error);
+}
+
+static rs_status finish_gates(pass_state *state) {
+    rs_context *c = state->context;
+    if (state->gates == NULL || state->gates->width == 0) return RS_OK;
+    for_each_token(state, finish_hidden);
+    if (state->gate->second.data == NULL) return RS_OK;
+    const rs_product features = {&state->gate->second, c->scratch.features, false};
+    RS_TRY(rs_linear_run(&c->linear, c->scratch.hidden, state->pass->count, &features, 1, &c->error));
+    for_each_token(state, finish_features);
+    return RS_OK;
+}
+
 static rs_status store_keys_and_values(pass_state *state) {
     rs_context *c = state->context;
     const rs_layer *layer = state->layer;
     rs_scratch *s = &c->scratch;
     const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
+    RS_TRY(begin_gates(state));
     RS_TRY(run_linear(state, s->h, RS_LORA_Q, qkv, 3));
+    RS_TRY(finish_gates(state));
     const size_t blocks = (state->pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
     rs_team_run(&c->team, finish_qkv, state, blocks * c->model->shape.n_kv_heads);
     return RS_OK;
@@ -301,7 +364,9 @@ static void run_pass(void *argument) {
 }
 
 rs_status rs_forward(rs_context *context, const rs_pass *pass) {
-    pass_state state = {.context = context, .pass = pass};
+    const rs_policy_state *policy = &context->policy;
+    pass_state state = {
+        .context = context, .pass = pass, .gates = rs_policy_has_gates(policy) ? policy->params.gates : NULL};
     /* XNNPACK's operators want the pool for themselves. */
     if (context->model->pool == NULL || context->model->linear == RS_LINEAR_XNNPACK) {
         run_pass(&state);

@@ -3,34 +3,38 @@
 
 #include <string.h>
 
-size_t rs_kv_page_bytes(uint32_t head_dim) {
-    const size_t bytes = RS_PAGE_ENTRIES * (2 * (size_t)head_dim + 2 * sizeof(float) + sizeof(int32_t));
-    return (bytes + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
+size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda) {
+    const size_t entry = 2 * (size_t)head_dim + (has_lambda ? 3 : 2) * sizeof(float) + sizeof(int32_t);
+    return (RS_PAGE_ENTRIES * entry + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
 }
 
-static uint32_t pages_for(uint32_t entries) {
-    return (entries + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
+static uint32_t pages_for(uint64_t entries) {
+    return (uint32_t)((entries + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
 }
 
-void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, rs_kv_room_fn room,
-                  const void *user) {
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
     memset(kv, 0, sizeof *kv);
-    kv->n_streams = n_streams;
-    kv->head_dim = head_dim;
-    kv->page_bytes = rs_kv_page_bytes(head_dim);
-    for (uint32_t s = 0; s < n_streams; s++) {
-        const uint32_t n = pages_for(room(user, s));
-        kv->n_pages += n;
+    kv->n_streams = shape->n_streams;
+    kv->head_dim = shape->head_dim;
+    kv->has_lambda = shape->has_lambda;
+    kv->page_bytes = rs_kv_page_bytes(shape->head_dim, shape->has_lambda);
+    uint32_t table_pages = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        const uint32_t n = pages_for(shape->room(shape->user, s));
+        table_pages += n;
         if (n > kv->max_pages) kv->max_pages = n;
     }
+    /* Without holes, each stream's last page is the only one that is not full. */
+    const uint64_t needed = shape->entries / RS_PAGE_ENTRIES + kv->n_streams;
+    kv->n_pages = shape->entries > 0 && needed < table_pages ? (uint32_t)needed : table_pages;
     kv->memory = rs_arena_take(arena, "KV pages", kv->n_pages, kv->page_bytes);
     kv->free_pages = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *kv->free_pages);
-    kv->streams = rs_arena_take(arena, "KV page tables", n_streams, sizeof *kv->streams);
-    uint32_t *table = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *table);
+    kv->streams = rs_arena_take(arena, "KV page tables", kv->n_streams, sizeof *kv->streams);
+    uint32_t *table = rs_arena_take(arena, "KV page tables", table_pages, sizeof *table);
     if (arena->base == NULL) return;
-    for (uint32_t s = 0; s < n_streams; s++) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
         kv->streams[s].pages = table;
-        kv->streams[s].max_pages = pages_for(room(user, s));
+        kv->streams[s].max_pages = pages_for(shape->room(shape->user, s));
         table += kv->streams[s].max_pages;
     }
 }
@@ -45,6 +49,7 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
                  .k_scale = scales,
                  .v_scale = scales + RS_PAGE_ENTRIES},
         .position = (int32_t *)(void *)(scales + 2 * RS_PAGE_ENTRIES),
+        .lambda = kv->has_lambda ? scales + 3 * RS_PAGE_ENTRIES : NULL,
     };
 }
 
@@ -83,6 +88,7 @@ static void copy_entry(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, 
     to->view.k_scale[to_slot] = from->view.k_scale[from_slot];
     to->view.v_scale[to_slot] = from->view.v_scale[from_slot];
     to->position[to_slot] = from->position[from_slot];
+    if (kv->has_lambda) to->lambda[to_slot] = from->lambda[from_slot];
 }
 
 static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) {
@@ -94,6 +100,7 @@ static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) 
     page->view.k_scale[slot] = 0;
     page->view.v_scale[slot] = 0;
     page->position[slot] = RS_KV_HOLE;
+    if (kv->has_lambda) page->lambda[slot] = 0;
 }
 
 static uint32_t slots_of(const rs_kv_stream *stream, uint32_t page_index) {
@@ -169,8 +176,8 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
 }
 
-/* Moves the entries of a stream's pages from `first` on together. */
-static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t first) {
+/* Moves the entries of a stream's pages from `first` on together; what is left empty is to be trimmed. */
+static void move_together(const rs_kv *kv, const rs_kv_stream *stream, uint32_t first) {
     rs_kv_cursor from = {first, UINT32_MAX}; /* before the first slot */
     uint32_t to = first * RS_PAGE_ENTRIES;
     bool more = rs_kv_next(kv, stream, &from);
@@ -185,12 +192,18 @@ static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t first) {
         to++;
         more = rs_kv_next(kv, stream, &from);
     }
-    trim(kv, stream, first, stream->n_pages);
+}
+
+static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
+    move_together(kv, stream, 0);
+    trim(kv, stream, 0, stream->n_pages);
+}
+
+static uint32_t slots(const rs_kv_stream *stream) {
+    return stream->n_pages > 0 ? (stream->n_pages - 1) * RS_PAGE_ENTRIES + stream->n_used : 0;
 }
 
 static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positions, uint32_t count) {
-    const uint32_t slots = stream->n_pages > 0 ? (stream->n_pages - 1) * RS_PAGE_ENTRIES + stream->n_used : 0;
-    if (slots + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream, 0);
     for (uint32_t i = 0; i < count; i++) {
         if (stream->n_pages == 0 || stream->n_used == RS_PAGE_ENTRIES) {
             stream->pages[stream->n_pages++] = kv->free_pages[--kv->n_free];
@@ -202,7 +215,20 @@ static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positi
     stream->n_live += count;
 }
 
+static uint32_t pages_wanted(const rs_kv *kv, uint32_t count) {
+    uint32_t wanted = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++)
+        wanted += pages_for(slots(&kv->streams[s]) + count) - kv->streams[s].n_pages;
+    return wanted;
+}
+
 void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        if (slots(stream) + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
+    }
+    if (pages_wanted(kv, count) > kv->n_free)
+        for (uint32_t s = 0; s < kv->n_streams; s++) squeeze_stream(kv, &kv->streams[s]);
     for (uint32_t s = 0; s < kv->n_streams; s++) append_stream(kv, &kv->streams[s], positions, count);
 }
 
@@ -258,10 +284,18 @@ void rs_kv_give_back(rs_kv *kv) {
     }
 }
 
-void rs_kv_close_holes(rs_kv *kv) {
+static void close_stream(void *argument, size_t thread, size_t index) {
+    const rs_kv *kv = argument;
+    const rs_kv_stream *stream = &kv->streams[index];
+    (void)thread;
+    if (stream->cleared < stream->cleared_end) move_together(kv, stream, stream->cleared);
+}
+
+void rs_kv_close_holes(rs_kv *kv, rs_team *team) {
+    rs_team_run(team, close_stream, kv, kv->n_streams);
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
-        if (stream->cleared < stream->cleared_end) squeeze_stream(kv, stream, stream->cleared);
+        if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->n_pages);
         stream->cleared = stream->cleared_end = 0;
     }
 }
@@ -291,16 +325,11 @@ void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end) {
 bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from) {
     for (uint32_t s = 0; s < from->n_streams; s++)
         if (from->streams[s].n_pages > to->streams[s].max_pages) return false;
-    return true;
+    return from->n_pages - from->n_free <= to->n_pages;
 }
 
 /* Pages that the target has already are written over, so that nothing is written twice. */
 static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, const rs_kv_stream *source) {
-    while (target->n_pages > source->n_pages) {
-        const uint32_t page = target->pages[--target->n_pages];
-        clear_page(to, page);
-        to->free_pages[to->n_free++] = page;
-    }
     while (target->n_pages < source->n_pages) target->pages[target->n_pages++] = to->free_pages[--to->n_free];
     for (uint32_t p = 0; p < source->n_pages; p++)
         memcpy(to->memory + (size_t)target->pages[p] * to->page_bytes,
@@ -309,7 +338,16 @@ static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, cons
     target->n_live = source->n_live;
 }
 
+static void shrink_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t n_pages) {
+    while (stream->n_pages > n_pages) {
+        const uint32_t page = stream->pages[--stream->n_pages];
+        clear_page(kv, page);
+        kv->free_pages[kv->n_free++] = page;
+    }
+}
+
 void rs_kv_copy(rs_kv *to, const rs_kv *from) {
+    for (uint32_t s = 0; s < to->n_streams; s++) shrink_stream(to, &to->streams[s], from->streams[s].n_pages);
     for (uint32_t s = 0; s < to->n_streams; s++) copy_stream(to, &to->streams[s], from, &from->streams[s]);
 }
 
@@ -319,6 +357,14 @@ int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor
 
 void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by) {
     rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] += by;
+}
+
+void rs_kv_set_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float lambda) {
+    rs_kv_get_page(kv, stream->pages[at.page_index]).lambda[at.slot] = lambda;
+}
+
+float rs_kv_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at) {
+    return rs_kv_get_page(kv, stream->pages[at.page_index]).lambda[at.slot];
 }
 
 static void put_key(const rs_kv *kv, const rs_kv_page *page, uint32_t slot, const int8_t *key) {

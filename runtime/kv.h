@@ -18,6 +18,7 @@ enum { RS_KV_HOLE = -1 };
 typedef struct rs_kv_page {
     rs_page_view view;
     int32_t *position; /* 16; RS_KV_HOLE where empty */
+    float *lambda;     /* 16, of the retention gates; NULL in a cache without */
 } rs_kv_page;
 
 typedef struct rs_kv_stream {
@@ -33,6 +34,7 @@ typedef struct rs_kv {
     uint32_t head_dim;
     uint32_t n_pages;   /* of all streams together */
     uint32_t max_pages; /* of the stream that can have most */
+    bool has_lambda;    /* pages hold what retention gates said */
     size_t page_bytes;
     unsigned char *memory; /* n_pages pages */
     rs_kv_stream *streams;
@@ -43,15 +45,22 @@ typedef struct rs_kv {
 /* How many entries a stream has room for. */
 typedef uint32_t (*rs_kv_room_fn)(const void *user, uint32_t stream);
 
+typedef struct rs_kv_shape {
+    uint32_t n_streams, head_dim;
+    bool has_lambda;
+    rs_kv_room_fn room;
+    const void *user;
+    uint64_t entries; /* that all streams hold together at most; 0: each may be full at once */
+} rs_kv_shape;
+
 /* Takes the cache's memory from the arena. */
-void rs_kv_layout(rs_kv *kv, rs_arena *arena, uint32_t n_streams, uint32_t head_dim, rs_kv_room_fn room,
-                  const void *user);
+void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape);
 
 /* Empties the cache and zeroes every page. */
 void rs_kv_reset(rs_kv *kv);
 
 /* Bytes of a page, holding 16 entries of head_dim. */
-size_t rs_kv_page_bytes(uint32_t head_dim);
+size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda);
 
 rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 
@@ -59,7 +68,7 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 size_t rs_kv_used_bytes(const rs_kv *kv);
 
 /* Adds entries (keys and values zero) for `count` ascending positions, all above those present, to every
- * stream. Every stream MUST have room for n_live + count entries. */
+ * stream. Every stream MUST have room for n_live + count entries, and so MUST all of them together. */
 void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count);
 
 /* Whether `to` has the pages that rs_kv_copy needs. */
@@ -89,7 +98,7 @@ void rs_kv_give_back(rs_kv *kv);
 
 /* The same, and moves the entries behind the first cleared one of each stream up, so that no holes are left
  * there. */
-void rs_kv_close_holes(rs_kv *kv);
+void rs_kv_close_holes(rs_kv *kv, rs_team *team);
 
 /* The first entry with position >= `position`; false if there is none. */
 bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
@@ -105,6 +114,10 @@ void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, in
 /* Quantises one key and one value [head_dim] into an entry. `scratch`: head_dim int8. */
 void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
                  const float *key, const float *value, int8_t *scratch);
+
+/* What a gate said of an entry, in a cache that has it. */
+void rs_kv_set_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float lambda);
+float rs_kv_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
 
 /* The length of an entry's key, squared. */
 float rs_kv_key_norm(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);

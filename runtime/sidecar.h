@@ -9,8 +9,8 @@
 /* A file in memory, to be unmapped by rs_port_unmap. RS_IO with its path and the reason. */
 rs_status rs_sidecar_map(const char *path, rs_port_map *map, rs_error *error);
 
-/* That the file is an adapter of `type` ("lora", "heads", "gates") for this very model. RS_MISMATCH naming the key
- * where it is another's. */
+/* That the file is an adapter of `type` ("lora", "heads", "gates") for this very model. RS_MISMATCH naming
+ * the key where it is another's. */
 rs_status rs_sidecar_check(const rs_gguf *gguf, const rs_model *model, const char *type, rs_error *error);
 
 /* An integer of at most `most`; *value stays where the key is missing. */

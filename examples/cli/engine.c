@@ -85,11 +85,22 @@ static cli_exit open_heads(cli_engine *engine) {
                     error.message);
 }
 
+static cli_exit open_gates(cli_engine *engine) {
+    const char *path = engine->setup->gates;
+    rs_error error;
+    if (path == NULL || engine->gates != NULL) return CLI_OK;
+    const rs_status status = rs_gates_load(engine->model, path, &engine->gates, &error);
+    if (status == RS_OK) return CLI_OK;
+    return cli_fail(CLI_USAGE, "%s%s%s", status == RS_IO ? "" : path, status == RS_IO ? "" : ": ",
+                    error.message);
+}
+
 static cli_exit context_params(const cli_engine *engine, uint32_t n_ctx, rs_context_params *filled) {
     rs_context_params params = {
         .n_ctx = n_ctx, .n_batch = engine->setup->batch, .policy = engine->setup->policy};
     rs_policy_params *policy = &params.policy;
     policy->full_heads = engine->full_heads;
+    policy->gates = engine->gates;
     if (policy->sinks == CLI_UNSET) policy->sinks = engine->heads.window > 0 ? engine->heads.sinks : 64;
     if (policy->window == CLI_UNSET) policy->window = engine->heads.window > 0 ? engine->heads.window : 256;
     *filled = params;
@@ -100,6 +111,7 @@ cli_exit cli_open_context(cli_engine *engine, uint32_t n_ctx) {
     const uint32_t least = n_ctx > 16 ? n_ctx : 16;
     rs_context_params params;
     cli_exit code = open_heads(engine);
+    if (code == CLI_OK) code = open_gates(engine);
     if (code == CLI_OK)
         code = context_params(engine, engine->setup->ctx > 0 ? engine->setup->ctx : least, &params);
     return code == CLI_OK ? make_context(engine, &params, &engine->context, &engine->memory) : code;
@@ -121,6 +133,7 @@ void cli_close(cli_engine *engine) {
     if (engine->context != NULL) rs_context_wipe(engine->context);
     free(engine->memory);
     free(engine->full_heads);
+    rs_gates_free(engine->gates);
     cli_tokens_free(&engine->filler);
     for (size_t i = 0; i < engine->n_erasers; i++) rs_adapter_free(engine->erasers[i]);
     rs_model_free(engine->model);

@@ -22,6 +22,7 @@ typedef struct cli_engine {
     size_t n_erasers;
     bool *full_heads; /* of the policy; NULL where it has none */
     rs_heads_info heads;
+    rs_gates *gates;     /* of the policy; NULL where it has none */
     cli_tokens filler;   /* of "refill"; empty until a method wants it */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;

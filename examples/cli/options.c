@@ -12,7 +12,7 @@
 #include "terminal.h"
 #include "text.h"
 
-enum { MAX_OPTIONS = 48, N_COMMON = 16 };
+enum { MAX_OPTIONS = 48, N_COMMON = 18 };
 
 static void print_option(const cli_option *option) {
     char names[64];
@@ -91,16 +91,19 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
 
 /* The policy that is asked for, which a number or a file of heads may imply. */
 static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
-    static const char *const names[] = {"full",    "window", "heads",    "random",
-                                        "keynorm", "snapkv", "pyramidkv"};
+    static const char *const names[] = {"full",   "window",    "heads", "random",    "keynorm",
+                                        "snapkv", "pyramidkv", "gates", "head-gates"};
     rs_policy_params *p = &setup->policy;
     int found = RS_POLICY_FULL;
-    while (found <= RS_POLICY_PYRAMIDKV && strcmp(name, names[found]) != 0) found++;
-    if (found > RS_POLICY_PYRAMIDKV)
+    while (found <= RS_POLICY_HEAD_GATES && strcmp(name, names[found]) != 0) found++;
+    if (found > RS_POLICY_HEAD_GATES)
         return cli_fail(CLI_USAGE,
-                        "%s: --policy \"%s\": not one of full window heads random keynorm snapkv pyramidkv",
+                        "%s: --policy \"%s\": not one of full window heads random keynorm snapkv pyramidkv "
+                        "gates head-gates",
                         command->name, name);
     p->policy = (rs_policy)found;
+    if ((p->policy == RS_POLICY_GATES || p->policy == RS_POLICY_HEAD_GATES) && setup->gates == NULL)
+        return cli_fail(CLI_USAGE, "%s: --policy %s: which? --gates PATH says it", command->name, name);
     if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
         return cli_fail(CLI_USAGE, "%s: --policy heads: which? --heads PATH says it", command->name);
     return CLI_OK;
@@ -124,8 +127,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
                                        .rewind = 64,
                                        .keep = 0.5F,
                                        .observers = 32,
-                                       .decoded = 1024};
-    setup->heads = NULL;
+                                       .decoded = 1024,
+                                       .floor = 4};
+    setup->heads = setup->gates = NULL;
     setup->budget = NULL;
     setup->local_share = RS_HEADS_AS_WRITTEN;
     const cli_option common[N_COMMON] = {
@@ -148,7 +152,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          "what the KV cache keeps: full, window (the first --sinks and the\n"
          "last --window tokens), heads (the same, but in some heads everything),\n"
          "random, keynorm (sinks, window, and of the rest up to --budget),\n"
-         "snapkv, pyramidkv (the --keep share of each chunk that --observers choose)",
+         "snapkv, pyramidkv (the --keep share of each chunk that --observers choose),\n"
+         "gates, head-gates (sinks, window, and of the rest what --gates rank highest, up\n"
+         "to --budget on average of all streams, or of each)",
          .string = &policy},
         {0, "sinks", "N", "default: what the heads were trained with, else 64", .u32 = &setup->policy.sinks,
          .max = 1048576},
@@ -157,7 +163,7 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "rewind", "N", "tokens beyond the window, to be able to go back (default 64)",
          .u32 = &setup->policy.rewind, .max = 1048576},
         {0, "budget", "N",
-         "entries of a stream, with random and keynorm (default 1024), or \"25%\" of what\n"
+         "entries of a stream, with random, keynorm and gates (default 1024), or \"25%\" of what\n"
          "a full cache takes, or \"8MB\": --window, or --keep, is then what that is\nenough for",
          .string = &setup->budget},
         {0, "keep", "SHARE", "of a chunk, with snapkv and pyramidkv (default 0.5)",
@@ -166,6 +172,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          .u32 = &setup->policy.observers, .min = 1, .max = 1024},
         {0, "decoded", "N", "tokens to make room for besides what is kept of chunks (default 1024)",
          .u32 = &setup->policy.decoded, .max = 1048576},
+        {0, "floor", "N", "entries that every stream keeps, with gates, 0 to 1024 (default 4)",
+         .u32 = &setup->policy.floor, .max = 1024},
+        {0, "gates", "PATH", "retention gates: a sidecar", .string = &setup->gates},
         {0, "heads", "PATH", "which KV heads need everything: a sidecar, or a table of layers and heads",
          .string = &setup->heads},
         {0, "local", "SHARE",

@@ -48,6 +48,7 @@ typedef struct cli_setup {
     const char *budget;      /* entries, a share or bytes; NULL: not given */
     const char *heads;       /* the file that says which; NULL: not given */
     float local_share;
+    const char *gates; /* the file; NULL: not given */
 } cli_setup;
 
 /*

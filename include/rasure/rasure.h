@@ -101,6 +101,7 @@ RS_API const char *rs_version(void);
 
 typedef struct rs_model rs_model;
 typedef struct rs_adapter rs_adapter;
+typedef struct rs_gates rs_gates;
 typedef struct rs_context rs_context;
 struct pthreadpool; /* of pthreadpool.h */
 
@@ -262,6 +263,10 @@ typedef enum rs_policy {
      * token all stays: */
     RS_POLICY_SNAPKV = 5,    /* the same share in every layer (arXiv 2404.14469, section 4) */
     RS_POLICY_PYRAMIDKV = 6, /* less from layer to layer (arXiv 2406.02069, section 4) */
+    /* What trained gates say is worth keeping, with sinks and window: */
+    RS_POLICY_GATES = 7,      /* the best of all layers and heads together, `budget` a stream on average
+                                 (arXiv 2605.09649) */
+    RS_POLICY_HEAD_GATES = 8, /* the best `budget` of each stream (arXiv 2512.03324) */
 } rs_policy;
 
 /* What the heads of a file were trained with; 0 where it does not say. */
@@ -281,13 +286,44 @@ typedef struct rs_heads_info {
 RS_API rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
                                rs_heads_info *info, rs_error *error);
 
+/*
+ * Reads retention gates: a GGUF sidecar (docs/kv-budgets.md) that was trained for this model. Immutable, may
+ * be used by any number of contexts and threads, and MUST be freed after them and before the model. Kept as
+ * they are in the file, beside the model's weights. On failure *gates is NULL. RS_MISMATCH: made for another
+ * model, or of another shape (named); RS_BAD_FILE, RS_UNSUPPORTED, RS_IO, RS_NO_MEMORY, RS_INVALID_ARGUMENT.
+ */
+RS_API rs_status rs_gates_load(const rs_model *model, const char *path, rs_gates **gates, rs_error *error);
+
+/* The same for a file that is already in memory; `data` is aligned to 8 and not needed afterwards. */
+RS_API rs_status rs_gates_load_memory(const rs_model *model, const void *data, size_t bytes, rs_gates **gates,
+                                      rs_error *error);
+
+/* NULL is fine. */
+RS_API void rs_gates_free(rs_gates *gates);
+
+/* Strings live as long as the gates. */
+typedef struct rs_gates_info {
+    const char *name;        /* general.name, or "" */
+    const char *form;        /* "tied", "rows", "untied", "constant" */
+    bool by_head;            /* trained with a budget for each stream, for RS_POLICY_HEAD_GATES */
+    uint32_t width;          /* of their first layer; 0: they have no input */
+    uint32_t budget, length; /* entries a stream and tokens in training; 0 where the file does not say */
+    uint64_t n_params;
+    size_t bytes;         /* memory their weights take */
+    const char *training; /* how they were trained, as the file says, or "" */
+} rs_gates_info;
+
+RS_API rs_status rs_gates_get_info(const rs_gates *gates, rs_gates_info *info);
+
 typedef struct rs_policy_params {
     rs_policy policy;
     uint32_t sinks;         /* 0 to 1,048,576; attention leans on the first tokens: 4 and more are usual */
     uint32_t window;        /* 1 to 1,048,576; not with FULL */
     uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
-    uint32_t budget;        /* RANDOM, KEYNORM: entries of a stream, at least sinks + window + rewind; there
-                               may be 32 more */
+    uint32_t budget;        /* RANDOM, KEYNORM, gates: entries of a stream (GATES: on average), at least sinks
+                               + window + rewind and floor; there may be 32 more */
+    uint32_t floor;         /* GATES: entries that every stream keeps of what it has, 0 to 1,024 */
+    const rs_gates *gates;  /* GATES, HEAD_GATES: of the context's model */
     float keep;             /* SNAPKV, PYRAMIDKV: share of a chunk that stays, above 0, to 1 */
     uint32_t observers;     /* the chunk's last tokens, which choose and stay; 1 to 1,024. Chunks that are not
                                longer stay whole */
@@ -295,7 +331,7 @@ typedef struct rs_policy_params {
     size_t budget_bytes;    /* if not 0: `window` (WINDOW, HEADS), `budget` or `keep` becomes the largest with
                                which rs_context_cache_size is no more */
     const bool *full_heads; /* [n_layers][n_kv_heads], true: keeps everything. Needed by HEADS, taken by
-                               those below it (NULL: none). Copied by rs_context_init */
+                               those below it but GATES (NULL: none). Copied by rs_context_init */
 } rs_policy_params;
 
 typedef struct rs_context_params {
@@ -312,7 +348,8 @@ RS_API rs_context_params rs_context_default_params(void);
 RS_API rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
                                  rs_error *error);
 
-/* Those of them that a budget in bytes counts: KV pages, their tables, and what the policy needs. */
+/* What a budget in bytes counts: of these the KV pages, their tables and what the policy needs, and the
+ * weights of its gates. */
 RS_API rs_status rs_context_cache_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
                                        rs_error *error);
 

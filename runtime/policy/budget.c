@@ -15,11 +15,15 @@ typedef struct knob {
 
 static knob knob_of(const rs_policy_params *params) {
     const uint32_t pinned = params->sinks + params->window + params->rewind;
+    const uint32_t floor = params->policy == RS_POLICY_GATES ? params->floor : 0;
     switch (params->policy) {
     case RS_POLICY_WINDOW:
     case RS_POLICY_HEADS: return (knob){"a window of one token", 1, MOST};
     case RS_POLICY_RANDOM:
-    case RS_POLICY_KEYNORM: return (knob){"a stream of sinks and window", pinned, 4 * MOST};
+    case RS_POLICY_KEYNORM:
+    case RS_POLICY_GATES:
+    case RS_POLICY_HEAD_GATES:
+        return (knob){"a stream of sinks and window", pinned > floor ? pinned : floor, 4 * MOST};
     case RS_POLICY_SNAPKV:
     case RS_POLICY_PYRAMIDKV: return (knob){"what the observers are of each chunk", 1, KEEP_STEPS};
     case RS_POLICY_FULL: break;
@@ -32,7 +36,9 @@ static void turn(rs_policy_params *params, uint32_t value) {
     case RS_POLICY_WINDOW:
     case RS_POLICY_HEADS: params->window = value; break;
     case RS_POLICY_RANDOM:
-    case RS_POLICY_KEYNORM: params->budget = value; break;
+    case RS_POLICY_KEYNORM:
+    case RS_POLICY_GATES:
+    case RS_POLICY_HEAD_GATES: params->budget = value; break;
     case RS_POLICY_SNAPKV:
     case RS_POLICY_PYRAMIDKV: params->keep = (float)value / KEEP_STEPS; break;
     case RS_POLICY_FULL: break;

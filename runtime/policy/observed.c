@@ -137,5 +137,5 @@ static void evict_from_stream(void *argument, size_t thread, size_t index) {
 
 void rs_observed_evict(const rs_observed_plan *plan, rs_kv *kv, rs_team *team) {
     rs_team_run(team, evict_from_stream, &(eviction){plan, kv}, kv->n_streams);
-    rs_kv_close_holes(kv);
+    rs_kv_close_holes(kv, team);
 }

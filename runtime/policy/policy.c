@@ -9,8 +9,13 @@
 
 enum { MAX_COUNT = 1 << 20, MAX_OBSERVERS = 1024 };
 
+static bool has_gates(const rs_policy_params *params) {
+    return params->policy == RS_POLICY_GATES || params->policy == RS_POLICY_HEAD_GATES;
+}
+
+/* Entries are chosen one by one. */
 static bool has_scores(const rs_policy_params *params) {
-    return params->policy == RS_POLICY_RANDOM || params->policy == RS_POLICY_KEYNORM;
+    return params->policy == RS_POLICY_RANDOM || params->policy == RS_POLICY_KEYNORM || has_gates(params);
 }
 
 static bool by_chunk(const rs_policy_params *params) {
@@ -31,9 +36,24 @@ static rs_status check_shares(const rs_policy_params *params, rs_error *error) {
     return RS_OK;
 }
 
-rs_status rs_policy_check(const rs_policy_params *params, rs_error *error) {
+static rs_status check_gates(const rs_policy_params *params, const rs_model *model, rs_error *error) {
+    if (params->gates == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "the policy needs gates");
+    if (params->gates->model != model)
+        return rs_fail(error, RS_MISMATCH, "the gates were loaded for another model than the context's");
+    if (params->policy == RS_POLICY_HEAD_GATES) return RS_OK;
+    if (params->full_heads != NULL)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "the gates policy takes no full_heads");
+    if (params->floor > RS_RANKED_MAX_FLOOR || params->floor > params->budget) {
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "floor is %" PRIu32 ", at most %d and the budget of %" PRIu32, params->floor,
+                       RS_RANKED_MAX_FLOOR, params->budget);
+    }
+    return RS_OK;
+}
+
+rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, rs_error *error) {
     if (params->policy == RS_POLICY_FULL) return RS_OK;
-    if ((int)params->policy < RS_POLICY_FULL || params->policy > RS_POLICY_PYRAMIDKV)
+    if ((int)params->policy < RS_POLICY_FULL || params->policy > RS_POLICY_HEAD_GATES)
         return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no policy", (int)params->policy);
     if (params->policy == RS_POLICY_HEADS && params->full_heads == NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "the heads policy needs full_heads");
@@ -50,7 +70,15 @@ rs_status rs_policy_check(const rs_policy_params *params, rs_error *error) {
                        "budget is %" PRIu32 ", must be %" PRIu32 " (sinks, window and rewind) to %d",
                        params->budget, least, 4 * MAX_COUNT);
     }
-    return RS_OK;
+    return has_gates(params) ? check_gates(params, model, error) : RS_OK;
+}
+
+bool rs_policy_has_gates(const rs_policy_state *policy) {
+    return has_gates(&policy->params);
+}
+
+size_t rs_policy_outside_bytes(const rs_policy_state *policy) {
+    return has_gates(&policy->params) ? policy->params.gates->bytes : 0;
 }
 
 /* Whether a stream loses entries. */
@@ -80,11 +108,18 @@ uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t
     const rs_policy_params *params = &policy->params;
     if (!is_local(params, stream)) return n_ctx;
     if (by_chunk(params)) return room_for_shares(policy, stream, n_ctx, n_batch);
+    if (params->policy == RS_POLICY_GATES) return n_ctx;
     const uint32_t kept =
         has_scores(params) ? params->budget + RS_SCORED_SLACK : params->sinks + window(params);
     /* The page where the sinks end and that where the window begins have holes. */
     const uint32_t room = kept + n_batch + 2 * RS_PAGE_ENTRIES;
     return room < n_ctx ? room : n_ctx;
+}
+
+uint64_t rs_policy_entries(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch) {
+    if (policy->params.policy != RS_POLICY_GATES) return 0;
+    const uint64_t of_stream = (uint64_t)policy->params.budget + RS_SCORED_SLACK + n_batch;
+    return (of_stream < n_ctx ? of_stream : n_ctx) * policy->n_layers * policy->n_kv_heads;
 }
 
 bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch) {
@@ -118,7 +153,9 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
     const uint32_t n_streams = shape->n_layers * shape->n_kv_heads;
     policy->n_layers = shape->n_layers;
     policy->n_kv_heads = shape->n_kv_heads;
-    if (has_scores(params) || by_chunk(params)) {
+    if (params->policy == RS_POLICY_GATES) {
+        rs_ranked_layout(&policy->ranked, arena, n_streams, threads);
+    } else if (has_scores(params) || by_chunk(params)) {
         policy->scratch_entries = has_scores(params) ? most_scored(params, n_ctx, n_batch) : n_batch;
         policy->scratch = rs_arena_take_scratch(arena, "policy", (size_t)threads * policy->scratch_entries,
                                                 sizeof *policy->scratch);
@@ -138,6 +175,7 @@ bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t
     if (x->policy == RS_POLICY_FULL) return true;
     if (x->sinks != y->sinks || x->window != y->window || x->rewind != y->rewind) return false;
     if (has_scores(x) && x->budget != y->budget) return false;
+    if (has_gates(x) && (x->gates != y->gates || x->floor != y->floor)) return false;
     if (by_chunk(x) && (x->keep < y->keep || x->keep > y->keep || x->observers != y->observers)) return false;
     for (uint32_t s = 0; s < n_streams; s++)
         if (is_local(x, s) != is_local(y, s)) return false;
@@ -179,6 +217,29 @@ static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, const
     widen(&policy->evicted, (rs_span){begin, positions[n_tokens - 1] + 1});
 }
 
+/* Single entries between the sinks and the window. Whether any went. */
+static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_span middle,
+                          int32_t now) {
+    const rs_policy_params *params = &policy->params;
+    const uint64_t n_streams = kv->n_streams;
+    if (params->policy != RS_POLICY_GATES) {
+        const rs_scored_plan plan = {.policy = params->policy,
+                                     .middle = middle,
+                                     .now = now,
+                                     .budget = params->budget,
+                                     .full_heads = params->full_heads,
+                                     .scratch = policy->scratch,
+                                     .scratch_entries = policy->scratch_entries};
+        return rs_scored_evict(&plan, kv, team);
+    }
+    uint64_t live = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++) live += kv->streams[s].n_live;
+    if (live <= n_streams * (params->budget + RS_SCORED_SLACK)) return false;
+    const rs_ranked_plan plan = {
+        .now = now, .middle = middle, .budget = n_streams * params->budget, .floor = params->floor};
+    return rs_ranked_evict(&policy->ranked, &plan, kv, team);
+}
+
 static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
                   uint32_t n_tokens, uint32_t count) {
     const rs_policy_params *params = &policy->params;
@@ -187,9 +248,7 @@ static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32
         return;
     const rs_span middle = {positions[params->sinks], positions[n_tokens - window(params)]};
     if (has_scores(params)) {
-        const rs_scored_plan scored = {params->policy,     middle,          params->budget,
-                                       params->full_heads, policy->scratch, policy->scratch_entries};
-        if (!rs_scored_evict(&scored, kv, team)) return;
+        if (!evict_entries(policy, kv, team, middle, positions[n_tokens - 1])) return;
     } else {
         rs_kv_remove_each(kv, team, range_of, &(plan){params, middle});
     }

@@ -9,7 +9,9 @@
 #include "runtime/arena.h"
 #include "runtime/kv.h"
 #include "runtime/model.h"
+#include "runtime/policy/gates.h"
 #include "runtime/policy/observed.h"
+#include "runtime/policy/ranked.h"
 #include "runtime/policy/scored.h"
 
 typedef struct rs_policy_state {
@@ -17,12 +19,19 @@ typedef struct rs_policy_state {
     rs_scored *scratch;      /* [threads][scratch_entries], of policies that choose among entries */
     uint32_t scratch_entries;
     rs_observed_work observed;
+    rs_ranked_work ranked;
     uint32_t n_layers, n_kv_heads;
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
     uint64_t ns;     /* that scoring, choosing and evicting took */
 } rs_policy_state;
 
-rs_status rs_policy_check(const rs_policy_params *params, rs_error *error);
+rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, rs_error *error);
+
+/* Whether entries carry what gates say of them. */
+bool rs_policy_has_gates(const rs_policy_state *policy);
+
+/* Bytes that the policy needs and that are not in the context's arena. */
+size_t rs_policy_outside_bytes(const rs_policy_state *policy);
 
 /* Notes the model's shape and takes what the policy needs from the arena. */
 void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *shape, uint32_t n_ctx,
@@ -30,6 +39,9 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
 
 /* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
 uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
+
+/* Entries that all streams together need room for; 0: as many as each by itself. */
+uint64_t rs_policy_entries(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch);
 
 /* Whether the streams have room for `count` more tokens, read n_batch at a time. */
 bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch);

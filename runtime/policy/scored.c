@@ -1,6 +1,8 @@
 /* Scores, the choice of the lowest, and what is cleared for it. */
 #include "runtime/policy/scored.h"
 
+#include "runtime/policy/ranked.h"
+
 static bool goes_before(rs_scored a, rs_scored b) {
     return a.score < b.score || (a.score == b.score && a.order < b.order);
 }
@@ -45,8 +47,12 @@ static float random_score(uint32_t stream, int32_t position) {
 
 static float score(const rs_scored_plan *plan, const rs_kv *kv, uint32_t stream, rs_kv_cursor at) {
     const rs_kv_stream *s = &kv->streams[stream];
-    return plan->policy == RS_POLICY_RANDOM ? random_score(stream, rs_kv_position(kv, s, at))
-                                            : -rs_kv_key_norm(kv, s, at);
+    const int32_t position = rs_kv_position(kv, s, at);
+    switch (plan->policy) {
+    case RS_POLICY_RANDOM: return random_score(stream, position);
+    case RS_POLICY_HEAD_GATES: return rs_ranked_score(rs_kv_lambda(kv, s, at), plan->now, position);
+    default: return -rs_kv_key_norm(kv, s, at);
+    }
 }
 
 typedef struct task {

@@ -23,8 +23,9 @@ void rs_scored_choose(rs_scored *entries, uint32_t n, uint32_t n_gone);
 /* What a stream may lose: of its entries at `middle`, so many that `budget` of all are left, when it has more
  * than budget + RS_SCORED_SLACK. */
 typedef struct rs_scored_plan {
-    rs_policy policy; /* RS_POLICY_RANDOM or RS_POLICY_KEYNORM */
+    rs_policy policy; /* RS_POLICY_RANDOM, RS_POLICY_KEYNORM or RS_POLICY_HEAD_GATES */
     rs_span middle;
+    int32_t now; /* position of the newest entry */
     uint32_t budget;
     const bool *full_heads; /* [n_streams], those that lose nothing; NULL: none */
     rs_scored *scratch;     /* [threads][scratch_entries] */

@@ -158,6 +158,9 @@ class CommandLine(Case):
         self.refuses(2, "missing.tsv", "bench", "--policy", "heads", "--heads", self.folder / "missing.tsv")
         self.refuses(2, "three.tsv: line 1 has more", "bench", "--policy", "heads", "--heads",
                      self.file("three.tsv", "1\t0\t1\t1\n"))  # fmt: skip
+        self.refuses(2, "--gates PATH", "chat", "--policy", "gates")
+        self.refuses(2, "missing.gguf", "bench", "--policy", "head-gates", "--gates", self.folder / "missing.gguf")
+        self.refuses(2, "no.gguf: ", "bench", "--policy", "gates", "--gates", self.file("no.gguf", "GGUF"))
         self.refuses(2, "--window", "run", "-p", "x", "--policy", "window", "--window", 0)
         self.refuses(2, "--local", "run", "-p", "x", "--local", 1.5)
         self.refuses(2, "budget is 9, must be 384", "run", "-p", "x", "--policy", "keynorm", "--budget", 9)

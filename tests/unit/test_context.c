@@ -305,7 +305,7 @@ static void test_footprint(void **state) {
     assert_int_equal(f.held, streams * 210);
     assert_int_equal(f.held_at_once, streams * (8 * 8 + 8 * 16 + 4 * 20));
     assert_int_equal(f.peak_entries, streams * 20);
-    assert_int_equal(f.peak_bytes, streams * 2 * rs_kv_page_bytes(model->shape.head_dim));
+    assert_int_equal(f.peak_bytes, streams * 2 * rs_kv_page_bytes(model->shape.head_dim, false));
 
     const rs_erase_params drop = {.method = RS_ERASE_DROP};
     rs_test_ok(c, rs_erase(c, &(rs_span){3, 8}, 1, &drop, NULL));

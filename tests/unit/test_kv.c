@@ -26,15 +26,16 @@ typedef struct fixture {
 } fixture;
 
 static int set_up(void **state) {
+    const rs_kv_shape shape = {.n_streams = STREAMS, .head_dim = HEAD_DIM, .room = room, .user = rooms};
     fixture *f = calloc(1, sizeof *f);
     rs_arena arena;
     rs_arena_open(&arena, NULL, 0);
-    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, room, rooms);
+    rs_kv_layout(&f->kv, &arena, &shape);
     f->bytes = arena.front + arena.back;
     f->memory = aligned_alloc(RS_ARENA_ALIGN, f->bytes);
     memset(f->memory, 0xa5, f->bytes); /* the cache has to bring its own zeros */
     rs_arena_open(&arena, f->memory, f->bytes);
-    rs_kv_layout(&f->kv, &arena, STREAMS, HEAD_DIM, room, rooms);
+    rs_kv_layout(&f->kv, &arena, &shape);
     rs_kv_reset(&f->kv);
     *state = f;
     return rs_kernels_select(RS_ISA_REF, &f->kernels, NULL);
