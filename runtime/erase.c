@@ -116,17 +116,26 @@ static rs_status check_filler(rs_context *c, const rs_erase_params *params) {
     return RS_OK;
 }
 
-/* What is encoded again has to be there, in all streams. */
-static rs_status check_not_evicted(rs_context *c, const plan *p) {
-    const rs_erase_method method = p->params.method;
-    const bool behind = method == RS_ERASE_REPAIR || method == RS_ERASE_BRIDGE;
-    if (!behind && method != RS_ERASE_STEER && method != RS_ERASE_REFILL) return RS_OK;
-    const int32_t lowest = behind ? p->spans[0].end : p->spans[0].begin;
-    if (lowest >= c->policy.evicted.end) return RS_OK;
-    return rs_fail(&c->error, RS_UNSUPPORTED,
-                   "%s encodes tokens from position %" PRId32
-                   " on again, and the policy has evicted below %" PRId32 "; exact and drop can be had",
-                   rs_erase_method_name(method), lowest, c->policy.evicted.end);
+/* The lowest position whose token is encoded again, with what is evicted of it lent to the pass;
+ * next_position where none is. */
+static int32_t lowest_encoded(const rs_context *c, const plan *p) {
+    switch (p->params.method) {
+    case RS_ERASE_REPAIR:
+    case RS_ERASE_BRIDGE: return p->spans[0].end;
+    case RS_ERASE_STEER:
+    case RS_ERASE_REFILL: return p->spans[0].begin;
+    default: return c->next_position;
+    }
+}
+
+static rs_status check_room(rs_context *c, const plan *p) {
+    const uint32_t n_batch = c->params.n_batch;
+    if (lowest_encoded(c, p) >= c->policy.evicted.end || rs_kv_has_room(&c->kv, n_batch)) return RS_OK;
+    return rs_fail(
+        &c->error, RS_NO_SPACE,
+        "%s encodes tokens again of which entries were evicted, and the cache has no room for %" PRIu32
+        " of those; exact and drop can be had",
+        rs_erase_method_name(p->params.method), n_batch);
 }
 
 static rs_status complete_params(rs_context *c, rs_erase_params *params) {
@@ -199,18 +208,28 @@ static uint32_t next_chunk(const rs_context *c, uint32_t *at, uint32_t end) {
     return count;
 }
 
-/* Runs tokens [begin, end) of the list through the model again, into their own entries; adds how many to
- * *done. Entries of steered tokens stay as they are. */
+/* Runs some tokens through the model again, into their own entries. Where a policy has evicted some of them,
+ * those are there for the pass, so that its tokens see each other in every head as when they were read. */
+static rs_status encode_chunk(rs_context *c, const rs_pass *pass) {
+    const bool lend = pass->positions[0] < c->policy.evicted.end;
+    if (lend) rs_kv_lend(&c->kv, &c->policy.loan, pass->positions, pass->count);
+    RS_TRY(rs_forward(c, pass));
+    if (lend) rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, pass->positions, pass->count);
+    return RS_OK;
+}
+
+/* The same for tokens [begin, end) of the list; adds how many to *done. Entries of steered tokens stay as
+ * they are. */
 static rs_status encode(rs_context *c, uint32_t begin, uint32_t end, rs_visible visible,
                         const rs_adapter *adapter, uint32_t *done) {
     uint32_t at = begin;
     for (uint32_t count; (count = next_chunk(c, &at, end)) > 0; at += count) {
-        RS_TRY(rs_forward(c, &(rs_pass){.tokens = c->tokens + at,
-                                        .positions = c->positions + at,
-                                        .count = count,
-                                        .visible = visible,
-                                        .adapter = adapter,
-                                        .kv_only = true}));
+        RS_TRY(encode_chunk(c, &(rs_pass){.tokens = c->tokens + at,
+                                          .positions = c->positions + at,
+                                          .count = count,
+                                          .visible = visible,
+                                          .adapter = adapter,
+                                          .kv_only = true}));
         *done += count;
         (void)rs_context_report(c, at + count - begin, end - begin);
     }
@@ -411,7 +430,7 @@ rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, co
     plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params()};
     RS_TRY(complete_params(context, &p.params));
     RS_TRY(check_spans(context, &p));
-    RS_TRY(check_not_evicted(context, &p));
+    RS_TRY(check_room(context, &p));
 
     const uint64_t start = rs_port_clock_ns();
     rs_erase_report result = {.method = p.params.method, .n_spans = (uint32_t)n_spans};

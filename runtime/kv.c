@@ -313,6 +313,87 @@ void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const voi
     rs_kv_give_back(kv);
 }
 
+/* Whether a stream has an entry at this very position. */
+static bool holds(const rs_kv *kv, const rs_kv_stream *stream, int32_t position) {
+    rs_kv_cursor at;
+    return rs_kv_seek(kv, stream, position, &at) && rs_kv_position(kv, stream, at) == position;
+}
+
+static rs_kv_cursor slot_at(uint32_t index) {
+    return (rs_kv_cursor){index / RS_PAGE_ENTRIES, index % RS_PAGE_ENTRIES};
+}
+
+/* Puts blank entries at `missing` [n] among those of a stream, from the end on, so that every entry moves
+ * once. */
+static void insert(rs_kv *kv, rs_kv_stream *stream, const int32_t *missing, uint32_t n) {
+    squeeze_stream(kv, stream);
+    uint32_t from = stream->n_live;
+    append_stream(kv, stream, missing, n);
+    for (uint32_t to = stream->n_live; n > 0; to--) {
+        const rs_kv_cursor target = slot_at(to - 1), source = slot_at(from > 0 ? from - 1 : 0);
+        const rs_kv_page target_page = rs_kv_get_page(kv, stream->pages[target.page_index]);
+        if (from > 0 && rs_kv_position(kv, stream, source) > missing[n - 1]) {
+            const rs_kv_page source_page = rs_kv_get_page(kv, stream->pages[source.page_index]);
+            copy_entry(kv, &target_page, target.slot, &source_page, source.slot);
+            from--;
+        } else {
+            clear_entry(kv, &target_page, target.slot);
+            target_page.position[target.slot] = missing[--n];
+        }
+    }
+}
+
+enum { WORD = 32, INSERTED_AT_ONCE = 64 };
+
+void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, const int32_t *positions, uint32_t count) {
+    if (pages_wanted(kv, count) > kv->n_free)
+        for (uint32_t s = 0; s < kv->n_streams; s++) squeeze_stream(kv, &kv->streams[s]);
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        uint32_t *lent = loan->lent + (size_t)s * loan->words, n = 0;
+        int32_t missing[INSERTED_AT_ONCE];
+        memset(lent, 0, loan->words * sizeof *lent);
+        for (uint32_t i = 0; i < count; i++) {
+            if (!holds(kv, stream, positions[i])) {
+                lent[i / WORD] |= 1U << i % WORD;
+                missing[n++] = positions[i];
+            }
+            if (n == INSERTED_AT_ONCE || (n > 0 && i + 1 == count)) {
+                insert(kv, stream, missing, n);
+                n = 0;
+            }
+        }
+    }
+}
+
+void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int32_t *positions,
+                     uint32_t count) {
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        const uint32_t *lent = loan->lent + (size_t)s * loan->words;
+        rs_kv_cursor at;
+        bool more = rs_kv_seek(kv, stream, positions[0], &at);
+        for (uint32_t i = 0; i < count && more;) {
+            const rs_kv_cursor here = at;
+            const bool wanted = rs_kv_position(kv, stream, here) == positions[i];
+            more = rs_kv_next(kv, stream, &at);
+            if (wanted && (lent[i / WORD] >> i % WORD & 1U) != 0) rs_kv_clear(kv, stream, here);
+            i += wanted;
+        }
+    }
+    rs_kv_close_holes(kv, team);
+}
+
+bool rs_kv_has_room(const rs_kv *kv, uint32_t count) {
+    uint64_t wanted = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        const uint32_t pages = pages_for((uint64_t)kv->streams[s].n_live + count);
+        if (pages > kv->streams[s].max_pages) return false;
+        wanted += pages;
+    }
+    return wanted <= kv->n_pages;
+}
+
 static rs_span same_range(const void *user, uint32_t stream) {
     (void)stream;
     return *(const rs_span *)user;

@@ -100,6 +100,24 @@ void rs_kv_give_back(rs_kv *kv);
  * there. */
 void rs_kv_close_holes(rs_kv *kv, rs_team *team);
 
+/* Entries that are lent to a pass: room for `words` * 32 positions of each stream. */
+typedef struct rs_kv_loan {
+    uint32_t *lent; /* [n_streams][words], a bit for each position */
+    uint32_t words;
+} rs_kv_loan;
+
+/* Adds entries (keys and values zero) for those of `count` ascending positions that a stream does not have,
+ * each at its place, and notes which. Every stream MUST have room for n_live + count entries, and so MUST all
+ * of them together. */
+void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, const int32_t *positions, uint32_t count);
+
+/* Removes those entries again. */
+void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int32_t *positions,
+                     uint32_t count);
+
+/* Whether every stream has room for `count` more entries, and all of them together. */
+bool rs_kv_has_room(const rs_kv *kv, uint32_t count);
+
 /* The first entry with position >= `position`; false if there is none. */
 bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
 

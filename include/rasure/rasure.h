@@ -645,10 +645,12 @@ typedef struct rs_erase_report {
  * runs into the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken
  * from left to right. With a policy that evicts, DROP and SHIFT take out what is still there; EXACT reads
  * everything from position 0 again where the policy has evicted what the suffix saw, and then equals a
- * context that was read so from the start, else it goes on from the span; what would encode tokens again of
- * which entries are gone is refused. params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned
- * method without an adapter, or over what is evicted. RS_MISMATCH: an adapter of another model or kind. A
- * failure inside a pass after the checks (XNNPACK's, none else) poisons the context.
+ * context that was read so from the start, else it goes on from the span. The other methods rewrite of the
+ * tokens that they encode again the entries that are still there: these tokens see what the cache still
+ * holds before them, and, n_batch at a time, each other in every head. params NULL: the defaults; report may
+ * be NULL. RS_UNSUPPORTED: a learned method without an adapter. RS_NO_SPACE: entries that were evicted are
+ * lent to a pass, and the cache has no room for n_batch of them. RS_MISMATCH: an adapter of another model or
+ * kind. A failure inside a pass after the checks (XNNPACK's, none else) poisons the context.
  */
 RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
                           const rs_erase_params *params, rs_erase_report *report);

@@ -153,6 +153,11 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
     const uint32_t n_streams = shape->n_layers * shape->n_kv_heads;
     policy->n_layers = shape->n_layers;
     policy->n_kv_heads = shape->n_kv_heads;
+    if (params->policy != RS_POLICY_FULL) {
+        policy->loan.words = (n_batch + 31) / 32;
+        policy->loan.lent = rs_arena_take_scratch(arena, "policy", (size_t)n_streams * policy->loan.words,
+                                                  sizeof *policy->loan.lent);
+    }
     if (params->policy == RS_POLICY_GATES) {
         rs_ranked_layout(&policy->ranked, arena, n_streams, threads);
     } else if (has_scores(params) || by_chunk(params)) {

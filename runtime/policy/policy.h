@@ -21,6 +21,7 @@ typedef struct rs_policy_state {
     rs_observed_work observed;
     rs_ranked_work ranked;
     uint32_t n_layers, n_kv_heads;
+    rs_kv_loan loan;
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
     uint64_t ns;     /* that scoring, choosing and evicting took */
 } rs_policy_state;

@@ -267,8 +267,56 @@ static void test_random_edits(void **state) {
     check_against(f, &s);
 }
 
+/* Entries that are lent stand at their places among the others, with zeros, and are gone again afterwards. */
+static void test_lending(void **state) {
+    enum { LENT = 21, WORDS = 1 };
+    fixture *f = *state;
+    shadows s = {0};
+    uint32_t bits[STREAMS * WORDS];
+    const rs_kv_loan loan = {bits, WORDS};
+    rs_team team = {.threads = 1};
+    uint32_t n_lent = 0;
+    srand(8);
+    for (int step = 0; step < 600; step++) {
+        const uint32_t count = 1 + (uint32_t)rand() % LENT;
+        make_room(f, &s, count);
+        append(f, &s, count);
+        if (rand() % 2 == 0) remove_range(f, &s, s.position - 1 - rand() % 30, s.position - rand() % 30);
+        make_room(f, &s, LENT);
+        int32_t positions[LENT];
+        uint32_t n = 0;
+        const int32_t first = s.position > 60 ? s.position - 60 + rand() % 40 : 0;
+        for (int32_t p = first; p < s.position && n < LENT; p += 1 + rand() % 2) positions[n++] = p;
+        if (n == 0) continue;
+        assert_true(rs_kv_has_room(&f->kv, LENT));
+        rs_kv_lend(&f->kv, &loan, positions, n);
+        for (uint32_t stream = 0; stream < STREAMS; stream++) {
+            const rs_kv_stream *of = &f->kv.streams[stream];
+            uint32_t lent = 0;
+            for (uint32_t i = 0; i < n; i++) {
+                rs_kv_cursor at;
+                assert_true(rs_kv_seek(&f->kv, of, positions[i], &at));
+                assert_int_equal(rs_kv_position(&f->kv, of, at), positions[i]);
+                if ((bits[stream] >> i & 1U) == 0) continue;
+                float row[HEAD_DIM];
+                rs_kv_load_key(&f->kv, of, at, row);
+                for (uint32_t d = 0; d < HEAD_DIM; d++) assert_true(row[d] == 0);
+                store(f, stream, positions[i], 3); /* a pass writes here */
+                lent++;
+            }
+            assert_int_equal(of->n_live, s.of[stream].n + lent);
+            n_lent += lent;
+        }
+        rs_kv_take_back(&f->kv, &team, &loan, positions, n);
+        check_against(f, &s);
+    }
+    assert_true(n_lent > 1000);
+    assert_false(rs_kv_has_room(&f->kv, CAPACITY + 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_lending, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fills_every_stream, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_squeezes_holes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refills_tail, set_up, tear_down),

@@ -54,6 +54,41 @@ static rs_context *some_heads(const rs_model *model, bool *full_heads) {
                                                                      .full_heads = full_heads}});
 }
 
+enum { BUDGET = 60 };
+
+static rs_context *scored(const rs_model *model, rs_policy policy, const bool *full_heads) {
+    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                          .n_batch = N_BATCH,
+                                                          .policy = {.policy = policy,
+                                                                     .sinks = SINKS,
+                                                                     .window = WINDOW,
+                                                                     .budget = BUDGET,
+                                                                     .full_heads = full_heads}});
+}
+
+enum { OBSERVERS = 4, DECODED = 40 };
+
+static rs_context *by_share(const rs_model *model, rs_policy policy, float keep) {
+    return rs_test_context_of(
+        model, &(rs_context_params){
+                   .n_ctx = N_CTX,
+                   .n_batch = N_BATCH,
+                   .policy = {.policy = policy, .keep = keep, .observers = OBSERVERS, .decoded = DECODED}});
+}
+
+static rs_context *of_policy(const rs_model *model, rs_policy policy) {
+    bool heads[MAX_STREAMS];
+    switch (policy) {
+    case RS_POLICY_WINDOW: return windowed(model, SINKS, WINDOW);
+    case RS_POLICY_HEADS: return some_heads(model, heads);
+    case RS_POLICY_RANDOM:
+    case RS_POLICY_KEYNORM: return scored(model, policy, NULL);
+    case RS_POLICY_SNAPKV:
+    case RS_POLICY_PYRAMIDKV: return by_share(model, policy, 0.5F);
+    default: return rs_test_context(model, N_CTX, N_BATCH);
+    }
+}
+
 /* Reads in chunks of N_BATCH, whatever the number. */
 static void read_tokens(rs_context *c, const int32_t *tokens, uint32_t count) {
     rs_test_ok(c, rs_decode(c, tokens, count));
@@ -242,24 +277,117 @@ static void test_exact_at_the_end(void **state) {
     rs_test_free(clean);
 }
 
-static void test_what_cannot_be_encoded_again_is_refused(void **state) {
+/* Which entries a cache holds, [stream][position]. */
+static bool *held(const rs_context *c) {
+    bool *of = calloc((size_t)c->kv.n_streams * N_CTX, sizeof *of);
+    for (uint32_t s = 0; s < c->kv.n_streams; s++)
+        for (int32_t p = 0; p < N_CTX; p++) of[s * N_CTX + (uint32_t)p] = rs_test_holds(c, s, p);
+    return of;
+}
+
+/* Only the last layer's heads keep everything. What is in them was made of what the lower layers saw: when
+ * tokens are encoded again far behind the window, that is sinks and each other, as if there had never been
+ * anything else. Nothing that was evicted comes back. */
+static void test_encoding_over_evicted_entries(void **state) {
+    enum { SPAN = 100, SUFFIX = 110, ENCODED = N_BATCH, N = 200 };
+    const rs_model *model = *state;
+    const uint32_t last = n_streams(model) - model->shape.n_kv_heads;
+    bool full_heads[MAX_STREAMS];
+    int32_t tokens[N];
+    make_tokens(model, tokens, N);
+    for (uint32_t s = 0; s < n_streams(model); s++) full_heads[s] = s >= last;
+    rs_context *c = rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                                   .n_batch = N_BATCH,
+                                                                   .policy = {.policy = RS_POLICY_HEADS,
+                                                                              .sinks = SINKS,
+                                                                              .window = WINDOW,
+                                                                              .full_heads = full_heads}});
+    rs_context *apart = rs_test_context(model, N_CTX, N_BATCH);
+    read_tokens(c, tokens, N);
+    bool *then = held(c);
+    const rs_erase_params repair = {.method = RS_ERASE_REPAIR, .repair_tokens = ENCODED};
+    rs_erase_report report;
+    rs_test_ok(c, rs_erase(c, &(rs_span){SPAN, SUFFIX}, 1, &repair, &report));
+    assert_int_equal(report.n_recomputed, ENCODED);
+    bool *now = held(c);
+    for (uint32_t i = 0; i < c->kv.n_streams * N_CTX; i++) {
+        const uint32_t p = i % N_CTX;
+        assert_int_equal(now[i], then[i] && (p < SPAN || p >= SUFFIX));
+    }
+
+    /* Sinks, nothing, and the tokens at their own places. */
+    read_tokens(apart, tokens, SUFFIX);
+    rs_test_ok(apart, rs_erase(apart, &(rs_span){SINKS, SUFFIX}, 1,
+                               &(rs_erase_params){.method = RS_ERASE_DROP}, NULL));
+    read_tokens(apart, tokens + SUFFIX, ENCODED);
+    for (uint32_t s = last; s < c->kv.n_streams; s++) {
+        for (int32_t p = SUFFIX; p < SUFFIX + ENCODED; p++) {
+            float key[2][RS_HEAD_DIM_MAX], value[2][RS_HEAD_DIM_MAX];
+            rs_test_row(c, s, p, key[0], value[0]);
+            rs_test_row(apart, s, p, key[1], value[1]);
+            assert_memory_equal(key[0], key[1], model->shape.head_dim * sizeof(float));
+            assert_memory_equal(value[0], value[1], model->shape.head_dim * sizeof(float));
+        }
+    }
+    free(then);
+    free(now);
+    rs_test_free(c);
+    rs_test_free(apart);
+}
+
+/* All methods, over spans that are there, gone, or both, in caches of all policies: what is there afterwards
+ * is what was, without the span where it goes; and reading goes on. */
+static void test_every_method_on_every_policy(void **state) {
+    const rs_model *model = *state;
+    const int32_t filler = 7;
+    const rs_span spans[] = {{1, 3}, {50, 60}, {170, 180}, {185, 199}, {2, 190}};
+    const rs_erase_params methods[] = {
+        {.method = RS_ERASE_DROP},
+        {.method = RS_ERASE_REPAIR, .repair_tokens = 9},
+        {.method = RS_ERASE_REPAIR, .repair_fraction = 1.0F},
+        {.method = RS_ERASE_REPAIR, .repair_tokens = 9, .window = 12, .sinks = 2},
+        {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1},
+        {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1, .window = 12, .sinks = 2},
+    };
+    int32_t tokens[200];
+    make_tokens(model, tokens, 200);
+    for (rs_policy policy = RS_POLICY_FULL; policy <= RS_POLICY_PYRAMIDKV; policy++) {
+        rs_context *read = of_policy(model, policy), *c = of_policy(model, policy);
+        read_tokens(read, tokens, 200);
+        bool *then = held(read);
+        for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
+            for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+                const bool stays = methods[m].method == RS_ERASE_REFILL;
+                rs_test_ok(c, rs_context_copy(c, read));
+                rs_test_ok(c, rs_erase(c, &spans[i], 1, &methods[m], NULL));
+                bool *now = held(c);
+                for (uint32_t k = 0; k < c->kv.n_streams * N_CTX; k++) {
+                    const int32_t p = (int32_t)(k % N_CTX);
+                    assert_int_equal(now[k], then[k] && (stays || p < spans[i].begin || p >= spans[i].end));
+                }
+                free(now);
+                read_tokens(c, tokens, 20);
+            }
+        }
+        free(then);
+        rs_test_free(read);
+        rs_test_free(c);
+    }
+}
+
+static void test_too_far_back(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
     make_tokens(model, tokens, 200);
     rs_context *c = windowed(model, SINKS, WINDOW), *before = windowed(model, SINKS, WINDOW);
     read_tokens(c, tokens, 200);
     rs_test_ok(before, rs_context_copy(before, c));
-    const int32_t filler = 7;
-    const rs_erase_params repair = {.method = RS_ERASE_REPAIR, .repair_tokens = 8};
-    const rs_erase_params refill = {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1};
-    assert_int_equal(rs_erase(c, &(rs_span){100, 110}, 1, &repair, NULL), RS_UNSUPPORTED);
-    assert_non_null(strstr(rs_context_message(c), "evicted below 176"));
-    assert_int_equal(rs_erase(c, &(rs_span){170, 180}, 1, &refill, NULL), RS_UNSUPPORTED);
     assert_int_equal(rs_truncate(c, 190), RS_UNSUPPORTED);
     assert_non_null(strstr(rs_context_message(c), "too far back"));
     rs_test_same_cache(before, c);
 
     rs_erase_report report;
+    const rs_erase_params repair = {.method = RS_ERASE_REPAIR, .repair_tokens = 8};
     rs_test_ok(c, rs_erase(c, &(rs_span){178, 180}, 1, &repair, &report)); /* in the window */
     assert_int_equal(report.n_recomputed, 8);
     const rs_erase_params drop = {.method = RS_ERASE_DROP}, shift = {.method = RS_ERASE_SHIFT};
@@ -428,18 +556,6 @@ static void test_choice(void **state) {
     }
 }
 
-enum { BUDGET = 60 };
-
-static rs_context *scored(const rs_model *model, rs_policy policy, const bool *full_heads) {
-    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
-                                                          .n_batch = N_BATCH,
-                                                          .policy = {.policy = policy,
-                                                                     .sinks = SINKS,
-                                                                     .window = WINDOW,
-                                                                     .budget = BUDGET,
-                                                                     .full_heads = full_heads}});
-}
-
 static double key_norm(const rs_context *c, uint32_t stream, int32_t position) {
     float key[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
     double sum = 0;
@@ -549,16 +665,6 @@ static void test_kept_of_a_chunk(void **state) {
     /* More than half: the same in every layer. */
     assert_int_equal(rs_observed_kept(100, 0.7F, 8, true, 0, 30),
                      rs_observed_kept(100, 0.7F, 8, true, 29, 30));
-}
-
-enum { OBSERVERS = 4, DECODED = 40 };
-
-static rs_context *by_share(const rs_model *model, rs_policy policy, float keep) {
-    return rs_test_context_of(
-        model, &(rs_context_params){
-                   .n_ctx = N_CTX,
-                   .n_batch = N_BATCH,
-                   .policy = {.policy = policy, .keep = keep, .observers = OBSERVERS, .decoded = DECODED}});
 }
 
 /* The scores of one layer against sums in double precision, over keys and queries as they are in int8. The
@@ -819,7 +925,9 @@ int main(void) {
         cmocka_unit_test(test_all_heads_or_none),
         cmocka_unit_test(test_exact_over_evicted_entries),
         cmocka_unit_test(test_exact_at_the_end),
-        cmocka_unit_test(test_what_cannot_be_encoded_again_is_refused),
+        cmocka_unit_test(test_encoding_over_evicted_entries),
+        cmocka_unit_test(test_every_method_on_every_policy),
+        cmocka_unit_test(test_too_far_back),
         cmocka_unit_test(test_going_back),
         cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_stopped_half_way),
