@@ -139,7 +139,7 @@ static rs_status cost(void *user, const rs_policy_params *policy, size_t *bytes,
     cost_of *of = user;
     size_t all;
     of->params.policy = *policy;
-    RS_TRY(rs_policy_check(policy, of->model, error));
+    RS_TRY(rs_policy_check(policy, of->model, of->params.n_batch, error));
     return measure(of->model, &of->params, &all, bytes, error);
 }
 
@@ -150,7 +150,7 @@ static rs_status complete(const rs_model *model, const rs_context_params *params
     RS_TRY(check_params(model, complete, error));
     if (complete->policy.budget_bytes > 0)
         RS_TRY(rs_budget_fit(&complete->policy, cost, &(cost_of){model, *complete}, error));
-    RS_TRY(rs_policy_check(&complete->policy, model, error));
+    RS_TRY(rs_policy_check(&complete->policy, model, complete->n_batch, error));
     return measure(model, complete, bytes, cache, error);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ports/port.h"
+#include "runtime/chunk.h"
 #include "runtime/forward.h"
 #include "runtime/status.h"
 
@@ -42,35 +43,17 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count
     return RS_OK;
 }
 
-/* To be called when a chunk's entries have been appended. */
-static void count_chunk(rs_context *c, uint32_t past, uint32_t count) {
-    uint64_t entries = 0;
-    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
-        const uint32_t live = c->kv.streams[s].n_live;
-        rs_meter_stream(&c->meter, s, live - count, count);
-        entries += live;
-    }
-    rs_meter_chunk(&c->meter, past, count, entries, rs_kv_used_bytes(&c->kv));
-}
-
-static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count, bool logits) {
-    int32_t *list = c->tokens + c->n_tokens, *positions = c->positions + c->n_tokens;
+static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t count, const int32_t *patch,
+                              uint32_t n_patch, bool logits) {
+    const uint32_t first = c->n_tokens;
     for (uint32_t i = 0; i < count; i++) {
-        list[i] = tokens[i];
-        positions[i] = c->next_position + (int32_t)i;
+        c->tokens[first + i] = tokens[i];
+        c->positions[first + i] = c->next_position + (int32_t)i;
     }
-    rs_kv_append(&c->kv, positions, count);
-    count_chunk(c, c->n_tokens, count);
     c->n_tokens += count;
     c->next_position += (int32_t)count;
-    RS_TRY(rs_forward(c, &(rs_pass){.tokens = list,
-                                    .positions = positions,
-                                    .count = count,
-                                    .visible = rs_visible_all(),
-                                    .observed = rs_policy_observes(&c->policy, count),
-                                    .logits = logits}));
-    rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, c->n_tokens, count);
-    return RS_OK;
+    return rs_chunk_read(
+        c, &(rs_chunk){.first = first, .count = count, .patch = patch, .n_patch = n_patch, .logits = logits});
 }
 
 static rs_status give_logits(rs_context *c, uint32_t count, rs_logits_fn each, void *user) {
@@ -93,8 +76,10 @@ static rs_status decode_all(rs_context *c, const int32_t *tokens, size_t count, 
                             size_t *done) {
     while (*done < count) {
         const size_t left = count - *done;
-        const uint32_t chunk = left < c->params.n_batch ? (uint32_t)left : c->params.n_batch;
-        RS_TRY(decode_chunk(c, tokens + *done, chunk, each == NULL && chunk == left));
+        uint32_t n_patch;
+        const uint32_t chunk = rs_policy_chunk(&c->policy, left, c->params.n_batch, &n_patch);
+        RS_TRY(decode_chunk(c, tokens + *done, chunk, tokens + count - n_patch, n_patch,
+                            each == NULL && chunk == left));
         *done += chunk;
         if (each != NULL) RS_TRY(give_logits(c, chunk, each, user));
         if (*done < count && !rs_context_report(c, (uint32_t)*done, (uint32_t)count)) {

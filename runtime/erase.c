@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "ports/port.h"
+#include "runtime/chunk.h"
 #include "runtime/forward.h"
 #include "runtime/status.h"
 
@@ -337,20 +338,18 @@ static void drop_unknown(rs_context *c, uint32_t first) {
     rs_context_cut(c, kept);
 }
 
-/* Reads the tokens of the list from index `first` on, which have no entries, as prefill would; adds how many
- * to *done. */
+/* Reads the tokens of the list from index `first` on, which have no entries, as one call of prefill would;
+ * adds how many to *done. */
 static rs_status read_again(rs_context *c, uint32_t first, uint32_t *done) {
     for (uint32_t at = first; at < c->n_tokens;) {
-        const uint32_t left = c->n_tokens - at, count = left < c->params.n_batch ? left : c->params.n_batch;
-        rs_kv_append(&c->kv, c->positions + at, count);
-        RS_TRY(rs_forward(c, &(rs_pass){.tokens = c->tokens + at,
-                                        .positions = c->positions + at,
-                                        .count = count,
-                                        .visible = rs_visible_all(),
-                                        .observed = rs_policy_observes(&c->policy, count),
-                                        .kv_only = true}));
+        uint32_t n_patch;
+        const uint32_t count = rs_policy_chunk(&c->policy, c->n_tokens - at, c->params.n_batch, &n_patch);
+        RS_TRY(rs_chunk_read(c, &(rs_chunk){.first = at,
+                                            .count = count,
+                                            .patch = c->tokens + c->n_tokens - n_patch,
+                                            .n_patch = n_patch,
+                                            .again = true}));
         at += count;
-        rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, at, count);
         *done += count;
         (void)rs_context_report(c, at - first, c->n_tokens - first);
     }

@@ -21,10 +21,9 @@ rs_held rs_held_by_chunk(uint64_t past, uint64_t count) {
     };
 }
 
-void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t count) {
-    const rs_held held = rs_held_by_chunk(past, count);
-    meter->held[stream].one_by_one += held.one_by_one;
-    meter->held[stream].at_once += held.at_once;
+void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t count, uint64_t n_patch) {
+    meter->held[stream].one_by_one += rs_held_by_chunk(past, count).one_by_one;
+    meter->held[stream].at_once += rs_held_by_chunk(past, count + n_patch).at_once;
 }
 
 void rs_meter_chunk(rs_meter *meter, uint64_t past, uint64_t count, uint64_t entries, size_t bytes) {

@@ -32,8 +32,9 @@ void rs_meter_reset(rs_meter *meter);
  * past with T(n) = n (n + 1) / 2 one by one; n * n + n * past at once. */
 rs_held rs_held_by_chunk(uint64_t past, uint64_t count);
 
-/* A stream that holds `past` entries takes a chunk of `count` tokens. */
-void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t count);
+/* A stream that holds `past` entries takes a chunk of `count` tokens, and for as long `n_patch` more, which
+ * the paper does not count. */
+void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t count, uint64_t n_patch);
 
 /* All streams have taken it. Before, one that keeps everything held `past` entries; now there are `entries`
  * in all streams together, in `bytes`. */

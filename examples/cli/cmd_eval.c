@@ -100,6 +100,7 @@ const cli_command cli_command_eval = {
     "  {\"id\", \"task\", \"text\"}\n"
     "The pieces are read, then the questions are asked one after the other, each behind the answers before "
     "it.\n"
+    "With --patched the first question is read in one with the context.\n"
     "\"evidence\" (optional) numbers the pieces, from 0, that a question is about. A text is read from its "
     "first\n"
     "token.\n\n"

@@ -221,6 +221,11 @@ static void note_streams(const keep *k) {
 
 /* ---------------------------------------------------------------------------------------------- runs -- */
 
+/* Where the end of what is read chooses, the first question is its end. */
+static bool is_shown_the_question(const keep *k) {
+    return k->engine->setup->policy.patched;
+}
+
 /* How likely the wanted answer is behind the question that was just read. */
 static rs_status follow_wanted(const keep *k, const question *q, double *log_probability) {
     cli_likelihood likely = {.ids = q->wanted.ids};
@@ -239,7 +244,9 @@ static cli_exit ask(keep *k, const keep_case *c, size_t number, double read_ms) 
     cli_text text = {0}, normal = {0};
     double log_probability = 0;
     bool ended = false;
-    rs_status status = rs_decode(k->engine->context, q->tokens.ids, q->tokens.count);
+    rs_status status = RS_OK;
+    if (number > 0 || !is_shown_the_question(k))
+        status = rs_decode(k->engine->context, q->tokens.ids, q->tokens.count);
     if (status == RS_OK) {
         memcpy(k->first, rs_logits(k->engine->context, NULL), n_vocab * sizeof *k->first);
         status = follow_wanted(k, q, &log_probability);
@@ -275,9 +282,14 @@ static cli_exit ask(keep *k, const keep_case *c, size_t number, double read_ms) 
 }
 
 static cli_exit ask_all(keep *k, const keep_case *c) {
+    cli_tokens read = {0};
+    cli_tokens_add(&read, c->context.ids, c->context.count);
+    if (is_shown_the_question(k))
+        cli_tokens_add(&read, c->questions[0].tokens.ids, c->questions[0].tokens.count);
     const double started = cli_now_ms();
-    const rs_status status = rs_decode(k->engine->context, c->context.ids, c->context.count);
+    const rs_status status = rs_decode(k->engine->context, read.ids, read.count);
     const double read_ms = cli_now_ms() - started;
+    cli_tokens_free(&read);
     if (status != RS_OK) return cli_context_failed(k->engine, status);
     note_streams(k);
     cli_exit code = CLI_OK;

@@ -12,7 +12,7 @@
 #include "terminal.h"
 #include "text.h"
 
-enum { MAX_OPTIONS = 48, N_COMMON = 18 };
+enum { MAX_OPTIONS = 48, N_COMMON = 19 };
 
 static void print_option(const cli_option *option) {
     char names[64];
@@ -170,6 +170,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          .real = &setup->policy.keep, .max = 1},
         {0, "observers", "N", "last tokens of a chunk, 1 to 1024 (default 32)",
          .u32 = &setup->policy.observers, .min = 1, .max = 1024},
+        {0, "patched", NULL, "let the prompt's last tokens choose in every chunk, with snapkv and pyramidkv",
+         .flag = &setup->policy.patched},
         {0, "decoded", "N", "tokens to make room for besides what is kept of chunks (default 1024)",
          .u32 = &setup->policy.decoded, .max = 1048576},
         {0, "floor", "N", "entries that every stream keeps, with gates, 0 to 1024 (default 4)",

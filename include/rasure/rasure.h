@@ -327,6 +327,10 @@ typedef struct rs_policy_params {
     float keep;             /* SNAPKV, PYRAMIDKV: share of a chunk that stays, above 0, to 1 */
     uint32_t observers;     /* the chunk's last tokens, which choose and stay; 1 to 1,024. Chunks that are not
                                longer stay whole */
+    bool patched;           /* SNAPKV, PYRAMIDKV: chunks are chosen from by the last tokens of the whole call,
+                               which are read behind each of them for it and taken out again; a chunk is
+                               then n_batch - observers long. The call's last n_batch choose by themselves
+                               (arXiv 2506.17121, section 4) */
     uint32_t decoded;       /* tokens that there is room for besides what is kept of chunks, to n_ctx */
     size_t budget_bytes;    /* if not 0: `window` (WINDOW, HEADS), `budget` or `keep` becomes the largest with
                                which rs_context_cache_size is no more */

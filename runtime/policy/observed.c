@@ -91,19 +91,26 @@ void rs_observed_score(const rs_observed_work *work, const rs_observation *obser
     rs_team_run(team, score_head, &(task){work, observation}, observation->n_kv_heads);
 }
 
-uint32_t rs_observed_kept(uint32_t count, float keep, uint32_t observers, bool pyramid, uint32_t layer,
-                          uint32_t n_layers) {
-    const uint32_t cap = (uint32_t)((double)keep * count + 1e-4);
-    if (count <= observers || cap >= count) return count;
-    if (cap <= observers) return observers;
-    const uint32_t mean = cap - observers, others = count - observers;
-    if (!pyramid || count < 2 * mean || n_layers < 2) return cap;
+/* Of `count` tokens of which the last `observers` stay, `mean` others in the mean of all layers. */
+static uint32_t others_kept(uint32_t count, uint32_t observers, uint32_t mean, bool pyramid, uint32_t layer,
+                            uint32_t n_layers) {
+    const uint32_t others = count - observers;
+    if (!pyramid || count < 2 * mean || n_layers < 2) return mean < others ? mean : others;
     uint32_t least = mean / 20, most = 2 * mean - least;
     if (most >= others) {
         most = others;
         least = 2 * mean - most;
     }
-    return most - layer * ((most - least) / (n_layers - 1)) + observers;
+    return most - layer * ((most - least) / (n_layers - 1));
+}
+
+uint32_t rs_observed_kept(uint32_t count, uint32_t n_patch, float keep, uint32_t observers, bool pyramid,
+                          uint32_t layer, uint32_t n_layers) {
+    const uint32_t cap = (uint32_t)((double)keep * count + 1e-4);
+    if (n_patch > 0) return others_kept(count + n_patch, n_patch, cap, pyramid, layer, n_layers);
+    if (count <= observers || cap >= count) return count;
+    if (cap <= observers) return observers;
+    return others_kept(count, observers, cap - observers, pyramid, layer, n_layers) + observers;
 }
 
 typedef struct eviction {
@@ -117,9 +124,9 @@ static void evict_from_stream(void *argument, size_t thread, size_t index) {
     const rs_observed_work *work = p->work;
     rs_kv_stream *stream = &e->kv->streams[index];
     if (p->full_heads != NULL && p->full_heads[index]) return;
-    const uint32_t kept = rs_observed_kept(p->count, p->keep, work->observers, p->pyramid,
+    const uint32_t kept = rs_observed_kept(p->count, p->n_patch, p->keep, work->observers, p->pyramid,
                                            (uint32_t)index / p->n_kv_heads, p->n_layers);
-    const uint32_t n = p->count - work->observers, n_gone = p->count - kept;
+    const uint32_t n = p->n_patch > 0 ? p->count : p->count - work->observers, n_gone = p->count - kept;
     const float *scores = work->scores + index * work->n_batch;
     rs_scored *entries = p->scratch + thread * work->n_batch;
     rs_kv_cursor at;

@@ -34,18 +34,19 @@ typedef struct rs_observation {
 /* Scores of the layer's streams. count MUST be above work->observers. */
 void rs_observed_score(const rs_observed_work *work, const rs_observation *observation, rs_team *team);
 
-/* How many of `count` entries a layer keeps of a chunk. pyramid: its share falls from layer to layer. */
-uint32_t rs_observed_kept(uint32_t count, float keep, uint32_t observers, bool pyramid, uint32_t layer,
-                          uint32_t n_layers);
+/* How many of a chunk's `count` entries a layer keeps, its observers among them; or, where n_patch observers
+ * come behind the chunk only to choose, besides them. pyramid: the share falls from layer to layer. */
+uint32_t rs_observed_kept(uint32_t count, uint32_t n_patch, float keep, uint32_t observers, bool pyramid,
+                          uint32_t layer, uint32_t n_layers);
 
 /* Leaves of the last `count` entries, from position `begin` on, those with the highest scores and the
- * observers. */
+ * observers; with n_patch, which are not among the `count`, of all. */
 typedef struct rs_observed_plan {
     const rs_observed_work *work;
     rs_scored *scratch; /* [threads][n_batch] */
     const bool *full_heads;
     int32_t begin;
-    uint32_t count, n_layers, n_kv_heads;
+    uint32_t count, n_patch, n_layers, n_kv_heads;
     float keep;
     bool pyramid;
 } rs_observed_plan;

@@ -27,12 +27,16 @@ static uint32_t window(const rs_policy_params *params) {
     return params->window + params->rewind;
 }
 
-static rs_status check_shares(const rs_policy_params *params, rs_error *error) {
+static rs_status check_shares(const rs_policy_params *params, uint32_t n_batch, rs_error *error) {
     if (!(params->keep > 0.0F && params->keep <= 1.0F))
         return rs_fail(error, RS_INVALID_ARGUMENT, "keep is %g, must be above 0, to 1", (double)params->keep);
     if (params->observers < 1 || params->observers > MAX_OBSERVERS)
         return rs_fail(error, RS_INVALID_ARGUMENT, "observers are %" PRIu32 ", must be 1 to %d",
                        params->observers, MAX_OBSERVERS);
+    if (params->patched && params->observers >= n_batch)
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "observers are %" PRIu32 ": patched, they must be fewer than n_batch, %" PRIu32,
+                       params->observers, n_batch);
     return RS_OK;
 }
 
@@ -51,13 +55,14 @@ static rs_status check_gates(const rs_policy_params *params, const rs_model *mod
     return RS_OK;
 }
 
-rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, rs_error *error) {
+rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, uint32_t n_batch,
+                          rs_error *error) {
     if (params->policy == RS_POLICY_FULL) return RS_OK;
     if ((int)params->policy < RS_POLICY_FULL || params->policy > RS_POLICY_HEAD_GATES)
         return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no policy", (int)params->policy);
     if (params->policy == RS_POLICY_HEADS && params->full_heads == NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "the heads policy needs full_heads");
-    if (by_chunk(params)) return check_shares(params, error);
+    if (by_chunk(params)) return check_shares(params, n_batch, error);
     if (params->window < 1 || params->window > MAX_COUNT)
         return rs_fail(error, RS_INVALID_ARGUMENT, "window is %" PRIu32 ", must be 1 to %d", params->window,
                        MAX_COUNT);
@@ -88,19 +93,36 @@ static bool is_local(const rs_policy_params *params, uint32_t stream) {
 }
 
 /* Of a chunk of `count` tokens, by a policy that takes shares. */
-static uint32_t kept_of_chunk(const rs_policy_state *policy, uint32_t stream, uint32_t count) {
+static uint32_t kept_of_chunk(const rs_policy_state *policy, uint32_t stream, uint32_t count,
+                              uint32_t n_patch) {
     const rs_policy_params *params = &policy->params;
     if (!is_local(params, stream)) return count;
-    return rs_observed_kept(count, params->keep, params->observers, params->policy == RS_POLICY_PYRAMIDKV,
-                            stream / policy->n_kv_heads, policy->n_layers);
+    return rs_observed_kept(count, n_patch, params->keep, params->observers,
+                            params->policy == RS_POLICY_PYRAMIDKV, stream / policy->n_kv_heads,
+                            policy->n_layers);
+}
+
+/* Tokens of a chunk that is not a call's last. */
+static uint32_t full_chunk(const rs_policy_params *params, uint32_t n_batch, uint32_t *n_patch) {
+    *n_patch = params->patched && by_chunk(params) ? params->observers : 0;
+    return n_batch - *n_patch;
+}
+
+uint32_t rs_policy_chunk(const rs_policy_state *policy, size_t left, uint32_t n_batch, uint32_t *n_patch) {
+    *n_patch = 0;
+    if (left <= n_batch) return (uint32_t)left;
+    return full_chunk(&policy->params, n_batch, n_patch);
 }
 
 static uint32_t room_for_shares(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
                                 uint32_t n_batch) {
     const uint32_t decoded = policy->params.decoded < n_ctx ? policy->params.decoded : n_ctx;
-    const uint64_t chunks = (n_ctx - decoded + n_batch - 1) / n_batch;
-    const uint64_t room =
-        chunks * kept_of_chunk(policy, stream, n_batch) + decoded + n_batch + 2 * RS_PAGE_ENTRIES;
+    uint32_t n_patch;
+    const uint32_t chunk = full_chunk(&policy->params, n_batch, &n_patch);
+    const uint64_t chunks = (n_ctx - decoded + chunk - 1) / chunk;
+    const uint32_t kept = kept_of_chunk(policy, stream, chunk, n_patch);
+    const uint32_t last = kept_of_chunk(policy, stream, n_batch, 0), most = last > kept ? last : kept;
+    const uint64_t room = chunks * kept + (most - kept) + decoded + n_batch + 2 * RS_PAGE_ENTRIES;
     return room < n_ctx ? (uint32_t)room : n_ctx;
 }
 
@@ -128,9 +150,10 @@ bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count
         const uint64_t room = (uint64_t)kv->streams[s].max_pages * RS_PAGE_ENTRIES;
         uint64_t live = kv->streams[s].n_live;
         for (size_t left = count; left > 0;) {
-            const uint32_t chunk = left < n_batch ? (uint32_t)left : n_batch;
-            if (live + chunk > room) return false;
-            live += kept_of_chunk(policy, s, chunk);
+            uint32_t n_patch;
+            const uint32_t chunk = rs_policy_chunk(policy, left, n_batch, &n_patch);
+            if (live + chunk + n_patch > room) return false;
+            live += kept_of_chunk(policy, s, chunk, n_patch);
             left -= chunk;
         }
     }
@@ -165,6 +188,11 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
         policy->scratch = rs_arena_take_scratch(arena, "policy", (size_t)threads * policy->scratch_entries,
                                                 sizeof *policy->scratch);
     }
+    if (by_chunk(params) && params->patched) {
+        policy->patch_tokens = rs_arena_take_scratch(arena, "policy", n_batch, sizeof *policy->patch_tokens);
+        policy->patch_positions =
+            rs_arena_take_scratch(arena, "policy", n_batch, sizeof *policy->patch_positions);
+    }
     if (by_chunk(params))
         rs_observed_layout(&policy->observed, arena, n_streams, n_batch, params->observers, threads);
     if (params->full_heads == NULL || params->policy == RS_POLICY_FULL) return;
@@ -181,7 +209,9 @@ bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t
     if (x->sinks != y->sinks || x->window != y->window || x->rewind != y->rewind) return false;
     if (has_scores(x) && x->budget != y->budget) return false;
     if (has_gates(x) && (x->gates != y->gates || x->floor != y->floor)) return false;
-    if (by_chunk(x) && (x->keep < y->keep || x->keep > y->keep || x->observers != y->observers)) return false;
+    if (by_chunk(x) &&
+        (x->keep < y->keep || x->keep > y->keep || x->observers != y->observers || x->patched != y->patched))
+        return false;
     for (uint32_t s = 0; s < n_streams; s++)
         if (is_local(x, s) != is_local(y, s)) return false;
     return true;
@@ -205,15 +235,16 @@ static void widen(rs_span *evicted, rs_span by) {
 
 /* A share of the chunk that was read last. */
 static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                        uint32_t n_tokens, uint32_t count) {
+                        uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
     const rs_policy_params *params = &policy->params;
-    if (!rs_policy_observes(policy, count) || (double)params->keep * count + 1e-4 >= count) return;
+    if (!rs_policy_observes(policy, count + n_patch) || (double)params->keep * count + 1e-4 >= count) return;
     const int32_t begin = positions[n_tokens - count];
     rs_observed_evict(&(rs_observed_plan){.work = &policy->observed,
                                           .scratch = policy->scratch,
                                           .full_heads = params->full_heads,
                                           .begin = begin,
                                           .count = count,
+                                          .n_patch = n_patch,
                                           .n_layers = policy->n_layers,
                                           .n_kv_heads = policy->n_kv_heads,
                                           .keep = params->keep,
@@ -246,9 +277,9 @@ static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *tea
 }
 
 static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                  uint32_t n_tokens, uint32_t count) {
+                  uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
     const rs_policy_params *params = &policy->params;
-    if (by_chunk(params)) evict_share(policy, kv, team, positions, n_tokens, count);
+    if (by_chunk(params)) evict_share(policy, kv, team, positions, n_tokens, count, n_patch);
     if (params->policy == RS_POLICY_FULL || by_chunk(params) || n_tokens <= params->sinks + window(params))
         return;
     const rs_span middle = {positions[params->sinks], positions[n_tokens - window(params)]};
@@ -261,9 +292,9 @@ static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32
 }
 
 void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens, uint32_t count) {
+                     uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
     const uint64_t start = rs_port_clock_ns();
-    evict(policy, kv, team, positions, n_tokens, count);
+    evict(policy, kv, team, positions, n_tokens, count, n_patch);
     policy->ns += rs_port_clock_ns() - start;
 }
 

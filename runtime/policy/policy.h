@@ -22,11 +22,13 @@ typedef struct rs_policy_state {
     rs_ranked_work ranked;
     uint32_t n_layers, n_kv_heads;
     rs_kv_loan loan;
+    int32_t *patch_tokens, *patch_positions; /* [n_batch], of a chunk and what chooses behind it */
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
     uint64_t ns;     /* that scoring, choosing and evicting took */
 } rs_policy_state;
 
-rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, rs_error *error);
+rs_status rs_policy_check(const rs_policy_params *params, const rs_model *model, uint32_t n_batch,
+                          rs_error *error);
 
 /* Whether entries carry what gates say of them. */
 bool rs_policy_has_gates(const rs_policy_state *policy);
@@ -43,6 +45,10 @@ uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t
 
 /* Entries that all streams together need room for; 0: as many as each by itself. */
 uint64_t rs_policy_entries(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch);
+
+/* How many of `left` tokens of a call are read next, n_batch at a time, and how many of the last of them are
+ * read behind these to choose among them. */
+uint32_t rs_policy_chunk(const rs_policy_state *policy, size_t left, uint32_t n_batch, uint32_t *n_patch);
 
 /* Whether the streams have room for `count` more tokens, read n_batch at a time. */
 bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch);
@@ -63,9 +69,9 @@ void rs_policy_observe(rs_policy_state *policy, const rs_observation *observatio
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);
 
 /* Lets what is not to be kept of n_tokens tokens at `positions` (ascending) go; the last `count` of them are
- * the chunk that was read. */
+ * the chunk that was read, behind which n_patch more entries choose. */
 void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens, uint32_t count);
+                     uint32_t n_tokens, uint32_t count, uint32_t n_patch);
 
 /* Everything at positions >= `position` has been taken out of the cache. */
 void rs_policy_cut(rs_policy_state *policy, int32_t position);

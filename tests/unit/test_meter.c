@@ -50,7 +50,7 @@ static void restart(fixture *f) {
 static void take(fixture *f, uint64_t count) {
     uint64_t entries = 0;
     for (uint32_t s = 0; s < STREAMS; s++) {
-        rs_meter_stream(&f->meter, s, f->past[s], count);
+        rs_meter_stream(&f->meter, s, f->past[s], count, 0);
         f->past[s] += count;
         entries += f->past[s];
     }

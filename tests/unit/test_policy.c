@@ -496,6 +496,7 @@ static void test_bad_policies(void **state) {
         {.policy = RS_POLICY_PYRAMIDKV, .keep = NAN, .observers = 8},
         {.policy = RS_POLICY_PYRAMIDKV, .keep = 0.5F, .observers = 0},
         {.policy = RS_POLICY_SNAPKV, .keep = 0.5F, .observers = 1025},
+        {.policy = RS_POLICY_SNAPKV, .keep = 0.5F, .observers = 16, .patched = true},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const rs_context_params params = {.n_ctx = 64, .n_batch = 16, .policy = bad[i]};
@@ -646,9 +647,9 @@ static void test_kept_of_a_chunk(void **state) {
     (void)state;
     /* 512 tokens and 64 observers more, of which 217 are kept: 299, 289, ..., 9 besides the observers. */
     for (uint32_t layer = 0; layer < 30; layer++)
-        assert_int_equal(rs_observed_kept(576, 217.0F / 576, 64, true, layer, 30), 64 + 299 - 10 * layer);
-    assert_int_equal(rs_observed_kept(32832, 9894.0F / 32832, 64, true, 0, 32), 64 + 19169);
-    assert_int_equal(rs_observed_kept(32832, 9894.0F / 32832, 64, true, 31, 32), 64 + 507);
+        assert_int_equal(rs_observed_kept(576, 0, 217.0F / 576, 64, true, layer, 30), 64 + 299 - 10 * layer);
+    assert_int_equal(rs_observed_kept(32832, 0, 9894.0F / 32832, 64, true, 0, 32), 64 + 19169);
+    assert_int_equal(rs_observed_kept(32832, 0, 9894.0F / 32832, 64, true, 31, 32), 64 + 507);
     static const struct {
         uint32_t count, kept;
         float keep;
@@ -659,12 +660,12 @@ static void test_kept_of_a_chunk(void **state) {
         {100, 100, 1.0F, 8}, {100, 60, 0.6F, 8},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(rs_observed_kept(cases[i].count, cases[i].keep, cases[i].observers, false, 3, 30),
+        assert_int_equal(rs_observed_kept(cases[i].count, 0, cases[i].keep, cases[i].observers, false, 3, 30),
                          cases[i].kept);
     }
     /* More than half: the same in every layer. */
-    assert_int_equal(rs_observed_kept(100, 0.7F, 8, true, 0, 30),
-                     rs_observed_kept(100, 0.7F, 8, true, 29, 30));
+    assert_int_equal(rs_observed_kept(100, 0, 0.7F, 8, true, 0, 30),
+                     rs_observed_kept(100, 0, 0.7F, 8, true, 29, 30));
 }
 
 /* The scores of one layer against sums in double precision, over keys and queries as they are in int8. The
@@ -730,7 +731,7 @@ static void test_shares(void **state) {
         read_tokens(c, tokens, 100); /* six chunks of 16, one of 4 that is not longer than its observers */
         for (uint32_t i = 100; i < 110; i++) read_tokens(c, tokens + i, 1);
         for (uint32_t s = 0; s < n_streams(model); s++) {
-            const uint32_t kept = rs_observed_kept(N_BATCH, 0.5F, OBSERVERS, policy == RS_POLICY_PYRAMIDKV,
+            const uint32_t kept = rs_observed_kept(N_BATCH, 0, 0.5F, OBSERVERS, policy == RS_POLICY_PYRAMIDKV,
                                                    s / model->shape.n_kv_heads, model->shape.n_layers);
             const rs_kv_stream *stream = &c->kv.streams[s];
             assert_int_equal(stream->n_live, 6 * kept + 4 + 10);
@@ -792,6 +793,84 @@ static void test_exact_over_shares(void **state) {
     rs_test_same_cache(clean, c);
     rs_test_free(c);
     rs_test_free(clean);
+}
+
+static rs_context *patched(const rs_model *model, rs_policy policy) {
+    return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
+                                                          .n_batch = N_BATCH,
+                                                          .policy = {.policy = policy,
+                                                                     .keep = 0.5F,
+                                                                     .observers = OBSERVERS,
+                                                                     .patched = true,
+                                                                     .decoded = DECODED}});
+}
+
+/* The last tokens of the call choose in every chunk but the last, and leave nothing behind. */
+static void test_patched_chunks(void **state) {
+    enum { OWN = N_BATCH - OBSERVERS, N = 10 * OWN };
+    const rs_model *model = *state;
+    int32_t tokens[N], first[N_BATCH];
+    make_tokens(model, tokens, N);
+    memcpy(first, tokens, OWN * sizeof *first);
+    memcpy(first + OWN, tokens + N - OBSERVERS, OBSERVERS * sizeof *first);
+    /* A chunk of its own that ends with those tokens, and so has the same scores. */
+    rs_context *c = patched(model, RS_POLICY_SNAPKV), *alone = by_share(model, RS_POLICY_SNAPKV, 0.5F);
+    read_tokens(c, tokens, N);
+    read_tokens(alone, first, N_BATCH);
+    assert_int_equal(c->n_tokens, N);
+    assert_int_equal(c->next_position, N);
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+        const float *scores = alone->policy.observed.scores + (size_t)s * N_BATCH;
+        for (int32_t chunk = 0; chunk < N; chunk += OWN) {
+            uint32_t kept = 0;
+            for (int32_t p = chunk; p < chunk + OWN; p++) kept += rs_test_holds(c, s, p);
+            assert_int_equal(kept, OWN / 2);
+        }
+        float least_kept = INFINITY, most_gone = -INFINITY;
+        for (int32_t p = 0; p < OWN; p++) {
+            if (rs_test_holds(c, s, p)) least_kept = fminf(least_kept, scores[p]);
+            else most_gone = fmaxf(most_gone, scores[p]);
+        }
+        assert_true(least_kept >= most_gone);
+        assert_false(rs_test_holds(c, s, N));
+        assert_int_equal(c->kv.streams[s].n_live, N / 2);
+    }
+    rs_footprint footprint;
+    assert_int_equal(rs_context_footprint(c, &footprint), RS_OK);
+    assert_true(footprint.held_at_once > footprint.held);
+    rs_test_free(c);
+    rs_test_free(alone);
+}
+
+/* Recomputing chooses as reading what is left in one call does. */
+static void test_exact_over_patched_chunks(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[120], kept[120];
+    make_tokens(model, tokens, 120);
+    memcpy(kept, tokens, 40 * sizeof *kept);
+    memcpy(kept + 40, tokens + 50, 70 * sizeof *kept);
+    for (rs_policy policy = RS_POLICY_SNAPKV; policy <= RS_POLICY_PYRAMIDKV; policy++) {
+        rs_context *c = patched(model, policy), *clean = patched(model, policy);
+        read_tokens(c, tokens, 120);
+        read_tokens(clean, kept, 110);
+        rs_test_ok(c, rs_erase(c, &(rs_span){40, 50}, 1, NULL, NULL));
+        rs_test_same_cache(clean, c);
+        rs_test_free(c);
+        rs_test_free(clean);
+    }
+}
+
+/* What the paper's repository keeps of a chunk of 512 with 64 tokens behind it. */
+static void test_kept_of_a_patched_chunk(void **state) {
+    (void)state;
+    const float keep = 153.0F / 512;
+    for (uint32_t layer = 0; layer < 30; layer++) {
+        assert_int_equal(rs_observed_kept(512, 64, keep, 64, false, layer, 30), 153);
+        assert_int_equal(rs_observed_kept(512, 64, keep, 64, true, layer, 30), 299 - 10 * layer);
+    }
+    assert_int_equal(rs_observed_kept(32768, 64, 0.3F, 64, true, 0, 32), 19169);
+    assert_int_equal(rs_observed_kept(100, 8, 1.0F, 8, false, 0, 30), 100);
+    assert_int_equal(rs_observed_kept(100, 8, 0.001F, 8, false, 0, 30), 0);
 }
 
 /* ------------------------------------------------------------------------------------- random edits -- */
@@ -943,6 +1022,9 @@ int main(void) {
         cmocka_unit_test(test_a_share_of_all_is_a_full_cache),
         cmocka_unit_test(test_room_for_shares),
         cmocka_unit_test(test_exact_over_shares),
+        cmocka_unit_test(test_patched_chunks),
+        cmocka_unit_test(test_exact_over_patched_chunks),
+        cmocka_unit_test(test_kept_of_a_patched_chunk),
         cmocka_unit_test(test_random_edits),
     };
     return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);
