@@ -176,7 +176,8 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
 }
 
-/* Moves the entries of a stream's pages from `first` on together; what is left empty is to be trimmed. */
+/* Moves the entries of a stream's pages from `first` on together. What was there is written over, or zeroed
+ * behind them; pages that are left empty are to be trimmed. */
 static void move_together(const rs_kv *kv, const rs_kv_stream *stream, uint32_t first) {
     rs_kv_cursor from = {first, UINT32_MAX}; /* before the first slot */
     uint32_t to = first * RS_PAGE_ENTRIES;
@@ -187,11 +188,15 @@ static void move_together(const rs_kv *kv, const rs_kv_stream *stream, uint32_t 
             const rs_kv_page source = rs_kv_get_page(kv, stream->pages[from.page_index]);
             const rs_kv_page target = rs_kv_get_page(kv, stream->pages[to_page]);
             copy_entry(kv, &target, to_slot, &source, from.slot);
-            clear_entry(kv, &source, from.slot);
         }
         to++;
         more = rs_kv_next(kv, stream, &from);
     }
+    for (; to < stream->n_pages * RS_PAGE_ENTRIES && to % RS_PAGE_ENTRIES != 0; to++) {
+        const rs_kv_page last = rs_kv_get_page(kv, stream->pages[to / RS_PAGE_ENTRIES]);
+        clear_entry(kv, &last, to % RS_PAGE_ENTRIES);
+    }
+    for (uint32_t p = to / RS_PAGE_ENTRIES; p < stream->n_pages; p++) clear_page(kv, stream->pages[p]);
 }
 
 static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
@@ -300,12 +305,21 @@ void rs_kv_close_holes(rs_kv *kv, rs_team *team) {
     }
 }
 
-void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
-    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
-    clear_entry(kv, &page, at.slot);
+static void note_cleared(rs_kv_stream *stream, rs_kv_cursor at) {
     stream->n_live--;
     if (stream->cleared_end == 0 || at.page_index < stream->cleared) stream->cleared = at.page_index;
     if (at.page_index >= stream->cleared_end) stream->cleared_end = at.page_index + 1;
+}
+
+void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
+    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
+    clear_entry(kv, &page, at.slot);
+    note_cleared(stream, at);
+}
+
+void rs_kv_mark(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
+    rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] = RS_KV_HOLE;
+    note_cleared(stream, at);
 }
 
 void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user) {
@@ -377,7 +391,7 @@ void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int
             const rs_kv_cursor here = at;
             const bool wanted = rs_kv_position(kv, stream, here) == positions[i];
             more = rs_kv_next(kv, stream, &at);
-            if (wanted && (lent[i / WORD] >> i % WORD & 1U) != 0) rs_kv_clear(kv, stream, here);
+            if (wanted && (lent[i / WORD] >> i % WORD & 1U) != 0) rs_kv_mark(kv, stream, here);
             i += wanted;
         }
     }

@@ -96,8 +96,9 @@ typedef struct rs_kv_cursor {
 void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at);
 void rs_kv_give_back(rs_kv *kv);
 
-/* The same, and moves the entries behind the first cleared one of each stream up, so that no holes are left
- * there. */
+/* The same in two other steps: marks one, its bytes left, and when all are marked moves the entries behind
+ * the first of each stream up over them. No hole is left there, and nothing of what was marked. */
+void rs_kv_mark(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at);
 void rs_kv_close_holes(rs_kv *kv, rs_team *team);
 
 /* Entries that are lent to a pass: room for `words` * 32 positions of each stream. */

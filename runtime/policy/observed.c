@@ -138,7 +138,7 @@ static void evict_from_stream(void *argument, size_t thread, size_t index) {
     rs_scored_choose(entries, n, n_gone);
     for (uint32_t i = 0; i < n_gone; i++) {
         const rs_kv_cursor gone = {entries[i].order / RS_PAGE_ENTRIES, entries[i].order % RS_PAGE_ENTRIES};
-        rs_kv_clear(e->kv, stream, gone);
+        rs_kv_mark(e->kv, stream, gone);
     }
 }
 

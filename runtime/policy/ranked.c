@@ -183,7 +183,7 @@ static void clear_below(void *user, uint64_t key, rs_kv_cursor at) {
     if (key >= c->found->protected_from) return;
     if (key == c->search->limit && c->found->n_equal > 0) c->found->n_equal--;
     else if (key >= c->search->limit) return;
-    rs_kv_clear(c->search->kv, c->stream, at);
+    rs_kv_mark(c->search->kv, c->stream, at);
 }
 
 static void clear_stream(void *argument, size_t thread, size_t index) {
