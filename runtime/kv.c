@@ -69,6 +69,7 @@ void rs_kv_reset(rs_kv *kv) {
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         stream->n_pages = stream->n_used = stream->n_live = 0;
+        stream->cleared = stream->cleared_end = 0;
     }
 }
 
