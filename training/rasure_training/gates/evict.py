@@ -25,9 +25,7 @@ def scores(lambdas: NDArray[np.float32], positions: NDArray[np.int64], now: int)
     return lambdas.astype(np.float32) * (now + 1 - positions).astype(np.float32)
 
 
-def keep(
-    lambdas: list[NDArray[np.float32]], positions: list[NDArray[np.int64]], now: int, rule: Rule
-) -> list[NDArray[np.bool_]]:
+def keep(lambdas: list[NDArray[np.float32]], positions: list[NDArray[np.int64]], now: int, rule: Rule) -> list[NDArray[np.bool_]]:
     """Which entries stay, stream by stream (layer * n_kv_head + head). Of equal scores the older entry goes first, then that of the
     earlier stream. Nothing goes that need not."""
     kept = [(p < rule.sinks) | (p > now - rule.window) for p in positions]

@@ -7,6 +7,7 @@ the full model's, and a penalty on the masks (arXiv 2410.10819, section 3.2). Th
 
 from __future__ import annotations
 
+import math
 import platform
 import random
 import time
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 from ..eraser.documents import Encoder
 from ..files import sha256
 from ..gguf_model import load_model
-from ..runs import Log, TrainingError, duration, load_state, save_state, say
+from ..runs import TrainingError, load_state, save_state
 from ..text import load_split
+from ..training_loop import TrainingLoop
 from ..world import World
 from . import masks
 from .config import HeadsConfig
@@ -33,9 +35,6 @@ from .plot import plot_masks
 from .samples import TASKS, Sample, Source
 from .sidecar import write_sidecar
 
-LOG_COLUMNS = ("step", "lr", "target", "local", "loss", "task_loss", "linear", "quadratic", "grad_norm", "seconds")
-VALIDATION_COLUMNS = ("step", "mask", "task", "n", "loss")
-SHOW_EVERY = 5  # steps
 SLOPE = 0.25  # of the sigmoid that makes a table's values of log_alpha: they still differ where masks have saturated
 
 
@@ -48,11 +47,13 @@ class Outcome:
     task_loss: float
 
 
-class Trainer:
+class Trainer(TrainingLoop):
+    log_columns = ("step", "lr", "target", "local", "loss", "task_loss", "linear", "quadratic", "grad_norm", "seconds")
+    validation_columns = ("step", "mask", "task", "n", "loss")
+
     def __init__(self, config: HeadsConfig, model: Path, data: Path, out: Path, world: World) -> None:
+        super().__init__(config, config.steps, out, world)
         self.config = config
-        self.out = out
-        self.world = world
         loaded = load_model(model)
         self.base = loaded.file
         self.model = HeadsModel(loaded, getattr(torch, config.dtype))
@@ -69,8 +70,6 @@ class Trainer:
             [{"params": [self.values]}, {"params": [self.multipliers], "maximize": True}],
             lr=config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay,
         )  # fmt: skip
-        self.step = 0
-        self.seconds = 0.0
 
     # ------------------------------------------------------------------------------------------------- a step
 
@@ -131,7 +130,6 @@ class Trainer:
         return outcomes
 
     def do_step(self) -> dict[str, Any]:
-        """One step of the optimizer; a row of the log."""
         begin = time.monotonic()
         lr = self.learning_rate(self.step)
         for group in self.optimizer.param_groups:
@@ -147,7 +145,7 @@ class Trainer:
             if parameter.grad is not None:
                 parameter.grad /= len(outcomes)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip).item()
-        if norm != norm:
+        if math.isnan(norm):
             raise TrainingError(f"the gradient of step {self.step + 1} is not a number")
         self.optimizer.step()
         self.step += 1
@@ -162,10 +160,6 @@ class Trainer:
         }  # fmt: skip
 
     # -------------------------------------------------------------------------------------------- what is left
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.out / "checkpoint.pt"
 
     @property
     def table_path(self) -> Path:
@@ -205,7 +199,6 @@ class Trainer:
                       config.window, self.record())  # fmt: skip
 
     def resume(self) -> bool:
-        """Goes back to the last checkpoint, if there is one."""
         state = load_state(self.checkpoint_path, self.identity())
         if state is None:
             return False
@@ -235,34 +228,8 @@ class Trainer:
         return [{"step": self.step, "mask": mask, "task": task, "n": len(losses), "loss": f"{fmean(losses):.6f}"}
                 for (mask, task), losses in sorted(found.items())]  # fmt: skip
 
-    # --------------------------------------------------------------------------------------------- the loop
+    def progress(self, row: dict[str, Any]) -> str:
+        return f"loss {row['task_loss']}, local {row['local']} of {row['target']}"
 
-    def run(self, show: bool = True) -> None:
-        """Trains to the end. Only the first process writes."""
-        resumed = self.resume()
-        first, every = self.world.is_first, self.config.validate
-        log = Log(self.out / "log.csv", LOG_COLUMNS, self.step) if first else None
-        validation = Log(self.out / "validation.csv", VALIDATION_COLUMNS, self.step) if first else None
-        if first and show:
-            start = f"from step {self.step}" if resumed else "from the beginning"
-            say(f"{self.config.name}: {self.config.steps} steps, {start}; {self.out}")
-        recent: list[float] = []
-        while self.step < self.config.steps:
-            row = self.do_step()
-            recent = [*recent[-19:], float(row["seconds"])]
-            if not first:
-                continue
-            log.write([row])
-            done = self.step == self.config.steps
-            if show and (self.step % SHOW_EVERY == 0 or done):
-                left = duration(fmean(recent) * (self.config.steps - self.step))
-                say(f"step {self.step} of {self.config.steps}: loss {row['task_loss']}, local {row['local']} of {row['target']}, "
-                    f"{fmean(recent):.1f} s a step, {left} left")  # fmt: skip
-            if self.step % self.config.checkpoint == 0 or done:
-                self.save()
-            if every and (self.step % every == 0 or done):
-                validation.write(self.validate())
-                plot_masks(self.out, self.table_values())
-        if first:
-            self.save()
-            plot_masks(self.out, self.table_values())
+    def plot(self) -> None:
+        plot_masks(self.out, self.table_values())
