@@ -1,0 +1,82 @@
+"""Tasks that KV caches are tried on: what they hold, and that splits have nothing in common."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from rasure_training.budgets.make_tasks import ALL, make_cases, task_list
+from rasure_training.budgets.phrases import LISTS, SENTENCES, VARIABLES, WORD_LISTS
+from rasure_training.budgets.tasks import TASKS, Draft, Texts
+from rasure_training.eraser.prompts import END, HEAD
+from rasure_training.text import SPLITS, load_split
+
+TOKENS = 400
+
+
+def texts(data: Path, split: str) -> Texts:
+    return Texts(split, load_split(data, split))
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_items(data: Path, task: str) -> None:
+    for seed in range(20):
+        item = TASKS[task](Draft(random.Random(seed), texts(data, "train"), TOKENS))
+        assert item == TASKS[task](Draft(random.Random(seed), texts(data, "train"), TOKENS))
+        assert item.pieces[0].startswith(HEAD) and all(item.pieces)
+        for question in item.questions:
+            assert question.answers[0].startswith(" ") and question.evidence
+            said = " ".join(item.pieces[i] for i in question.evidence)
+            last = question.answers[0].split(" = ")[-1].strip()
+            assert last in said
+            elsewhere = " ".join(piece for i, piece in enumerate(item.pieces) if i not in question.evidence)
+            if task in ("needle", "turns", "needles"):
+                assert last not in elsewhere
+
+
+def test_the_second_question_ends_the_first_answer(data: Path) -> None:
+    item = TASKS["turns"](Draft(random.Random(1), texts(data, "train"), TOKENS))
+    assert len(item.questions) == 2 and item.questions[1].question.startswith(END)
+
+
+def test_evidence_lies_anywhere(data: Path) -> None:
+    depths = []
+    for seed in range(60):
+        item = TASKS["needle"](Draft(random.Random(seed), texts(data, "train"), TOKENS))
+        at = item.questions[0].evidence[0]
+        before = sum(len(piece) for piece in item.pieces[:at])
+        depths.append(before / sum(len(piece) for piece in item.pieces))
+    assert min(depths) < 0.25 and max(depths) > 0.75 and 0.3 < sum(depths) / len(depths) < 0.7
+
+
+def test_cases(data: Path) -> None:
+    source = texts(data, "validation")
+    cases = list(make_cases(list(ALL), 3, source, TOKENS, 1))
+    assert cases == list(make_cases(list(ALL), 3, source, TOKENS, 1))
+    assert len({case["id"] for case in cases}) == len(cases) == 3 * len(ALL)
+    for case in cases:
+        body = case["text"] if case["task"] == "text" else "".join(case["pieces"])
+        assert 0.5 * TOKENS < len(body.split()) / 0.63 < 2.0 * TOKENS
+        assert case["split"] == "validation"
+
+
+def test_wordings_differ_between_splits() -> None:
+    for wordings in (VARIABLES, WORD_LISTS, LISTS):
+        said = [{w.statement for w in wordings[split]} for split in SPLITS]
+        assert not (said[0] & said[1] or said[0] & said[2] or said[1] & said[2])
+    assert len({text for split in SPLITS for text in SENTENCES[split]}) == sum(len(SENTENCES[split]) for split in SPLITS)
+
+
+def test_splits_share_no_values(data: Path) -> None:
+    answers = []
+    for split in SPLITS:
+        drafts = (Draft(random.Random(seed), texts(data, split), TOKENS) for seed in range(25))
+        answers.append({question.answers[0] for draft in drafts for question in TASKS["needle"](draft).questions})
+    assert not (answers[0] & answers[1] or answers[0] & answers[2] or answers[1] & answers[2])
+
+
+def test_unknown_tasks_are_named() -> None:
+    with pytest.raises(Exception, match="nonsense"):
+        task_list("needle,nonsense")
