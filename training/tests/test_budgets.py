@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from rasure_training.budgets.make_tasks import ALL, make_cases, task_list
 from rasure_training.budgets.phrases import LISTS, SENTENCES, VARIABLES, WORD_LISTS
 from rasure_training.budgets.tasks import TASKS, Draft, Texts

@@ -20,7 +20,7 @@ from itertools import accumulate
 
 from ..eraser.facts import FAMILIES, Fact, Family, draw, draw_fact, split_of
 from ..eraser.prompts import END, HEAD, question, turn_question
-from ..eraser.prose import draw_prose, sentences
+from ..eraser.prose import draw_prose
 from ..eraser.words import INSTRUMENTS, ITEMS, JOBS, SOURCES, WORDS
 from ..text import DataError, Paragraph
 from .phrases import LISTS, NUMBERS, SENTENCES, VARIABLES, WORD_LISTS
