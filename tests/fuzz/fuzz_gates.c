@@ -1,4 +1,5 @@
-/* Fuzz target: loads the input as gates of a tiny model and, where that succeeds, reads more than the budget. */
+/* Fuzz target: loads the input as gates of a tiny model and, where that succeeds, reads more than the budget.
+ */
 #include <stdlib.h>
 #include <string.h>
 
