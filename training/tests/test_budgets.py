@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
+from rasure_training.budgets import measure
+from rasure_training.budgets.arms import load_arms, parse_arms
 from rasure_training.budgets.make_tasks import ALL, make_cases, task_list
 from rasure_training.budgets.phrases import LISTS, SENTENCES, VARIABLES, WORD_LISTS
 from rasure_training.budgets.tasks import TASKS, Draft, Texts
 from rasure_training.eraser.prompts import END, HEAD
+from rasure_training.runs import ConfigError
 from rasure_training.text import SPLITS, load_split
 
 TOKENS = 400
@@ -79,3 +83,89 @@ def test_splits_share_no_values(data: Path) -> None:
 def test_unknown_tasks_are_named() -> None:
     with pytest.raises(Exception, match="nonsense"):
         task_list("needle,nonsense")
+
+
+# ------------------------------------------------------------------------------------------------ measurement
+
+FAKE = """#!/usr/bin/env python3
+import json, sys
+options = sys.argv[2:]
+if "6%" in options:
+    sys.exit("rasure: a budget of 6 bytes is too small: a window of one token takes 9")
+if "broken" in options:
+    sys.exit("rasure: it broke")
+with open(options[options.index("--per-case") + 1], "w") as file:
+    for line in open(options[0]):
+        file.write(json.dumps({"id": json.loads(line)["id"]}) + "\\n")
+"""
+ARMS = """
+[[arm]]
+name = "full"
+options = []
+budgets = [""]
+
+[[arm]]
+name = "window"
+options = ["--policy", "window"]
+budgets = ["6%", "25%"]
+"""
+
+
+@pytest.fixture
+def setting(data: Path, tmp_path: Path) -> list[str]:
+    rasure, model, arms = tmp_path / "rasure", tmp_path / "model.gguf", tmp_path / "arms.toml"
+    rasure.write_text(FAKE)
+    rasure.chmod(0o755)
+    model.write_text("a model")
+    arms.write_text(ARMS)
+    out = tmp_path / "out"
+    return [str(rasure), str(model), "--arms", str(arms), "--data", str(data), "--out", str(out), "--lengths", "300,400",
+            "--tasks", "needle,text", "--n", "2", "--jobs", "1"]  # fmt: skip
+
+
+def run(setting: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", ["measure", *setting])
+    return measure.main()
+
+
+def test_a_measurement_goes_on_where_it_was(
+    setting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(setting[setting.index("--out") + 1])
+    assert run(setting, monkeypatch) == 0
+    assert "0 parts are there already" in capsys.readouterr().err
+    assert len(list(out.glob("*.record.json"))) == 12
+    refused = json.loads((out / "validation-1-300-needle-window-6.record.json").read_text())
+    assert "is too small" in refused["refused"] and refused["budget"] == "6%"
+    assert len((out / "validation-1-300-needle-window-25.outcomes.jsonl").read_text().splitlines()) == 2
+    (out / "validation-1-400-text-full.record.json").unlink()
+    assert run(setting, monkeypatch) == 0
+    assert "11 parts are there already" in capsys.readouterr().err
+
+
+def test_other_failures_end_a_measurement(
+    setting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = Path(setting[setting.index("--arms") + 1])
+    arms.write_text(ARMS.replace('"--policy", "window"', '"broken"'))
+    assert run(setting, monkeypatch) == 1
+    assert "it broke" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        ({}, "nothing else"), ({"arm": [{"name": "a"}]}, "name, options and budgets"),
+        ({"arm": [{"name": "a", "options": [1], "budgets": [""]}]}, "strings"),
+        ({"arm": [{"name": "a", "options": [], "budgets": []}]}, "no budget"),
+        ({"arm": [{"name": "a", "options": [], "budgets": [""]}] * 2}, "one name"),
+    ],
+)  # fmt: skip
+def test_bad_arms(data: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_arms(data)
+
+
+def test_shipped_arms() -> None:
+    arms = load_arms(Path(__file__).resolve().parents[1] / "configs" / "budgets.toml")
+    assert [arm.name for arm in arms][:2] == ["full", "window"]

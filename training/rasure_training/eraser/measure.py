@@ -10,19 +10,13 @@ stopped goes on. `rasure_training.eraser.report` makes tables and plots of the f
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..arguments import positive, share
 from ..files import sha256, write_json_lines
-from ..runs import duration, say
+from ..parts import Part, PartError, run_parts
+from ..runs import say
 from ..text import SPLITS, DataError
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
@@ -37,93 +31,43 @@ MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
 
 
-class MeasureError(Exception):
-    """The measurement cannot go on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Part:
-    task: str
-    tokens: int
-    n: int
-    cases: Path
-    outcomes: Path
-    record: Path
-
-    @property
-    def work(self) -> float:
-        """What it costs, roughly, in tokens."""
-        return self.n * (self.tokens + 1000.0)
-
-
-def plan_parts(folder: Path, split: str, tasks: Sequence[str], lengths: Sequence[int], n: int | None, seed: int) -> list[Part]:
-    parts = []
-    for tokens in lengths:
-        for task in tasks:
-            name = f"{split}-{seed}-{tokens}-{task}"
-            count = n if n is not None else MANY if tokens <= SHORT else FEW
-            files = (folder / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))
-            parts.append(Part(task, tokens, count, *files))
-    return parts
-
-
-def is_done(part: Part, wanted: dict[str, Any]) -> bool:
-    """Whether the part's record says that its outcomes are those of `wanted`, whatever else it says."""
-    try:
-        record = json.loads(part.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return part.outcomes.exists() and all(record.get(key) == value for key, value in wanted.items())
-
-
-def run_part(part: Part, args: argparse.Namespace, wanted: dict[str, Any]) -> None:
-    command = [str(args.rasure), "eval", str(part.cases), "--model", str(args.model), "--threads", str(args.threads)]
-    command += ["--methods", ",".join(args.methods), "--max-tokens", str(args.max_tokens), "--per-case", str(part.outcomes)]
-    for adapter in args.adapter:
-        command += ["--eraser", str(adapter)]
-    begin = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MeasureError(f"{part.cases.name}: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}")
-    record = wanted | {
-        "task": part.task, "tokens": part.tokens, "split": args.split, "seed": args.seed, "contexts": part.n,
-        "rasure_sha256": sha256(args.rasure), "seconds": round(time.monotonic() - begin, 1),
-    }  # fmt: skip
-    part.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def measure(args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
-    parts = plan_parts(args.out, args.split, args.tasks, args.lengths, args.n, args.seed)
+def plan_parts(args: argparse.Namespace) -> list[Part]:
+    """Writes the cases, and says what is to be done with them."""
     common = {
         "methods": list(args.methods), "max_tokens": args.max_tokens, "model_sha256": sha256(args.model),
         "adapters": {path.name: sha256(path) for path in args.adapter},
     }  # fmt: skip
-    say(f"{len(parts)} parts: writing cases")
+    options = ["--model", str(args.model), "--threads", str(args.threads), "--methods", ",".join(args.methods)]
+    options += ["--max-tokens", str(args.max_tokens)]
+    for adapter in args.adapter:
+        options += ["--eraser", str(adapter)]
     corpus = Corpus.load(args.data, args.split)
     style = Style(args.echo, span_words=tuple(args.span_words))
-    waiting = []
-    for part in parts:
-        write_json_lines(part.cases, make_cases(corpus, [part.task], part.n, part.tokens, args.seed, style, args.erases))
-        wanted = common | {"cases_sha256": sha256(part.cases)}
-        if not is_done(part, wanted):
-            waiting.append((part, wanted))
-    say(f"{len(parts) - len(waiting)} parts are there already")
+    rasure_sha256 = sha256(args.rasure)
+    parts = []
+    for tokens in args.lengths:
+        for task in args.tasks:
+            n = args.n if args.n is not None else MANY if tokens <= SHORT else FEW
+            name = f"{args.split}-{args.seed}-{tokens}-{task}"
+            cases, outcomes, record = (
+                args.out / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json")
+            )
+            write_json_lines(cases, make_cases(corpus, [task], n, tokens, args.seed, style, args.erases))
+            parts.append(Part(
+                title=f"{task}, {tokens} tokens",
+                command=[str(args.rasure), "eval", str(cases), *options, "--per-case", str(outcomes)],
+                outcomes=outcomes, record=record, wanted=common | {"cases_sha256": sha256(cases)},
+                work=n * (tokens + 1000.0),
+                noted={"task": task, "tokens": tokens, "split": args.split, "seed": args.seed, "contexts": n,
+                       "rasure_sha256": rasure_sha256},
+            ))  # fmt: skip
+    return parts
 
-    begin, done = time.monotonic(), 0.0
-    total = sum(part.work for part, _ in waiting)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        running = {pool.submit(run_part, part, args, wanted): part for part, wanted in waiting}
-        try:
-            for future in as_completed(running):
-                future.result()
-                part = running[future]
-                done += part.work
-                left = (time.monotonic() - begin) * (total - done) / done
-                say(f"{part.task}, {part.tokens} tokens: done; {duration(left)} left")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+def measure(args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    say(f"{len(args.lengths) * len(args.tasks)} parts: writing cases")
+    run_parts(plan_parts(args), args.jobs)
 
 
 def numbers(text: str) -> list[int]:
@@ -158,7 +102,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         measure(args)
-    except (DataError, MeasureError, OSError) as error:
+    except (DataError, PartError, OSError) as error:
         print(f"measure: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,0 +1,105 @@
+"""Measures policies of the KV cache in the C runtime: makes tasks by length and lets `rasure eval` answer them under every arm.
+
+    python -m rasure_training.budgets.measure RASURE MODEL.gguf --arms training/configs/budgets.toml --data DATA --out FOLDER
+
+Every arm, budget, task and length is a part, as in `rasure_training.eraser.measure`: a run that was stopped goes on. A budget that
+cannot hold what the arm needs is recorded as refused, with the tool's sentence. Run from the root of the repository: the arms name
+files there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from ..arguments import positive
+from ..files import sha256, write_json_lines
+from ..parts import Part, PartError, run_parts
+from ..runs import ConfigError, say
+from ..text import SPLITS, DataError, load_split
+from .arms import load_arms
+from .make_tasks import ALL, make_cases, task_list
+from .tasks import Texts
+
+LENGTHS = (1000, 2000, 4000, 7500)  # as asked of make_tasks; within the model's 8,192 with the answers
+REFUSAL = "is too small"
+
+
+def numbers(text: str) -> list[int]:
+    return [positive(item) for item in text.split(",")]
+
+
+def files_among(options: tuple[str, ...]) -> dict[str, str]:
+    """The files that options name, by their hashes: another file is another measurement."""
+    return {option: sha256(Path(option)) for option in options if Path(option).is_file()}
+
+
+def plan_parts(args: argparse.Namespace) -> list[Part]:
+    """Writes the tasks, and says what is to be done with them."""
+    arms = load_arms(args.arms)
+    texts = Texts(args.split, load_split(args.data, args.split))
+    model_sha256, rasure_sha256 = sha256(args.model), sha256(args.rasure)
+    parts = []
+    for tokens in args.lengths:
+        for task in args.tasks:
+            stem = f"{args.split}-{args.seed}-{tokens}-{task}"
+            cases = args.out / f"{stem}.cases.jsonl"
+            write_json_lines(cases, make_cases([task], args.n, texts, tokens, args.seed))
+            cases_sha256 = sha256(cases)
+            for arm in arms:
+                for budget in arm.budgets:
+                    name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
+                    outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
+                    options = [*arm.options, *(["--budget", budget] if budget else [])]
+                    common = ["--model", str(args.model), "--threads", str(args.threads), "--max-tokens", str(args.max_tokens)]
+                    parts.append(Part(
+                        title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
+                        command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
+                        outcomes=outcomes, record=record,
+                        wanted={"options": options, "files": files_among(arm.options), "max_tokens": args.max_tokens,
+                                "model_sha256": model_sha256, "cases_sha256": cases_sha256},
+                        work=args.n * tokens * (1.0 + tokens / 8000.0),
+                        noted={"arm": arm.name, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
+                               "seed": args.seed, "contexts": args.n, "rasure_sha256": rasure_sha256},
+                        refusal=REFUSAL,
+                    ))  # fmt: skip
+    return parts
+
+
+def measure(args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    say("writing tasks")
+    run_parts(plan_parts(args), args.jobs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.budgets.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("--arms", type=Path, required=True, help="TOML file of arms")
+    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of tasks, outcomes and records")
+    parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
+    parser.add_argument("--tasks", type=task_list, default="all", help=f"with commas, or all: {', '.join(ALL)}")
+    parser.add_argument("--lengths", type=numbers, default=list(LENGTHS), metavar="LIST",
+                        help=f"of contexts in tokens, roughly, with commas (default: {','.join(map(str, LENGTHS))})")  # fmt: skip
+    parser.add_argument("--n", type=positive, default=200, help="contexts a task and length (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        measure(args)
+    except (ConfigError, DataError, PartError, OSError) as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
