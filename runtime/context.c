@@ -144,14 +144,14 @@ static rs_status cost(void *user, const rs_policy_params *policy, size_t *bytes,
 }
 
 /* The parameters checked, and completed where a budget in bytes stands for one of them. */
-static rs_status complete(const rs_model *model, const rs_context_params *params, rs_context_params *complete,
+static rs_status complete(const rs_model *model, const rs_context_params *params, rs_context_params *filled,
                           size_t *bytes, size_t *cache, rs_error *error) {
-    *complete = params != NULL ? *params : rs_context_default_params();
-    RS_TRY(check_params(model, complete, error));
-    if (complete->policy.budget_bytes > 0)
-        RS_TRY(rs_budget_fit(&complete->policy, cost, &(cost_of){model, *complete}, error));
-    RS_TRY(rs_policy_check(&complete->policy, model, complete->n_batch, error));
-    return measure(model, complete, bytes, cache, error);
+    *filled = params != NULL ? *params : rs_context_default_params();
+    RS_TRY(check_params(model, filled, error));
+    if (filled->policy.budget_bytes > 0)
+        RS_TRY(rs_budget_fit(&filled->policy, cost, &(cost_of){model, *filled}, error));
+    RS_TRY(rs_policy_check(&filled->policy, model, filled->n_batch, error));
+    return measure(model, filled, bytes, cache, error);
 }
 
 rs_status rs_context_size(const rs_model *model, const rs_context_params *params, size_t *bytes,
