@@ -54,7 +54,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (first == argc) return cli_fail(CLI_USAGE, "eval: which file? see \"rasure eval --help\"");
     if (first + 1 < argc) return cli_unexpected(command, argv[first + 1]);
 
-    code = cli_lines_load(&lines, argv[first], limit);
+    code = cli_eval_check_methods(job.methods);
+    if (code == CLI_OK) code = cli_lines_load(&lines, argv[first], limit);
     if (code == CLI_OK) code = cli_open_model(&engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&engine, &erasers);
     if (code == CLI_OK) {

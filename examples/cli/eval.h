@@ -19,6 +19,9 @@ typedef struct cli_eval {
 /* What each erase method does to the answers. */
 cli_exit cli_eval_erase(const cli_eval *job);
 
+/* Whether the list names methods: to be asked before anything is loaded. */
+cli_exit cli_eval_check_methods(const char *methods);
+
 /* What the cache that the policy keeps still knows. */
 cli_exit cli_eval_keep(const cli_eval *job);
 

@@ -397,6 +397,13 @@ static cli_exit evaluate(eval *e) {
     return code;
 }
 
+cli_exit cli_eval_check_methods(const char *methods) {
+    eval e = {0};
+    const cli_exit code = parse_methods(&e, methods);
+    free(e.columns);
+    return code;
+}
+
 cli_exit cli_eval_erase(const cli_eval *job) {
     eval e = {.job = job, .engine = job->engine};
     cli_exit code = parse_methods(&e, job->methods);

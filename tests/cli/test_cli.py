@@ -343,11 +343,11 @@ class Run(Case):
             self.refuses(1, method, "run", "-p", self.PROMPT, "--erase-text", "Rome", "--method", method)
 
     def test_window(self) -> None:
-        """What does not fit the window is answered without; what is evicted can be erased only exactly."""
+        """What does not fit the window is answered without, and what is evicted can be erased by every method."""
         window = ("--policy", "window", "--sinks", 4, "--window", 8, "--rewind", 2, "--batch", 16)
         prompt = ("run", "-p", self.PROMPT + " Filler." * 10, "-n", 4, "--erase-text", "Rome")
-        self.good(*prompt, *window)
-        self.refuses(1, "the policy has evicted", *prompt, *window, "--method", "repair")
+        for method in ("exact", "drop", "repair", "repair:16+shift", "refill"):
+            self.good(*prompt, *window, "--method", method)
 
     def test_too_long(self) -> None:
         self.refuses(1, "--ctx makes it larger", "run", "--ctx", 16, "-p", "word " * 100)
