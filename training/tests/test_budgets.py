@@ -9,25 +9,21 @@ from pathlib import Path
 import pytest
 from rasure_training.budgets import measure
 from rasure_training.budgets.arms import load_arms, parse_arms
-from rasure_training.budgets.make_tasks import ALL, make_cases, task_list
-from rasure_training.budgets.phrases import LISTS, SENTENCES, VARIABLES, WORD_LISTS
-from rasure_training.budgets.tasks import TASKS, Draft, Texts
+from rasure_training.budgets.make_tasks import ALL, load_texts, make_tasks, task_list
+from rasure_training.budgets.phrases import CODES, LISTS, SENTENCES, VARIABLES, VOTES
+from rasure_training.budgets.tasks import TASKS, Draft
 from rasure_training.eraser.prompts import END, HEAD
 from rasure_training.runs import ConfigError
-from rasure_training.text import SPLITS, load_split
+from rasure_training.text import SPLITS
 
 TOKENS = 400
-
-
-def texts(data: Path, split: str) -> Texts:
-    return Texts(split, load_split(data, split))
 
 
 @pytest.mark.parametrize("task", list(TASKS))
 def test_items(data: Path, task: str) -> None:
     for seed in range(20):
-        item = TASKS[task](Draft(random.Random(seed), texts(data, "train"), TOKENS))
-        assert item == TASKS[task](Draft(random.Random(seed), texts(data, "train"), TOKENS))
+        item = TASKS[task](Draft(random.Random(seed), load_texts(data, "train"), TOKENS))
+        assert item == TASKS[task](Draft(random.Random(seed), load_texts(data, "train"), TOKENS))
         assert item.pieces[0].startswith(HEAD) and all(item.pieces)
         for question in item.questions:
             assert question.answers[0].startswith(" ") and question.evidence
@@ -40,14 +36,14 @@ def test_items(data: Path, task: str) -> None:
 
 
 def test_the_second_question_ends_the_first_answer(data: Path) -> None:
-    item = TASKS["turns"](Draft(random.Random(1), texts(data, "train"), TOKENS))
+    item = TASKS["turns"](Draft(random.Random(1), load_texts(data, "train"), TOKENS))
     assert len(item.questions) == 2 and item.questions[1].question.startswith(END)
 
 
 def test_evidence_lies_anywhere(data: Path) -> None:
     depths = []
     for seed in range(60):
-        item = TASKS["needle"](Draft(random.Random(seed), texts(data, "train"), TOKENS))
+        item = TASKS["needle"](Draft(random.Random(seed), load_texts(data, "train"), TOKENS))
         at = item.questions[0].evidence[0]
         before = sum(len(piece) for piece in item.pieces[:at])
         depths.append(before / sum(len(piece) for piece in item.pieces))
@@ -55,9 +51,9 @@ def test_evidence_lies_anywhere(data: Path) -> None:
 
 
 def test_cases(data: Path) -> None:
-    source = texts(data, "validation")
-    cases = list(make_cases(list(ALL), 3, source, TOKENS, 1))
-    assert cases == list(make_cases(list(ALL), 3, source, TOKENS, 1))
+    source = load_texts(data, "validation")
+    cases = list(make_tasks(source, list(ALL), 3, TOKENS, 1))
+    assert cases == list(make_tasks(source, list(ALL), 3, TOKENS, 1))
     assert len({case["id"] for case in cases}) == len(cases) == 3 * len(ALL)
     for case in cases:
         body = case["text"] if case["task"] == "text" else "".join(case["pieces"])
@@ -66,7 +62,7 @@ def test_cases(data: Path) -> None:
 
 
 def test_wordings_differ_between_splits() -> None:
-    for wordings in (VARIABLES, WORD_LISTS, LISTS):
+    for wordings in (CODES, VARIABLES, VOTES, LISTS):
         said = [{w.statement for w in wordings[split]} for split in SPLITS]
         assert not (said[0] & said[1] or said[0] & said[2] or said[1] & said[2])
     assert len({text for split in SPLITS for text in SENTENCES[split]}) == sum(len(SENTENCES[split]) for split in SPLITS)
@@ -75,7 +71,7 @@ def test_wordings_differ_between_splits() -> None:
 def test_splits_share_no_values(data: Path) -> None:
     answers = []
     for split in SPLITS:
-        drafts = (Draft(random.Random(seed), texts(data, split), TOKENS) for seed in range(25))
+        drafts = (Draft(random.Random(seed), load_texts(data, split), TOKENS) for seed in range(25))
         answers.append({question.answers[0] for draft in drafts for question in TASKS["needle"](draft).questions})
     assert not (answers[0] & answers[1] or answers[0] & answers[2] or answers[1] & answers[2])
 

@@ -1,10 +1,18 @@
-"""Writes contexts with questions, and long texts, for `rasure eval` to try a KV cache on.
+"""Writes contexts with questions that a KV cache under a budget is tried on, for `rasure eval --policy`.
 
-    python -m rasure_training.budgets.make_tasks --tasks all --n 200 --tokens 1024 --split test --data DATA --out tasks.jsonl
+    python -m rasure_training.budgets.make_tasks --tasks all --n 200 --tokens 1024 --data DIR --out tasks.jsonl
 
-Needs no model. The same arguments give the same file. Every line is a case as `rasure eval --help` describes them, with "family",
-"split" and "context", which names what is not independent of each other. Task `text` gives paragraphs of different articles, one
-after the other, each paragraph once in a file as far as there are enough. The texts are Wikipedia's (CC BY-SA), and so is the result.
+Needs no model. The same arguments give the same file. The texts are Wikipedia's (CC BY-SA), and so is the result.
+`rasure_training.budgets.tasks` describes the tasks; "text" is long text without questions (`long_texts`), of which there may be less
+than was asked for. Fields of a line:
+
+  id, task, family, split   what it is a case of
+  context      cases with the same one are no independent observations
+  pieces       the context, tokenized piece by piece
+  markers      true: markers of the chat template count in pieces and questions
+  questions    asked one after the other: question, cue (the beginning of the answer), answers (with the space before them), and
+               evidence, the numbers of the pieces that hold what must be known
+  text         in place of pieces, markers and questions
 """
 
 from __future__ import annotations
@@ -13,22 +21,22 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..arguments import positive
 from ..files import write_json_lines
-from ..text import SPLITS, DataError, Paragraph, load_split
-from .tasks import TASKS, WORDS_PER_TOKEN, Draft, Item, Texts
+from ..text import SPLITS, DataError, load_split
+from .long_texts import long_texts
+from .tasks import TASKS, Draft, Item, Texts
 
 TEXT = "text"
 ALL = (*TASKS, TEXT)
-ATTEMPTS = 100
 
 
-def make_item(task: str, name: str, texts: Texts, n_tokens: int) -> Item:
-    """The prose that is drawn may have nothing that the task can be made of: then other prose is drawn."""
-    for attempt in range(ATTEMPTS):
+def make_item(name: str, texts: Texts, task: str, n_tokens: int) -> Item:
+    for attempt in range(100):
         try:
             return TASKS[task](Draft(random.Random(f"{name} {attempt}"), texts, n_tokens))
         except DataError as error:
@@ -36,41 +44,25 @@ def make_item(task: str, name: str, texts: Texts, n_tokens: int) -> Item:
     raise last
 
 
-def question_cases(task: str, n: int, texts: Texts, n_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
-    for index in range(n):
-        name = f"{task}-{texts.split}-{n_tokens}-{seed}-{index}"
-        item = make_item(task, name, texts, n_tokens)
-        questions = [
-            {"question": q.question, "cue": q.cue, "answers": list(q.answers), "evidence": list(q.evidence)}
-            for q in item.questions
-        ]
-        yield {
-            "id": name, "context": name, "task": task, "family": item.family, "split": texts.split,
-            "pieces": list(item.pieces), "markers": True, "questions": questions,
-        }  # fmt: skip
-
-
-def _paragraphs(random_: random.Random, paragraphs: list[Paragraph]) -> Iterator[Paragraph]:
-    """All of them in random order, again and again."""
-    while True:
-        yield from random_.sample(paragraphs, len(paragraphs))
-
-
-def text_cases(n: int, texts: Texts, n_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
-    source = _paragraphs(random.Random(f"text {texts.split} {seed}"), texts.paragraphs)
-    for index in range(n):
-        name = f"{TEXT}-{texts.split}-{n_tokens}-{seed}-{index}"
-        written, n_words = [], 0
-        while n_words < n_tokens * WORDS_PER_TOKEN:
-            paragraph = next(source)
-            written.append(paragraph.text)
-            n_words += len(paragraph.text.split())
-        yield {"id": name, "context": name, "task": TEXT, "split": texts.split, "text": "\n\n".join(written)}
-
-
-def make_cases(tasks: list[str], n: int, texts: Texts, n_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
+def make_tasks(texts: Texts, tasks: list[str], n: int, n_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
+    """n contexts a task, of the long texts as many as there are."""
     for task in tasks:
-        yield from text_cases(n, texts, n_tokens, seed) if task == TEXT else question_cases(task, n, texts, n_tokens, seed)
+        group = f"{task}-{texts.split}-{n_tokens}-{seed}"
+        if task == TEXT:
+            for i, (title, text) in enumerate(long_texts(random.Random(group), texts, n, n_tokens)):
+                yield {"id": f"{group}-{i}", "context": title, "task": task, "split": texts.split, "text": text}
+            continue
+        for i in range(n):
+            name = f"{group}-{i}"
+            item = make_item(name, texts, task, n_tokens)
+            yield {
+                "id": name, "context": name, "task": task, "family": item.family, "split": texts.split, "pieces": item.pieces,
+                "markers": True, "questions": [asdict(asked) for asked in item.questions],
+            }  # fmt: skip
+
+
+def load_texts(folder: Path, split: str) -> Texts:
+    return Texts(split, load_split(folder, split))
 
 
 def task_list(text: str) -> list[str]:
@@ -94,8 +86,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, one JSON object a line")
     args = parser.parse_args()
     try:
-        texts = Texts(args.split, load_split(args.data, args.split))
-        write_json_lines(args.out, make_cases(args.tasks, args.n, texts, args.tokens, args.seed))
+        texts = load_texts(args.data, args.split)
+        write_json_lines(args.out, make_tasks(texts, args.tasks, args.n, args.tokens, args.seed))
     except (DataError, OSError) as error:
         print(f"make_tasks: {error}", file=sys.stderr)
         return 1

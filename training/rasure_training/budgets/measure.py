@@ -18,10 +18,9 @@ from ..arguments import positive
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import ConfigError, say
-from ..text import SPLITS, DataError, load_split
+from ..text import SPLITS, DataError
 from .arms import load_arms
-from .make_tasks import ALL, make_cases, task_list
-from .tasks import Texts
+from .make_tasks import ALL, load_texts, make_tasks, task_list
 
 LENGTHS = (1000, 2000, 4000, 7500)  # as asked of make_tasks; within the model's 8,192 with the answers
 REFUSAL = "is too small"
@@ -39,14 +38,15 @@ def files_among(options: tuple[str, ...]) -> dict[str, str]:
 def plan_parts(args: argparse.Namespace) -> list[Part]:
     """Writes the tasks, and says what is to be done with them."""
     arms = load_arms(args.arms)
-    texts = Texts(args.split, load_split(args.data, args.split))
+    texts = load_texts(args.data, args.split)
     model_sha256, rasure_sha256 = sha256(args.model), sha256(args.rasure)
     parts = []
     for tokens in args.lengths:
         for task in args.tasks:
             stem = f"{args.split}-{args.seed}-{tokens}-{task}"
             cases = args.out / f"{stem}.cases.jsonl"
-            write_json_lines(cases, make_cases([task], args.n, texts, tokens, args.seed))
+            made = list(make_tasks(texts, [task], args.n, tokens, args.seed))
+            write_json_lines(cases, made)
             cases_sha256 = sha256(cases)
             for arm in arms:
                 for budget in arm.budgets:
@@ -60,9 +60,9 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                         outcomes=outcomes, record=record,
                         wanted={"options": options, "files": files_among(arm.options), "max_tokens": args.max_tokens,
                                 "model_sha256": model_sha256, "cases_sha256": cases_sha256},
-                        work=args.n * tokens * (1.0 + tokens / 8000.0),
+                        work=len(made) * tokens * (1.0 + tokens / 8000.0),
                         noted={"arm": arm.name, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
-                               "seed": args.seed, "contexts": args.n, "rasure_sha256": rasure_sha256},
+                               "seed": args.seed, "contexts": len(made), "rasure_sha256": rasure_sha256},
                         refusal=REFUSAL,
                     ))  # fmt: skip
     return parts
