@@ -206,7 +206,7 @@ def levels_of(variants: list[str], flags: set[str]) -> list[Level]:
     best = "amx" if {"amx_tile", "amx_int8"} <= flags else "avx512vnni" if "avx512_vnni" in flags else "avx2"
     if "avx2" not in flags:
         best = "best"
-    levels = [Level(best, None, "native")]
+    levels = [Level(best, "amx" if best == "amx" else None, "native")]  # rasure uses AMX on request only
     if "no-amx" in variants:
         levels.append(Level("avx512vnni", "avx512vnni", "no-amx"))
     if "avx2" in variants:
@@ -225,14 +225,17 @@ class Comparison:
         self.rounds: int = arguments.rounds
         self.compiler: str = arguments.compiler
         self.quick: bool = arguments.quick
+        self.shallow: bool = arguments.quick or arguments.shallow
         self.runner = Runner()
         if self.quick:
             self.rounds, self.threads = 1, self.threads[-1:]
             self.works = [("prefill", 128, 0), ("decode", 32, 0)]
         else:
             self.works = [("prefill", n, 0) for n in (128, 512, 2048)] + [("decode", 128, d) for d in (0, 1024, 4096)]
+        if self.shallow:
+            self.works = [work for work in self.works if work[2] == 0]
         # The same model in formats for which the peer has kernels of its own kind.
-        self.formats: list[Path] = [] if self.quick else arguments.formats
+        self.formats: list[Path] = [] if self.shallow else arguments.formats
         self.format_rows: dict[tuple, dict] = {}
         self.recompute: dict[int, dict] = {}
         self.rows: dict[tuple, dict] = {}
@@ -366,7 +369,7 @@ class Comparison:
         for number in range(self.rounds):
             self.round(number)
             self.formats_round(number)
-            if not self.quick:
+            if not self.shallow:
                 self.recompute_round()
             data = facts | {
                 "rounds": number + 1,
@@ -459,8 +462,9 @@ def prefill_roofline(data: Measurements, row: dict) -> dict:
     macs = model["layer_macs_per_token"] * tokens + model["head_macs"] + model["attention_macs_per_pair"] * pairs
     achieved = macs / tokens * row["median"]["rasure"] / 1e9
     roofline = {"mmac_per_token": macs / tokens / 1e6, "gmac_s": achieved}
-    # The kernel that has the most rows to share an unpacked weight row with; the median of its best type.
-    kernels = [k for k in data["multiply_kernels"] if k["isa"] == row["isa"] and k["unit"].lower().startswith("gmac")]
+    # The kernel that has the most rows to share an unpacked weight row with; the median of its best type. With AMX tiles multiply,
+    # which bench/kernels does not time.
+    kernels = [k for k in data["multiply_kernels"] if k["isa"] == row["isa"] != "amx" and k["unit"].lower().startswith("gmac")]
     if kernels:
         rows = max(k["rows"] for k in kernels)
         limit = max(k["median"] for k in kernels if k["rows"] == rows) * row["threads"]
@@ -643,10 +647,10 @@ def preamble(data: Measurements) -> list[str]:
     return lines
 
 
-def render_markdown(data: Measurements, plot: bool) -> str:
+def render_markdown(data: Measurements, plot: str | None) -> str:
     lines = [*preamble(data), ""]
     if plot:
-        lines += ["![Ratios of the tables below](performance.svg)", ""]
+        lines += [f"![Ratios of the tables below]({plot})", ""]
     lines += ["### Speed", "", *speed_sections(data), "### How near the limits", "", *decode_limits(data)]
     lines += [*prefill_limits(data), *formats_section(data), *recompute_section(data)]
     lines += [*load_section(data), *memory_section(data)]
@@ -694,16 +698,16 @@ def write_json(data: Measurements, path: Path) -> None:
     path.write_text("{\n" + ",\n".join([*facts, f'"rows": [\n{rows}\n]']) + "\n}\n", encoding="utf-8")
 
 
-def write_documents(data: Measurements, folder: Path) -> None:
-    page = folder / "performance.md"
+def write_documents(data: Measurements, folder: Path, name: str) -> None:
+    page = folder / f"{name}.md"
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Performance\n\n## Against llama.cpp\n\n{BEGIN}\n{END}\n"
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise CompareError(f"docs/{page.name} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{render_markdown(data, plot=True)}\n{END}{after}", encoding="utf-8")
-    write_json(data, folder / "performance.json")
-    (folder / "performance.svg").write_text(render_svg(data), encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{render_markdown(data, f'{name}.svg')}\n{END}{after}", encoding="utf-8")
+    write_json(data, folder / f"{name}.json")
+    (folder / f"{name}.svg").write_text(render_svg(data), encoding="utf-8")
 
 
 def thread_list(text: str) -> list[int]:
@@ -732,8 +736,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=thread_list, default=[1, 2], help="such as 1,2")
     parser.add_argument("--batch", type=positive, help="tokens that rasure reads at a time")
     parser.add_argument("--quick", action="store_true", help="one round of little work, printed and written nowhere")
+    parser.add_argument("--shallow", action="store_true", help="nothing behind other tokens, no other formats")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write the documents again from this JSON file")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs", help="folder of the documents (default: docs)")
+    parser.add_argument("--name", default="performance", help="of the documents (default: performance)")
     arguments = parser.parse_args()
     if arguments.render is None and arguments.rasure is None:
         parser.error("--rasure is needed")
@@ -746,12 +752,12 @@ def main() -> int:
         data = json.loads(arguments.render.read_text()) if arguments.render else Comparison(arguments).measure()
         compute(data)
         if arguments.quick:
-            print(f"\n{render_markdown(data, plot=False)}")
+            print(f"\n{render_markdown(data, plot=None)}")
         else:
-            write_documents(data, arguments.out)
+            write_documents(data, arguments.out, arguments.name)
             if data["other_load"] and data["other_load"]["median"] > QUIET:
                 print("compare: the machine had other work to do, see 'Other load'; measure again", file=sys.stderr)
-            print(f"wrote {arguments.out.name}/performance.md, .json and .svg")
+            print(f"wrote {arguments.out.name}/{arguments.name}.md, .json and .svg")
     except (CompareError, OSError, ValueError, KeyError) as error:
         print(f"compare: {error if isinstance(error, (CompareError, OSError)) else repr(error)}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 
 usage() {
     cat << 'END'
-Usage: bench/compare.sh [--quick] [--offline] [--peers-only] [--rasure PROGRAM] [OPTION...]
+Usage: bench/compare.sh [--quick] [--offline] [--peers-only] [--best-only] [--rasure PROGRAM] [OPTION...]
 
 Builds rasure (build/release) and llama.cpp (the sources inside the Python package llama-cpp-python 0.3.36, in
 ${XDG_CACHE_HOME:-~/.cache}/rasure/peers), runs both on one model file, and writes docs/performance.md (what is
@@ -15,6 +15,7 @@ keep every core busy, so let nothing else run.
   --quick           a few minutes: one round of little work, printed and written nowhere
   --offline         use no network
   --peers-only      build llama.cpp and stop
+  --best-only       this processor's best instruction set level alone
   --rasure PROGRAM  this rasure instead of a build; the programs of bench/ are looked for beside it, where a
                     build puts them
   --help            this text
@@ -25,18 +26,22 @@ Each OPTION goes to bench/compare.py:
   --threads LIST    thread counts (default 1,2)
   --model FILE      GGUF file (default: the default model)
   --batch N         tokens that rasure reads at a time (default: its own)
+  --shallow         nothing behind other tokens, no other formats: a quarter of the time
+  --name NAME       of the documents (default: performance)
   --render FILE     measure nothing: write the documents again from a docs/performance.json
 END
 }
 
-quick=() setup=() options=() peers_only=no rasure='' render=no
+quick=() setup=() options=() peers_only=no best_only=no rasure='' render=no
 while (($# > 0)); do
     case $1 in
         -h | --help) usage && exit ;;
         --quick) quick=(--quick) ;;
         --offline) setup=(--offline) ;;
         --peers-only) peers_only=yes ;;
-        --rasure | --rounds | --threads | --model | --batch | --render)
+        --best-only) best_only=yes ;;
+        --shallow) options+=("$1") ;;
+        --rasure | --name | --rounds | --threads | --model | --batch | --render)
             (($# > 1)) || die "$1 needs a value; see --help"
             case $1 in
                 --rasure) rasure=$(realpath "$2") ;;
@@ -128,7 +133,7 @@ fetch_peer
 patch_peer
 variants=native
 build_peer native -DGGML_NATIVE=ON
-if has_flags amx_tile amx_int8; then
+if [ $best_only = no ] && has_flags amx_tile amx_int8; then
     no_amx=(-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
     if "${cxx[@]}" "${no_amx[@]}" -march=native -dM -E -x c++ /dev/null | grep -q __AMX_; then
         die "${cxx[*]} leaves AMX on in spite of ${no_amx[*]}"
@@ -137,7 +142,7 @@ if has_flags amx_tile amx_int8; then
     variants+=,no-amx
 fi
 # Where AVX2 is the best there is, `native` is that build.
-if has_flags avx2 fma f16c bmi2 && { has_flags avx512f || has_flags avx_vnni; }; then
+if [ $best_only = no ] && has_flags avx2 fma f16c bmi2 && { has_flags avx512f || has_flags avx_vnni; }; then
     build_peer avx2 -DGGML_NATIVE=OFF -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON \
         -DGGML_BMI2=ON
     variants+=,avx2
