@@ -24,6 +24,7 @@ from rasure_training.gates.forms import FORMS, Gates
 from rasure_training.gates.golden import decisions
 from rasure_training.gates.loss import capacity, lifetime_loss, lifetimes, soft_cache
 from rasure_training.gates.model import GatedModel
+from rasure_training.gates import static
 from rasure_training.gates.sidecar import load_weights, named, write_sidecar
 from rasure_training.gates.train import Trainer
 from rasure_training.gguf_model import GgufModel, load_model
@@ -301,3 +302,31 @@ def test_shipped_configs(path: Path) -> None:
 def test_bad_configs(change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_config(tomllib.loads(CONFIG.read_text()) | change)
+
+
+# ------------------------------------------------------------------------------------------- static allocation
+
+
+def test_static_windows_are_as_long_as_the_streams_were(
+    llama: GgufModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = llama.config
+    lengths = [float(3 + 7 * i) for i in range(c.n_layer * c.n_kv_head)]
+    outcomes, out = tmp_path / "outcomes.jsonl", tmp_path / "static.gguf"
+    rows = ({"n_context": 100, "streams": [length + shift for length in lengths]} for shift in (-1.0, 1.0))
+    outcomes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["static", str(outcomes), "--model", str(MODEL), "--out", str(out)])
+    assert static.main() == 0
+    gates = Gates("constant", c.n_layer, c.n_kv_head, c.d_model, 0, 0, 0.0, 0)
+    load_weights(out, gates)
+    found = torch.cat([gates(layer, torch.zeros(1, c.d_model))[:, 0] for layer in range(c.n_layer)])
+    assert found.tolist() == pytest.approx([-1.0 / length for length in lengths], rel=1e-4)
+
+
+def test_static_allocation_of_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = tmp_path / "outcomes.jsonl"
+    outcomes.write_text(json.dumps({"n_context": 100, "streams": [5]}) + "\n")
+    monkeypatch.setattr(sys, "argv", ["static", str(outcomes), "--model", str(MODEL), "--out", str(tmp_path / "static.gguf")])
+    assert static.main() == 1 and "1 streams" in capsys.readouterr().err

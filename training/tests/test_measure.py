@@ -107,6 +107,20 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert (out / "erase_quality.svg").stat().st_size > 1000
 
 
+def test_an_archive_stands_for_the_folder(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(measure, *setting) == 0
+    pages, kept = [], tmp_path / "kept.json.gz"
+    for source, more in ((tmp_path / "out", ["--archive", kept]), (kept, [])):
+        out = tmp_path / f"docs{len(pages)}"
+        out.mkdir()
+        assert call(report, source, "--out", out, *more) == 0
+        pages.append((out / "erase_quality.md").read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    kept.write_bytes(b"no archive")
+    assert call(report, kept, "--out", tmp_path) == 1
+    assert "report:" in capsys.readouterr().err
+
+
 def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(measure, *setting) == 0
     (tmp_path / "bridge.gguf").write_text("another adapter", encoding="utf-8")

@@ -48,7 +48,7 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             made = list(make_tasks(texts, [task], args.n, tokens, args.seed))
             write_json_lines(cases, made)
             cases_sha256 = sha256(cases)
-            for arm in arms:
+            for order, arm in enumerate(arms):
                 for budget in arm.budgets:
                     name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
                     outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
@@ -61,7 +61,7 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                         wanted={"options": options, "files": files_among(arm.options), "max_tokens": args.max_tokens,
                                 "model_sha256": model_sha256, "cases_sha256": cases_sha256},
                         work=len(made) * tokens * (1.0 + tokens / 8000.0),
-                        noted={"arm": arm.name, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
+                        noted={"arm": arm.name, "order": order, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
                                "seed": args.seed, "contexts": len(made), "rasure_sha256": rasure_sha256},
                         refusal=REFUSAL,
                     ))  # fmt: skip

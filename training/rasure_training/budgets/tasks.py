@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from ..eraser.facts import Fact, draw, draw_fact, split_of
 from ..eraser.prompts import END, HEAD, question, turn_question
@@ -167,13 +167,13 @@ def variables(draft: Draft) -> Item:
         chain = [*names[i * CHAIN : (i + 1) * CHAIN], number]
         # What a variable is given is known before it.
         depths = sorted((draft.depth() for _ in range(CHAIN)), reverse=True)
-        texts = (wording.statement.format(a=a, b=b) for a, b in zip(chain, chain[1:], strict=False))
+        texts = (wording.statement.format(a=a, b=b) for a, b in pairwise(chain))
         chains.append(chain)
         places.append([draft.insert(depth, text) for depth, text in zip(depths, texts, strict=True)])
     pieces, piece_of = draft.finish()
     which, step = random_.randrange(N_CHAINS), random_.randrange(CHAIN)
     chain = chains[which]
-    steps = [f"{wording.cue.format(a=a)} {b}. " for a, b in zip(chain[:step], chain[1:], strict=False)]
+    steps = [f"{wording.cue.format(a=a)} {b}. " for a, b in pairwise(chain[: step + 1])]
     cue = "".join(steps) + wording.cue.format(a=chain[step])
     evidence = (piece_of[places[which][step]],)
     return Item(wording.name, pieces, (

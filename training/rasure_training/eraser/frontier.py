@@ -41,7 +41,7 @@ def draw(measured: Measured, path: Path) -> None:
         for method, (colour, marker) in looks.items():
             rows = measured.select(GROUPS[name], method)
             kl = mean_of(rows, "kl")
-            times = [row["erase_ms"] for row in rows if row["erase_ms"] is not None]
+            times = [row["erase_ms"] for row in rows if row.get("erase_ms") is not None]
             if kl is None or not times:
                 continue
             spread = [[max(0.0, kl["mean"] - kl["low"])], [max(0.0, kl["high"] - kl["mean"])]]

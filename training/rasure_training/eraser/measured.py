@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from .. import archive
 from .evaluate import clustered
 from .summary import outcome
 
@@ -87,18 +88,24 @@ class Measured:
         return rows if tokens is None else [row for row in rows if row["tokens"] == tokens]
 
 
-def load(folder: Path) -> Measured:
+def read_folder(folder: Path) -> tuple[list[Row], list[Row]]:
     records, rows = [], []
     for path in sorted(folder.glob("*.record.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         records.append(record)
         outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
         rows += [case_row(json.loads(line), record["tokens"]) for line in outcomes.read_text(encoding="utf-8").splitlines()]
+    return records, rows
+
+
+def load(*sources: Path) -> Measured:
+    """What folders and archives hold together."""
+    records, rows = archive.collect(sources, read_folder)
     if not rows:
-        raise MeasuredError(f"{folder}: no outcomes are there")
+        raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes are there")
     for key in ("model_sha256", "adapters", "max_tokens", "split"):
         if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
-            raise MeasuredError(f"{folder}: the parts were not all made with the same {key}")
+            raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
     return Measured(records, rows)
 
 

@@ -1,10 +1,11 @@
 """Tables, goals and the frontier plot of what `rasure_training.eraser.measure` has measured.
 
-    python -m rasure_training.eraser.report FOLDER --out docs [--torch outcomes.jsonl]
+    python -m rasure_training.eraser.report FOLDER... --out docs [--torch outcomes.jsonl] [--archive FILE]
 
 Writes NAME.md, .json and .svg. Intervals are 95 % percentiles of a bootstrap that draws whole contexts; a difference
 between two methods is taken case by case before. With --torch (what `evaluate --per-case` wrote for the same cases) the runtime's
-figures are compared with PyTorch's.
+figures are compared with PyTorch's. With --archive all that the report is made of is kept in one small file, which stands for the
+folders later on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import archive
 from .frontier import draw
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
@@ -63,7 +65,9 @@ def details(measured: Measured, found: Sequence[Goal], default: str, torch: list
 
 
 def report(args: argparse.Namespace) -> None:
-    measured = load(args.folder)
+    measured = load(*args.sources)
+    if args.archive:
+        archive.save(args.archive, measured.records, measured.rows)
     torch_lines, torch_figures = torch_table(measured, args.torch) if args.torch else ([], [])
     found = [] if args.brief else goals(measured, args.default)
     if torch_figures and not args.brief:
@@ -105,7 +109,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.eraser.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="what measure --out named")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named, or an archive of it")
+    parser.add_argument("--archive", type=Path, help="write this archive of the outcomes")
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="erase_quality", help="of the three files (default: %(default)s)")
     parser.add_argument("--brief", action="store_true", help="kinds of cases only: no goals, no tables of single tasks")

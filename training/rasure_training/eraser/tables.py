@@ -70,7 +70,7 @@ def short_table(measured: Measured) -> list[str]:
         sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
         if not sentence or not value:
             continue
-        times = [row["erase_ms"] for row in sentence + value if row["erase_ms"] is not None]
+        times = [row["erase_ms"] for row in sentence + value if row.get("erase_ms") is not None]
         cells = [cell(mean_of(sentence, metric), digits) for metric, digits in (("exact_match", 2), ("leak", 2), ("kl", 3))]
         cells += [cell(mean_of(value, "leak"), 2), cell(mean_of(value, "kl"), 3), f"{median(times):.1f}" if times else "-"]
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")

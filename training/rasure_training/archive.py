@@ -1,0 +1,44 @@
+"""Measured outcomes in one small file, so that a document can be made again, and added to, without the days that measuring took."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+DIGITS = 5  # significant ones that are kept of a number
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def save(path: Path, records: Sequence[Row], rows: Sequence[Row]) -> None:
+    """By columns, which compress better. What a row does not have is null. The same content gives the same bytes."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    columns = {key: [_short(row.get(key)) for row in rows] for key in keys}
+    text = json.dumps({"records": list(records), "columns": columns}, ensure_ascii=False, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def load(path: Path) -> tuple[list[Row], list[Row]]:
+    """Records and rows, as `save` was given them. Raises OSError, ValueError or KeyError where the file is none of these."""
+    data = json.loads(gzip.decompress(path.read_bytes()))
+    keys = list(data["columns"])
+    rows = [{key: value for key, value in zip(keys, values, strict=True) if value is not None}
+            for values in zip(*data["columns"].values(), strict=True)]  # fmt: skip
+    return data["records"], rows
+
+
+def collect(sources: Sequence[Path], read_folder: Callable[[Path], tuple[list[Row], list[Row]]]) -> tuple[list[Row], list[Row]]:
+    """What several sources hold together: folders, as `read_folder` reads them, and archives."""
+    records, rows = [], []
+    for source in sources:
+        more_records, more_rows = read_folder(source) if source.is_dir() else load(source)
+        records += more_records
+        rows += more_rows
+    return records, rows

@@ -1,0 +1,79 @@
+"""What docs/kv-budgets.md said before the first run, held against what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..eraser.evaluate import cell
+from ..eraser.goals import Goal
+from .critical import critical_footprint
+from .measured import FULL, TEXT, Measured, difference, nll_increase, plain_mean
+from .tables import score_points
+
+BUDGET = "25%"
+GATES, WINDOW, PRULONG, DUO = "gates", "window", "heads-prulong", "heads-duo"
+RIVALS = (WINDOW, "snapkv", "gates-constant", "static")
+LEAST_TASKS, MOST_NLL = 3, 0.02
+
+
+def _tasks(measured: Measured) -> list[str]:
+    return list(dict.fromkeys(task for task, _ in measured.eligible_))
+
+
+def nll_goal(measured: Measured, arm: str) -> Goal | None:
+    gap = nll_increase(measured.select(arm, BUDGET, [TEXT]), measured.select(FULL, "", [TEXT]))
+    if gap is None:
+        return None
+    found = cell({key: 100 * gap[key] for key in ("mean", "low", "high")}, 2)
+    return Goal(f"`{arm}` at {BUDGET} of the bytes: NLL above the full cache's, %", "<= 2", found, gap["mean"] <= MOST_NLL)
+
+
+def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str]) -> Goal | None:
+    """On how many tasks the arm is above every rival, each with an interval that excludes zero."""
+    if not measured.select_eligible(arm, BUDGET):
+        return None
+    above, said = 0, []
+    for task in _tasks(measured):
+        mine = measured.select_eligible(arm, BUDGET, task)
+        gaps = {rival: difference(mine, measured.select_eligible(rival, BUDGET, task)) for rival in rivals}
+        known = {rival: gap for rival, gap in gaps.items() if gap}
+        wins = [rival for rival, gap in known.items() if gap["low"] > 0]
+        above += len(wins) == len(rivals)
+        said.append(f"{task} above {', '.join(wins) if wins else 'none'}")
+    text = f"`{arm}` at {BUDGET} of the bytes: tasks above {', '.join(f'`{rival}`' for rival in rivals)}"
+    return Goal(text, f">= {LEAST_TASKS} of {len(_tasks(measured))}", f"{above}: {'; '.join(said)}", above >= LEAST_TASKS)
+
+
+def critical_goal(measured: Measured, arm: str, other: str) -> Goal | None:
+    """Tasks on which the arm's critical footprint is at or below the other's."""
+    below, said = 0, []
+    for task in _tasks(measured):
+        points = [score_points(measured, name, task) for name in (arm, other)]
+        if not all(points):
+            continue
+        full = plain_mean(measured.select_eligible(FULL, "", task, recent=None), "score") or 0.0
+        mine, others = (critical_footprint(p, full) for p in points)
+        below += _number(mine) <= _number(others) and not math.isinf(_number(mine))
+        said.append(f"{task} {_text(mine)} / {_text(others)}")
+    if not said:
+        return None
+    text = f"critical KV footprint of `{arm}` at or below that of `{other}`"
+    return Goal(text, f"{len(said)} of {len(said)} tasks", f"{below}: {'; '.join(said)}", below == len(said))
+
+
+def _number(footprint: str | float) -> float:
+    """For comparisons: beyond what was tested is infinite."""
+    if isinstance(footprint, float):
+        return footprint
+    return float(footprint[2:]) if footprint.startswith("<") else math.inf
+
+
+def _text(footprint: str | float) -> str:
+    return footprint if isinstance(footprint, str) else f"{footprint:.2f}"
+
+
+def pass_line(measured: Measured) -> list[Goal]:
+    found = [nll_goal(measured, GATES), tasks_goal(measured, GATES, RIVALS), tasks_goal(measured, PRULONG, [WINDOW]),
+             critical_goal(measured, PRULONG, DUO), critical_goal(measured, PRULONG, WINDOW)]  # fmt: skip
+    return [goal for goal in found if goal]

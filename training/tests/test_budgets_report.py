@@ -1,0 +1,134 @@
+"""The report on budgets: critical footprints, intervals, the pass line, and that it is written whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rasure_training.budgets import report
+from rasure_training.budgets.critical import critical_footprint
+from rasure_training.budgets.measured import RECENT, MeasuredError, difference, load, nll_increase
+from rasure_training.budgets.passline import pass_line
+
+N, N_CONTEXT = 60, 1000
+ARMS = ("full", "window", "snapkv", "gates", "gates-constant", "static", "heads-prulong", "heads-duo")
+BUDGETS = ("12%", "25%")
+TASKS = ("needle", "needles", "variables", "words")
+
+
+@pytest.mark.parametrize(
+    "points, found",
+    [
+        ([(0.2, 0.1), (0.4, 0.5), (0.6, 0.9)], 0.4 + 0.2 * (0.72 - 0.5) / 0.4),
+        ([(0.2, 0.8), (0.4, 0.1), (0.6, 0.8)], 0.4 + 0.2 * (0.72 - 0.1) / 0.7),  # the first crossing from above counts
+        ([(0.2, 0.8), (0.4, 0.8)], "< 0.20"),
+        ([(0.2, 0.8), (0.4, 0.5)], "> 0.40"),
+    ],
+)
+def test_critical_footprint(points: list[tuple[float, float]], found: str | float) -> None:
+    assert critical_footprint(points, 0.8) == (found if isinstance(found, str) else pytest.approx(found))
+
+
+def outcome(arm: str, task: str, i: int, share: float) -> dict[str, Any]:
+    row = {
+        "id": f"{task}-{i}",
+        "context": f"{task}-{i}",
+        "task": task,
+        "n_context": N_CONTEXT,
+        "kv_bytes": int(1000 * share),
+        "footprint": share,
+        "read_ms": 10.0,
+        "policy_ms": 0.1,
+        "streams": [int(100 * share), int(100 * share) + (arm == "gates")],
+    }
+    if task == "text":
+        return row | {
+            "nll": [[1, 512, 511, 2.0 + 0.001 * i], [512, 1000, 488, 2.0 + (0.01 if arm == "gates" else 0.5) * (share < 1)]]
+        }
+    right = arm == "full" or (i % 10 < {"gates": 9, "heads-prulong": 9}.get(arm, 1))
+    end = N_CONTEXT - RECENT + 1 if i >= N - 4 else 500
+    return row | {"exact_match": right, "answer_logprob": -1.0, "question": 0, "evidence": [[end - 10, end]]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    out = tmp_path / "measured"
+    out.mkdir()
+    for order, arm in enumerate(ARMS):
+        for budget in [""] if arm == "full" else BUDGETS:
+            for task in [*TASKS, "text"]:
+                stem = f"{task}-{arm}-{budget}"
+                record = {
+                    "arm": arm,
+                    "order": order,
+                    "budget": budget,
+                    "task": task,
+                    "tokens": 1000,
+                    "split": "test",
+                    "seed": 1,
+                    "model_sha256": "0",
+                    "max_tokens": 8,
+                    "contexts": N,
+                    "options": [],
+                    "files": {},
+                    "seconds": 1.0,
+                }
+                if arm == "snapkv" and budget == "12%":
+                    record["refused"] = "rasure: 12% is too small"
+                else:
+                    share = float(budget.rstrip("%") or 100) / 100
+                    lines = [json.dumps(outcome(arm, task, i, share)) for i in range(N)]
+                    (out / f"{stem}.outcomes.jsonl").write_text("\n".join(lines) + "\n")
+                (out / f"{stem}.record.json").write_text(json.dumps(record))
+    return out
+
+
+def test_recent_items_are_left_out(folder: Path) -> None:
+    measured = load(folder)
+    assert len(measured.select("gates", "25%", ["needle"])) == N - 4
+    assert len(measured.select("gates", "25%", ["needle"], recent=True)) == 4
+    assert len(measured.select("gates", "25%", ["needle"], recent=None)) == N
+    assert measured.arms() == list(ARMS) and measured.budgets() == list(BUDGETS)
+
+
+def test_differences(folder: Path) -> None:
+    measured = load(folder)
+    full = measured.select("full", "", ["text"])
+    assert difference(full, full)["mean"] == 0.0
+    gap = nll_increase(measured.select("window", "25%", ["text"]), full)
+    nll = sum(511 * (2.0 + 0.001 * i) + 488 * 2.0 for i in range(N)) / N / 999
+    assert gap["mean"] == pytest.approx(0.5 * 488 / 999 / nll, rel=1e-6)
+
+
+def test_pass_line(folder: Path) -> None:
+    found = {goal.text: goal for goal in pass_line(load(folder))}
+    met = [goal.met for goal in found.values()]
+    assert met == [True, True, True, True, True]
+    assert "4: needle above window, snapkv, gates-constant, static" in next(
+        g.found for t, g in found.items() if "tasks above `window`, `snapkv`" in t
+    )
+
+
+def test_report(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "kv-budgets.md"
+    arguments = ["report", str(folder), "--out", str(tmp_path), "--layers", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    page.write_text("# Budgets\n")
+    assert report.main() == 1 and "lacks the markers" in capsys.readouterr().err
+    page.write_text(f"# Budgets\n{report.BEGIN}\nstale\n{report.END}\nbehind\n")
+    assert report.main() == 0
+    text = page.read_text()
+    assert text.startswith("# Budgets\n") and text.endswith("behind\n") and "stale" not in text
+    assert "| `snapkv` | refused" not in text.split("### Critical")[0]
+    assert "too small" in text and "| `gates` - `static` |" in text
+    data = json.loads((tmp_path / "kv_budgets.json").read_text())
+    assert len(data["figures"]) == (1 + 7 * 2 - 1) * 5
+    assert (tmp_path / "kv_budgets_scores.svg").exists() and (tmp_path / "kv_budgets_streams.svg").exists()
+
+
+def test_a_folder_without_the_full_cache(tmp_path: Path) -> None:
+    with pytest.raises(MeasuredError, match="full cache"):
+        load(tmp_path)
