@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ports/port.h"
 #include "runtime/status.h"
 
 /* Tokens that one task takes where the work is token by token. */
@@ -224,7 +225,6 @@ static void finish_features(const pass_state *state, size_t t) {
  * their own. */
 static rs_status begin_gates(pass_state *state) {
     rs_context *c = state->context;
-    if (state->gates == NULL) return RS_OK;
     state->gate = &state->gates->layers[state->layer_index];
     if (state->gates->width == 0) return RS_OK;
     const rs_product hidden = {&state->gate->first, c->scratch.hidden, false};
@@ -233,7 +233,7 @@ static rs_status begin_gates(pass_state *state) {
 
 static rs_status finish_gates(pass_state *state) {
     rs_context *c = state->context;
-    if (state->gates == NULL || state->gates->width == 0) return RS_OK;
+    if (state->gates->width == 0) return RS_OK;
     for_each_token(state, finish_hidden);
     if (state->gate->second.data == NULL) return RS_OK;
     const rs_product features = {&state->gate->second, c->scratch.features, false};
@@ -242,14 +242,23 @@ static rs_status finish_gates(pass_state *state) {
     return RS_OK;
 }
 
+/* What gates say is the policy's work, and its time. */
+static rs_status timed(pass_state *state, rs_status (*part)(pass_state *)) {
+    if (state->gates == NULL) return RS_OK;
+    const uint64_t start = rs_port_clock_ns();
+    const rs_status status = part(state);
+    state->context->policy.ns += rs_port_clock_ns() - start;
+    return status;
+}
+
 static rs_status store_keys_and_values(pass_state *state) {
     rs_context *c = state->context;
     const rs_layer *layer = state->layer;
     rs_scratch *s = &c->scratch;
     const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
-    RS_TRY(begin_gates(state));
+    RS_TRY(timed(state, begin_gates));
     RS_TRY(run_linear(state, s->h, RS_LORA_Q, qkv, 3));
-    RS_TRY(finish_gates(state));
+    RS_TRY(timed(state, finish_gates));
     const size_t blocks = (state->pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
     rs_team_run(&c->team, finish_qkv, state, blocks * c->model->shape.n_kv_heads);
     return RS_OK;

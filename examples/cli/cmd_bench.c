@@ -39,6 +39,7 @@ typedef struct bench {
     cli_tokens tokens;
     uint32_t prefill, decode, depth, repeat, span;
     series prefill_ms, decode_ms;
+    series prefill_policy, decode_policy; /* shares of that time that the policy took */
     way ways[MAX_METHODS];
     size_t n_ways;
     rs_footprint footprint; /* of the last reading */
@@ -71,18 +72,22 @@ static rs_status start_at(bench *b, uint32_t depth) {
     return depth > 0 ? rs_decode(b->engine.context, b->tokens.ids, depth) : RS_OK;
 }
 
-/* Reads `count` tokens behind the first `depth`, all at once or one by one, and takes down how long it took.
- */
-static rs_status time_reading(bench *b, uint32_t count, bool one_by_one, series *ms) {
+/* Reads `count` tokens behind the first `depth`, all at once or one by one, and takes down how long it took,
+ * and the policy's share of that. */
+static rs_status time_reading(bench *b, uint32_t count, bool one_by_one, series *ms, series *policy) {
     if (count == 0) return RS_OK;
     const int32_t *ids = b->tokens.ids + b->depth;
     rs_status status = start_at(b, b->depth);
+    rs_footprint before;
+    rs_context_footprint(b->engine.context, &before);
     const double started = cli_now_ms();
     if (!one_by_one && status == RS_OK) status = rs_decode(b->engine.context, ids, count);
     for (uint32_t i = 0; one_by_one && i < count && status == RS_OK; i++)
         status = rs_decode(b->engine.context, &ids[i], 1);
-    ms->values[ms->n++] = cli_now_ms() - started;
+    const double took = cli_now_ms() - started;
+    ms->values[ms->n++] = took;
     rs_context_footprint(b->engine.context, &b->footprint);
+    policy->values[policy->n++] = (b->footprint.policy_ms - before.policy_ms) / took;
     step(b);
     return status;
 }
@@ -132,8 +137,8 @@ static cli_exit measure(bench *b) {
     b->steps = b->repeat * ((uint64_t)(b->prefill > 0) + (uint64_t)(b->decode > 0) + b->n_ways);
     cli_progress_begin(&b->progress, "measuring", "steps");
     for (uint32_t r = 0; r < b->repeat && status == RS_OK; r++) {
-        status = time_reading(b, b->prefill, false, &b->prefill_ms);
-        if (status == RS_OK) status = time_reading(b, b->decode, true, &b->decode_ms);
+        status = time_reading(b, b->prefill, false, &b->prefill_ms, &b->prefill_policy);
+        if (status == RS_OK) status = time_reading(b, b->decode, true, &b->decode_ms, &b->decode_policy);
         for (size_t i = 0; i < b->n_ways && status == RS_OK; i++) status = time_erase(b, &b->ways[i]);
     }
     cli_progress_end(&b->progress);
@@ -196,9 +201,12 @@ static void print_json(bench *b, const rs_context_info *context) {
     json_object_set_new(root, "prefill_tok_s_range", rate_range(b->prefill, &b->prefill_ms));
     cli_json_set_real(root, "decode_tok_s", rate(b->decode, median(&b->decode_ms)));
     json_object_set_new(root, "decode_tok_s_range", rate_range(b->decode, &b->decode_ms));
+    cli_json_set_real(root, "prefill_policy_share", median(&b->prefill_policy));
+    cli_json_set_real(root, "decode_policy_share", median(&b->decode_policy));
     cli_json_set_real(root, "load_ms", b->engine.load_ms);
     cli_json_set_int(root, "peak_rss_bytes", peak_rss());
     cli_json_set_int(root, "arena_bytes", context->arena_bytes);
+    cli_json_set_int(root, "cache_bytes", context->cache_bytes);
     if (b->footprint.full > 0) json_object_set_new(root, "kv_footprint", footprint(&b->footprint));
     cli_json_set_int(root, "erase_span", b->span);
     cli_json_set_int(root, "erase_context", erase_context(b));

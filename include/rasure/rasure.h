@@ -420,7 +420,7 @@ typedef struct rs_footprint {
     uint64_t held_at_once; /* the same with a chunk's entries there from its first step on, as they are */
     uint64_t peak_entries; /* most entries at the end of a chunk */
     size_t peak_bytes;     /* most bytes of KV pages in use then */
-    double policy_ms;      /* time that the policy took to score, to choose and to evict */
+    double policy_ms;      /* time that the policy took: its gates, and to score, to choose and to evict */
 } rs_footprint;
 RS_API rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprint);
 

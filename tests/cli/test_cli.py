@@ -434,8 +434,9 @@ class Bench(Case):
     def test_json(self) -> None:
         found = json.loads(self.good("bench", "--prefill", 32, "--decode", 4, "--depth", 48, "--repeat", 2, "--span", 8,
                                      "--threads", 1, "--json"))  # fmt: skip
-        for name in ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_rss_bytes", "arena_bytes"):
+        for name in ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_rss_bytes", "arena_bytes", "cache_bytes"):
             self.assertGreater(found[name], 0, name)
+        self.assertEqual(found["decode_policy_share"], 0)
         self.assertEqual(found["kv_footprint"]["held"], 1.0)
         self.assertGreater(found["kv_footprint"]["held_at_once"], 1.0)  # 48 tokens came in one chunk
         self.assertGreater(found["kv_footprint"]["peak_bytes"], 0)
@@ -451,6 +452,8 @@ class Bench(Case):
         found = json.loads(self.good("bench", "--policy", "keynorm", "--budget", 400, "--prefill", 600, "--decode", 0, "--span", 0,
                                      "--repeat", 1, "--json"))  # fmt: skip
         self.assertLess(found["kv_footprint"]["held"], 0.95)
+        self.assertTrue(0 < found["prefill_policy_share"] < 1)
+        self.assertIsNone(found["decode_policy_share"])
         for policy in ("snapkv", "pyramidkv"):
             found = json.loads(self.good("bench", "--policy", policy, "--keep", 0.4, "--prefill", 512, "--decode", 0, "--span", 0,
                                          "--repeat", 1, "--json"))  # fmt: skip
