@@ -12,7 +12,7 @@ between the speed markers of docs/kv-budgets.md, and docs/kv_budgets_speed.json.
 has nothing else to do; with 8,000 tokens about a minute an arm and round.
 
   --depth N      tokens in the context before (default 7936)
-  --budget B     of the arms that have budgets: 25%, 8MB, 1024 entries (default 25%)
+  --budget B     of the arms: one that they have in that file (default 25%)
   --rounds N     (default 5)
   --threads N    (default 2)
   --out FOLDER   (default docs)

@@ -154,12 +154,19 @@ def test_other_failures_end_a_measurement(
         ({}, "nothing else"), ({"arm": [{"name": "a"}]}, "name, options and budgets"),
         ({"arm": [{"name": "a", "options": [1], "budgets": [""]}]}, "strings"),
         ({"arm": [{"name": "a", "options": [], "budgets": []}]}, "no budget"),
+        ({"arm": [{"name": "a", "options": [], "budgets": ["6%"], "at": {"7%": []}}]}, "none of the arm's"),
         ({"arm": [{"name": "a", "options": [], "budgets": [""]}] * 2}, "one name"),
     ],
 )  # fmt: skip
 def test_bad_arms(data: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_arms(data)
+
+
+def test_options_by_budget() -> None:
+    (arm,) = parse_arms({"arm": [{"name": "a", "options": ["-x"], "budgets": ["6%", "12%"], "at": {"6%": ["-y", "1"]}}]})
+    assert arm.options_at("6%") == ["-x", "-y", "1", "--budget", "6%"]
+    assert arm.options_at("12%") == ["-x", "--budget", "12%"]
 
 
 def test_shipped_arms() -> None:

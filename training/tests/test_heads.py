@@ -20,7 +20,7 @@ from gguf import GGUFReader
 
 from rasure_training.eraser.documents import Encoder
 from rasure_training.gguf_model import GgufModel, load_model
-from rasure_training.heads import masks
+from rasure_training.heads import ablate, masks
 from rasure_training.heads.config import HeadsConfig, load_config, parse_config
 from rasure_training.heads.model import HeadsModel, Mix, Streaming
 from rasure_training.heads.samples import TASKS, Source
@@ -246,3 +246,32 @@ def test_bad_configs(change: dict[str, object], says: str) -> None:
     data = tomllib.loads(CONFIG.read_text())
     with pytest.raises(ConfigError, match=says):
         parse_config(data | change)
+
+
+# -------------------------------------------------------------------------------------------- single-head ablation
+
+
+def test_ablation_ranks_by_what_a_head_is_worth(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "heads.gguf"
+    monkeypatch.setattr(sys, "argv", ["ablate", "--config", str(CONFIG), "--model", str(MODEL), "--data", str(data),
+                                      "--sequences", "2", "--out", str(out)])  # fmt: skip
+    assert ablate.main() == 0
+    found = torch.from_numpy(next(t for t in GGUFReader(out).tensors if t.name == "heads").data.copy())
+    trainer = Trainer(load_config(CONFIG), MODEL, data, tmp_path, World())
+    z = torch.ones(trainer.values.shape)
+    z[-1, 0] = 0.0
+    gaps = []
+    for i in range(2):
+        sample = trainer.draw_sample("train", f"train {i} 0")
+        losses = []
+        for mask in (z, torch.ones_like(z)):
+            with torch.no_grad(), trainer.model.mixed(Mix(mask, trainer.streaming)):
+                losses.append(trainer.next_token_loss(trainer.model.forward(torch.tensor(sample.tokens[:-1])), sample).item())
+        gaps.append(losses[0] - losses[1])
+    assert found.shape == z.shape and found[-1, 0].item() == pytest.approx(sum(gaps) / 2, abs=1e-6)
+    assert found.abs().max() > 0
+
+
+def test_heads_that_see_everything_lose_nothing(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(replace(load_config(CONFIG), window=200), MODEL, data, tmp_path, World())
+    assert ablate.increases(trainer, 1).abs().max() < 1e-6

@@ -30,7 +30,7 @@ def numbers(text: str) -> list[int]:
     return [positive(item) for item in text.split(",")]
 
 
-def files_among(options: tuple[str, ...]) -> dict[str, str]:
+def files_among(options: list[str]) -> dict[str, str]:
     """The files that options name, by their hashes: another file is another measurement."""
     return {option: sha256(Path(option)) for option in options if Path(option).is_file()}
 
@@ -52,13 +52,13 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 for budget in arm.budgets:
                     name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
                     outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
-                    options = [*arm.options, *(["--budget", budget] if budget else [])]
+                    options = arm.options_at(budget)
                     common = ["--model", str(args.model), "--threads", str(args.threads), "--max-tokens", str(args.max_tokens)]
                     parts.append(Part(
                         title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
                         command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
                         outcomes=outcomes, record=record,
-                        wanted={"options": options, "files": files_among(arm.options), "max_tokens": args.max_tokens,
+                        wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
                                 "model_sha256": model_sha256, "cases_sha256": cases_sha256},
                         work=len(made) * tokens * (1.0 + tokens / 8000.0),
                         noted={"arm": arm.name, "order": order, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
