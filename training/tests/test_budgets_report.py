@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rasure_training.budgets import report
+import torch
+
+from rasure_training.budgets import card, report
 from rasure_training.budgets.critical import critical_footprint
 from rasure_training.budgets.measured import RECENT, MeasuredError, difference, load, nll_increase
 from rasure_training.budgets.passline import pass_line
+from rasure_training.files import sha256
+from rasure_training.gguf_model import GgufModel
+from rasure_training.heads.sidecar import write_sidecar
 
 N, N_CONTEXT = 60, 1000
 ARMS = ("full", "window", "snapkv", "gates", "gates-constant", "static", "heads-prulong", "heads-duo")
@@ -132,3 +137,24 @@ def test_report(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 def test_a_folder_without_the_full_cache(tmp_path: Path) -> None:
     with pytest.raises(MeasuredError, match="full cache"):
         load(tmp_path)
+
+
+def test_card(llama: GgufModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sidecar, figures, out = tmp_path / "heads.gguf", tmp_path / "figures.json", tmp_path / "card.md"
+    record = {"config": {"tokens": 512, "sequences": 2, "tasks": {"text": 1.0}, "objective": "duo", "lr": 0.1, "betas": [0.9, 0.9],
+                         "weight_decay": 0.0},
+              "steps": 5, "seed": 3, "seconds": 61, "processes": 1, "threads": 1, "data": {"a": "b"}, "versions": {"torch": "2"}}  # fmt: skip
+    write_sidecar(sidecar, llama.file, "tiny heads", torch.zeros(2, 2), 4, 32, record)
+    score = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    found = {"split": "test", "parts": [{"arm": "heads", "files": {"--heads": sha256(sidecar)}}],
+             "figures": [{"arm": "heads", "budget": "25%", "task": "needle", "tokens": 1000, "score": score},
+                         {"arm": "heads", "budget": "25%", "task": "text", "tokens": 1000, "score": {"mean": -2.0, "low": -3.0, "high": -1.0}}]}  # fmt: skip
+    figures.write_text(json.dumps(found))
+    assert card.main([str(sidecar), "--figures", str(figures), "--arm", "heads", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "the first 4 tokens and the last\n32" in text and "DuoAttention" in text and "1 min" in text
+    assert "| 25% | 0.50 (0.25 to 0.75) | 2.000 (1.000 to 3.000) |" in text
+    found["parts"][0]["files"] = {}
+    figures.write_text(json.dumps(found))
+    assert card.main([str(sidecar), "--figures", str(figures), "--arm", "heads", "--out", str(out)]) == 1
+    assert "another file" in capsys.readouterr().err

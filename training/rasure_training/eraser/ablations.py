@@ -24,7 +24,7 @@ from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
 from ..world import World
 from .__main__ import with_steps
-from .adapter_file import AdapterError
+from .adapter_file import AdapterError, read_header
 from .config import TrainingConfig, parse_config
 from .evaluate import cell
 from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
@@ -46,7 +46,7 @@ def config_of(variant: dict[str, Any], folder: Path, steps: int) -> TrainingConf
         del data["stages"][variant["without_stage"] - 1]
     data["name"] = slug(variant["name"])
     data["output"]["validate"] = 0
-    return with_steps(parse_config(data), steps)
+    return with_steps(parse_config(data), variant.get("steps", steps))
 
 
 def train(config: TrainingConfig, args: argparse.Namespace, out: Path) -> Path:
@@ -99,11 +99,17 @@ def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[st
         say(variant["name"])
         method = METHODS[config.adapter.kind]
         measured = measure([train(config, args, folder)], [*BASELINES, method], args, folder / "measured")
-        results.append((variant["name"], method, measured))
+        results.append((f"{variant['name']}, {config.total_steps} steps", method, measured))
+    for path in args.adapter:
+        header = read_header(path)
+        kind, steps = header.settings.kind, header.training["steps"]
+        say(f"{kind} as shipped")
+        measured = measure([path], [*BASELINES, METHODS[kind]], args, default_out("ablations") / f"shipped-{kind}")
+        results.append((f"{kind} as shipped, {steps:,} steps", METHODS[kind], measured))
     return [
         "## Trained otherwise",
         "",
-        f"{plan['steps']} steps each, one seed; behind the semicolon the difference to the first run of the kind, case by case.",
+        "One seed each; behind the semicolon the difference to the first run of the kind, case by case.",
         "",
         *variant_table(results),
     ]
