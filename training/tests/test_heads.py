@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import model_path, random_tokens
 from gguf import GGUFReader
 
@@ -22,7 +23,7 @@ from rasure_training.eraser.documents import Encoder
 from rasure_training.gguf_model import GgufModel, load_model
 from rasure_training.heads import ablate, masks
 from rasure_training.heads.config import HeadsConfig, load_config, parse_config
-from rasure_training.heads.model import HeadsModel, Mix, Streaming
+from rasure_training.heads.model import HeadsModel, Mix, Streaming, attend_locally
 from rasure_training.heads.samples import TASKS, Source
 from rasure_training.heads.train import Trainer
 from rasure_training.reference import Reference
@@ -92,6 +93,18 @@ def test_full_masks_change_nothing(any_model: GgufModel) -> None:
     with model.mixed(Mix(ones, Streaming(2, 8))):
         mixed = model.forward(tokens)
     torch.testing.assert_close(mixed, Reference(any_model).forward(tokens), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n, sinks, window", [(40, 2, 8), (41, 8, 8), (64, 20, 16), (5, 2, 16), (70, 1, 1), (33, 0, 4)])
+def test_blocks_see_what_the_mask_shows(n: int, sinks: int, window: int) -> None:
+    generator, streaming = torch.Generator().manual_seed(n), Streaming(sinks, window)
+    q, k, v = (torch.randn(heads, n, 16, generator=generator, requires_grad=True) for heads in (6, 2, 2))
+    masked = F.scaled_dot_product_attention(q[None], k[None], v[None], streaming.mask(n), scale=0.25, enable_gqa=True)[0]
+    wanted = torch.autograd.grad(masked.sin().sum(), (q, k, v))
+    found = attend_locally(q, k, v, 0.25, streaming)
+    torch.testing.assert_close(found, masked, atol=1e-5, rtol=1e-5)
+    for gradient, other in zip(torch.autograd.grad(found.sin().sum(), (q, k, v)), wanted, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-5)
 
 
 def test_no_masks_are_a_window(llama: GgufModel) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..eraser.lora import EraserModel
 from ..gguf_model import GgufModel
@@ -17,6 +16,8 @@ from ..reference import Cache
 from .evict import Rule, keep
 from .forms import Gates
 from .loss import lifetimes
+
+PADDING = 6  # columns of zeros: heads that are a multiple of eight wide stay so
 
 
 class GatedModel(EraserModel):
@@ -60,8 +61,7 @@ class GatedModel(EraserModel):
             self.ages.append(lifetimes(attention, group))
             out = attention @ v.repeat_interleave(group, 0)
         elif self._mode == "soft":
-            # The bias of every query and key is made anew for the gradient: kept, it would be the largest thing of all.
-            out = checkpoint(self._attend_softly, q, k, v, lambdas, mask, use_reentrant=False)
+            out = self._attend_softly(q, k, v, lambdas, mask)
         else:
             seen = torch.cat((self._kept[layer], torch.ones(config.n_kv_head, n, dtype=torch.bool)), 1)
             per_head = (mask[None] & seen[:, None, :]).repeat_interleave(group, 0)
@@ -71,14 +71,16 @@ class GatedModel(EraserModel):
         return self.linear(out.transpose(0, 1).reshape(n, -1), f"blk.{layer}.attn_output")
 
     def _attend_softly(self, q: Tensor, k: Tensor, v: Tensor, lambdas: Tensor, mask: Tensor) -> Tensor:
-        """Logits get age * lambda of the key's entry, in float32."""
-        n = q.shape[1]
-        age = (torch.arange(n)[:, None] - torch.arange(n)[None, :]).clamp(min=0).float()
-        bias = (age * lambdas[:, None, :]).masked_fill(~mask, -torch.inf)
-        bias = bias.repeat_interleave(self.config.n_head // self.config.n_kv_head, 0)
-        return F.scaled_dot_product_attention(
-            q[None], k[None], v[None], bias[None], scale=self.config.attention_scale, enable_gqa=True
-        )[0]
+        """Logits get age * lambda of the key's entry. As (i - j) lambda_j = i lambda_j - j lambda_j, two more columns of queries and keys
+        say it, and no matrix of all queries and keys is made, nor one of its gradients."""
+        n, width = q.shape[1:]
+        position = torch.arange(n).float()
+        bias_q = torch.stack((position, torch.ones(n)), 1).expand(len(q), -1, -1)
+        bias_k = torch.stack((lambdas, -position * lambdas), 2)
+        q = F.pad(torch.cat((q * self.config.attention_scale, bias_q), 2), (0, PADDING))
+        k, v = F.pad(torch.cat((k, bias_k), 2), (0, PADDING)), F.pad(v, (0, 2 + PADDING))
+        how = {"is_causal": True} if torch.equal(mask, torch.ones_like(mask).tril()) else {"attn_mask": mask}
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], **how, scale=1.0, enable_gqa=True)[0, :, :, :width]
 
     @torch.no_grad()
     def forward_evicting(self, tokens: Tensor, rule: Rule, chunk: int) -> Tensor:

@@ -56,7 +56,9 @@ def main() -> int:
         prog="rasure_training.heads.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True, help="TOML file of a training: sinks, window, tasks, seed")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of it, such as tokens=512")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of it, such as tokens=512"
+    )
     parser.add_argument("--model", type=Path, required=True, help="the model, as GGUF")
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz")
     parser.add_argument("--sequences", type=positive, default=8, help="(default: %(default)s)")
