@@ -189,9 +189,9 @@ static const rs_kernels avx512vnni_table = {
 /* AVX-512 VNNI but for products of several rows. */
 static const rs_kernels amx_table = {
     .isa = RS_ISA_AMX,
-    /* Nearly twice as fast in prefill, but one row goes by block scales and several by channels: results would
-     * depend on chunks, which RS_ISA_AUTO promises they do not. And who asks the system for tiles also gets its
-     * rules for signal stacks (rs_port_request_amx). */
+    /* Nearly twice as fast in prefill, but one row goes by block scales and several by channels: results
+     * would depend on chunks, which RS_ISA_AUTO promises they do not. And who asks the system for tiles also
+     * gets its rules for signal stacks (rs_port_request_amx). */
     .on_request = true,
     .dequantize =
         {
