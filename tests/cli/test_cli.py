@@ -436,7 +436,7 @@ class Bench(Case):
                                      "--threads", 1, "--json"))  # fmt: skip
         for name in ("prefill_tok_s", "decode_tok_s", "load_ms", "peak_rss_bytes", "arena_bytes", "cache_bytes"):
             self.assertGreater(found[name], 0, name)
-        self.assertEqual(found["decode_policy_share"], 0)
+        self.assertLess(found["decode_policy_share"], 0.01)  # a full cache asks nothing of its policy
         self.assertEqual(found["kv_footprint"]["held"], 1.0)
         self.assertGreater(found["kv_footprint"]["held_at_once"], 1.0)  # 48 tokens came in one chunk
         self.assertGreater(found["kv_footprint"]["peak_bytes"], 0)
