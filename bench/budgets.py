@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pages import fill
+
 ARMS = Path("training/configs/budgets.toml")
 PREFILL, DECODE = 512, 64
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
@@ -119,11 +121,8 @@ def goals(known: dict[str, list[Row]]) -> list[str]:
 
 def write(found: dict[str, list[Row]], args: argparse.Namespace) -> None:
     page = args.out / "kv-budgets.md"
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    if not fill(page, page.read_text(encoding="utf-8"), BEGIN, END, "\n".join(document(found, args))):
         raise BudgetsError(f"{page} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(found, args)) + f"\n{END}{after}", encoding="utf-8")
     facts = {"depth": args.depth, "budget": args.budget, "threads": args.threads, "rounds": args.rounds, "arms": found}
     (args.out / "kv_budgets_speed.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {args.out.name}/{page.name} and kv_budgets_speed.json")

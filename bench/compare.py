@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
+from pages import fill
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARTIAL = REPOSITORY / "build" / "compare.json"
 BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
@@ -701,11 +703,8 @@ def write_json(data: Measurements, path: Path) -> None:
 def write_documents(data: Measurements, folder: Path, name: str) -> None:
     page = folder / f"{name}.md"
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Performance\n\n## Against llama.cpp\n\n{BEGIN}\n{END}\n"
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    if not fill(page, text, BEGIN, END, render_markdown(data, f"{name}.svg")):
         raise CompareError(f"docs/{page.name} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{render_markdown(data, f'{name}.svg')}\n{END}{after}", encoding="utf-8")
     write_json(data, folder / f"{name}.json")
     (folder / f"{name}.svg").write_text(render_svg(data), encoding="utf-8")
 

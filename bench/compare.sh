@@ -152,7 +152,7 @@ fi
 # The default model in formats that llama.cpp has kernels of its own kind for; another --model is taken as it is.
 formats=()
 default_model=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
-if [[ ${#quick[@]} = 0 && " ${options[*]} " != *' --model '* ]]; then
+if [[ ${#quick[@]} = 0 && " ${options[*]} " != *' --model '* && " ${options[*]} " != *' --shallow '* ]]; then
     mkdir -p "$peers/formats"
     for format in Q4_0 Q8_0; do
         formats+=("$peers/formats/$format.gguf")

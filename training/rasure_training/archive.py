@@ -13,6 +13,10 @@ Row = dict[str, Any]
 DIGITS = 5  # significant ones that are kept of a number
 
 
+class MeasuredError(Exception):
+    """What was measured is not what is needed; the message says what."""
+
+
 def _short(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
@@ -34,11 +38,28 @@ def load(path: Path) -> tuple[list[Row], list[Row]]:
     return data["records"], rows
 
 
-def collect(sources: Sequence[Path], read_folder: Callable[[Path], tuple[list[Row], list[Row]]]) -> tuple[list[Row], list[Row]]:
-    """What several sources hold together: folders, as `read_folder` reads them, and archives."""
+def _read_folder(folder: Path, rows_of: Callable[[Row, list[Row]], list[Row]]) -> tuple[list[Row], list[Row]]:
+    records, rows = [], []
+    for path in sorted(folder.glob("*.record.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records.append(record)
+        if "refused" not in record:
+            outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
+            rows += rows_of(record, [json.loads(line) for line in outcomes.read_text(encoding="utf-8").splitlines()])
+    return records, rows
+
+
+def collect(
+    sources: Sequence[Path], rows_of: Callable[[Row, list[Row]], list[Row]], alike: Sequence[str]
+) -> tuple[list[Row], list[Row]]:
+    """Records and rows of several sources: folders of parts, of whose records and outcomes `rows_of` makes rows, and archives. All
+    records have the same values of the keys `alike`."""
     records, rows = [], []
     for source in sources:
-        more_records, more_rows = read_folder(source) if source.is_dir() else load(source)
+        more_records, more_rows = _read_folder(source, rows_of) if source.is_dir() else load(source)
         records += more_records
         rows += more_rows
+    for key in alike:
+        if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
+            raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
     return records, rows

@@ -124,16 +124,19 @@ class Reference:
 
     def _attention(self, layer: int, x: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache, mask: Tensor) -> Tensor:
         """Grouped query attention of x [n, d] over the cache's rows and its own, [n, d]."""
-        config, n = self.config, len(x)
-        q = self.linear(x, f"blk.{layer}.attn_q").view(n, config.n_head, config.head_dim)
+        q = self._queries(layer, x, rotation)
+        k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
+        out = F.scaled_dot_product_attention(q[None], k[None], v[None], mask, scale=self.config.attention_scale, enable_gqa=True)[
+            0
+        ]
+        return self.linear(out.transpose(0, 1).reshape(len(x), -1), f"blk.{layer}.attn_output")
+
+    def _queries(self, layer: int, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        """Queries after RoPE of x [n, d], [n_head, n, h]."""
+        q = self.linear(x, f"blk.{layer}.attn_q").view(len(x), self.config.n_head, self.config.head_dim)
         if f"blk.{layer}.attn_q_norm.weight" in self.weights:
             q = self._norm(q, f"blk.{layer}.attn_q_norm")
-        q = self._rotate(q, rotation)
-        k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
-        out = F.scaled_dot_product_attention(
-            q.transpose(0, 1)[None], k[None], v[None], mask, scale=config.attention_scale, enable_gqa=True
-        )[0]
-        return self.linear(out.transpose(0, 1).reshape(n, -1), f"blk.{layer}.attn_output")
+        return self._rotate(q, rotation).transpose(0, 1)
 
     def _keys_values(self, layer: int, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Keys after RoPE and values of x [n, d], both [n_kv_head, n, h]: what the cache holds."""

@@ -88,7 +88,9 @@ def card(path: Path, arm: str, figures: dict[str, Any] | None) -> str:
     if kind not in WHAT:
         raise CardError(f"{path}: a sidecar of {kind}, neither heads nor gates")
     record = json.loads(file.value("rasure.adapter.training"))
-    values = {key: file.value(f"rasure.heads.{key}", 0) for key in ("sinks", "window")} | {"form": file.value("rasure.gates.form", "-")}
+    values = {key: file.value(f"rasure.heads.{key}", 0) for key in ("sinks", "window")} | {
+        "form": file.value("rasure.gates.form", "-")
+    }
     config = record.get("config", {})
     tokens = max(config.get("stage_tokens", [config.get("tokens", 0)]))
     lines = [

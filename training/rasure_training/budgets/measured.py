@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
 from .. import archive
+from ..archive import MeasuredError, Row
 from ..eraser.evaluate import clustered
 
-Row = dict[str, Any]
 Figure = dict[str, float | int]
 
 FULL = "full"
@@ -23,10 +21,6 @@ TEXT = "text"
 # question about them does not tell arms apart.
 RECENT = 128 + 32
 LEAST_SCORE, LEAST_LOW = 0.6, 0.5  # of the full cache, where a task counts
-
-
-class MeasuredError(Exception):
-    """The folder does not hold what is needed; the message says what."""
 
 
 def is_recent(row: Row) -> bool:
@@ -47,7 +41,7 @@ def case_row(row: Row, record: Row) -> Row:
     if row.get("nll"):
         return found | {"score": -mean_nll(row), "nll": row["nll"], "recent": False}
     return found | {
-        "score": float(row["exact_match"]), "logprob": row["answer_logprob"], "recent": is_recent(row), "turn": row["question"],
+        "score": float(row["exact_match"]), "recent": is_recent(row),
     }  # fmt: skip
 
 
@@ -97,6 +91,7 @@ class Measured:
                 return record["refused"]
         return None
 
+    @cached_property
     def eligible(self) -> list[tuple[str, int]]:
         """Tasks and lengths that count."""
         found = []
@@ -109,35 +104,25 @@ class Measured:
 
     def select_eligible(self, arm: str, budget: str, task: str | None = None, recent: bool | None = False) -> list[Row]:
         """Outcomes on what counts: of one task, or of all."""
-        return [row for name, tokens in self.eligible_ if task in (None, name)
+        return [row for name, tokens in self.eligible if task in (None, name)
                 for row in self.select(arm, budget, [name], tokens, recent)]  # fmt: skip
 
-    @cached_property
-    def eligible_(self) -> list[tuple[str, int]]:
-        return self.eligible()
+    def eligible_tasks(self) -> list[str]:
+        """Those that count at some length."""
+        return list(dict.fromkeys(task for task, _ in self.eligible))
 
 
-def read_folder(folder: Path) -> tuple[list[Row], list[Row]]:
-    records, rows = [], []
-    for path in sorted(folder.glob("*.record.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        records.append(record)
-        outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
-        if "refused" not in record:
-            found = [json.loads(line) for line in outcomes.read_text(encoding="utf-8").splitlines()]
-            rows += [case_row(row, record) for row in found]
-            record["streams"] = [round(fmean(column), 1) for column in zip(*(row["streams"] for row in found), strict=True)]
-    return records, rows
+def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
+    """Also notes the average lengths of the streams in the record: there is one list a part, not one a case."""
+    record["streams"] = [round(fmean(column), 1) for column in zip(*(row["streams"] for row in outcomes), strict=True)]
+    return [case_row(row, record) for row in outcomes]
 
 
 def load(*sources: Path) -> Measured:
     """What folders and archives hold together."""
-    records, rows = archive.collect(sources, read_folder)
+    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "max_tokens", "split", "seed"))
     if not any(row["arm"] == FULL for row in rows):
         raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes of the full cache are there")
-    for key in ("model_sha256", "max_tokens", "split", "seed"):
-        if len({json.dumps(record[key]) for record in records}) > 1:
-            raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
     return Measured(records, rows)
 
 
@@ -153,11 +138,12 @@ def difference(rows: Sequence[Row], others: Sequence[Row], metric: str = "score"
 
 
 def nll_increase(rows: Sequence[Row], full: Sequence[Row]) -> Figure | None:
-    """Of the mean negative log-likelihood over that with the full cache, as a share; texts are drawn with what both say of them."""
-    gap, base = difference(full, rows), mean_of(full, "score")
+    """Of the mean negative log-likelihood over that of the same texts with the full cache, as a share."""
+    gap, ids = difference(full, rows), {(row["id"], row["tokens"]) for row in rows}
+    base = plain_mean([row for row in full if (row["id"], row["tokens"]) in ids], "score")
     if gap is None or base is None:
         return None
-    return gap | {key: gap[key] / -base["mean"] for key in ("mean", "low", "high")}
+    return gap | {key: gap[key] / -base for key in ("mean", "low", "high")}
 
 
 def plain_mean(rows: Sequence[Row], metric: str) -> float | None:

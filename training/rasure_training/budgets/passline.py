@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..eraser.evaluate import cell
 from ..eraser.goals import Goal
 from .critical import critical_footprint
 from .measured import FULL, TEXT, Measured, difference, nll_increase, plain_mean
-from .tables import score_points
+from .tables import percent_cell, score_points
 
 BUDGET = "25%"
 GATES, WINDOW, PRULONG, DUO = "gates", "window", "heads-prulong", "heads-duo"
@@ -17,16 +16,12 @@ RIVALS = (WINDOW, "snapkv", "gates-constant", "static")
 LEAST_TASKS, MOST_NLL = 3, 0.02
 
 
-def _tasks(measured: Measured) -> list[str]:
-    return list(dict.fromkeys(task for task, _ in measured.eligible_))
-
-
 def nll_goal(measured: Measured, arm: str) -> Goal | None:
     gap = nll_increase(measured.select(arm, BUDGET, [TEXT]), measured.select(FULL, "", [TEXT]))
     if gap is None:
         return None
-    found = cell({key: 100 * gap[key] for key in ("mean", "low", "high")}, 2)
-    return Goal(f"`{arm}` at {BUDGET} of the bytes: NLL above the full cache's, %", "<= 2", found, gap["mean"] <= MOST_NLL)
+    text = f"`{arm}` at {BUDGET} of the bytes: NLL above the full cache's, %"
+    return Goal(text, "<= 2", percent_cell(gap, 2), gap["mean"] <= MOST_NLL)
 
 
 def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str]) -> Goal | None:
@@ -34,7 +29,7 @@ def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str]) -> Goal | No
     if not measured.select_eligible(arm, BUDGET):
         return None
     above, said = 0, []
-    for task in _tasks(measured):
+    for task in measured.eligible_tasks():
         mine = measured.select_eligible(arm, BUDGET, task)
         gaps = {rival: difference(mine, measured.select_eligible(rival, BUDGET, task)) for rival in rivals}
         known = {rival: gap for rival, gap in gaps.items() if gap}
@@ -42,13 +37,15 @@ def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str]) -> Goal | No
         above += len(wins) == len(rivals)
         said.append(f"{task} above {', '.join(wins) if wins else 'none'}")
     text = f"`{arm}` at {BUDGET} of the bytes: tasks above {', '.join(f'`{rival}`' for rival in rivals)}"
-    return Goal(text, f">= {LEAST_TASKS} of {len(_tasks(measured))}", f"{above}: {'; '.join(said)}", above >= LEAST_TASKS)
+    return Goal(
+        text, f">= {LEAST_TASKS} of {len(measured.eligible_tasks())}", f"{above}: {'; '.join(said)}", above >= LEAST_TASKS
+    )
 
 
 def critical_goal(measured: Measured, arm: str, other: str) -> Goal | None:
     """Tasks on which the arm's critical footprint is at or below the other's."""
     below, said = 0, []
-    for task in _tasks(measured):
+    for task in measured.eligible_tasks():
         points = [score_points(measured, name, task) for name in (arm, other)]
         if not all(points):
             continue

@@ -5,31 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .measured import FULL, TEXT, Measured, mean_of
+from .. import pictures
+from .measured import FULL, TEXT, Measured, plain_mean
 from .tables import score_points
 
 MARKERS = "os^vD<>PX*"
 
 
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, metadata={"Date": None})
-    _pyplot().close(figure)
-
-
 def draw_scores(measured: Measured, path: Path) -> None:
     """One panel for each task that counts, one line for each arm; the full cache's score and nine tenths of it dashed."""
-    pyplot = _pyplot()
-    tasks = list(dict.fromkeys(task for task, _ in measured.eligible_))
+    pyplot = pictures.pyplot()
+    tasks = measured.eligible_tasks()
     figure, axes = pyplot.subplots(
         1, max(1, len(tasks)), figsize=(3.6 * max(1, len(tasks)), 4.2), layout="constrained", squeeze=False
     )
@@ -47,7 +33,7 @@ def draw_scores(measured: Measured, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("right answers")
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=7, fontsize=8)
-    _save(figure, path)
+    pictures.save(figure, path)
 
 
 def mean_streams(measured: Measured, arm: str, budget: str) -> list[float] | None:
@@ -60,14 +46,13 @@ def mean_streams(measured: Measured, arm: str, budget: str) -> list[float] | Non
 
 def draw_streams(measured: Measured, path: Path, budget: str, n_layers: int) -> None:
     """One panel for each arm whose streams differ: layers down, heads across, as shares of the context."""
-    pyplot = _pyplot()
+    pyplot = pictures.pyplot()
     found = {arm: streams for arm in measured.arms() if (streams := mean_streams(measured, arm, budget))}
     found = {arm: streams for arm, streams in found.items() if max(streams) > min(streams)}
     if not found:
         path.unlink(missing_ok=True)
         return
-    tokens = mean_of([row for row in measured.rows if row["tokens"] == measured.lengths()[-1]], "n_context")
-    length = tokens["mean"] if tokens else 1.0
+    length = plain_mean([row for row in measured.rows if row["tokens"] == measured.lengths()[-1]], "n_context")
     figure, axes = pyplot.subplots(1, len(found), figsize=(1.2 + 1.3 * len(found), 6.0), layout="constrained", squeeze=False)
     image = None
     for axis, (arm, streams) in zip(axes[0], found.items(), strict=True):
@@ -78,4 +63,4 @@ def draw_streams(measured: Measured, path: Path, budget: str, n_layers: int) -> 
         axis.set_xlabel("KV head")
     axes[0][0].set_ylabel("layer")
     figure.colorbar(image, ax=axes[0].tolist(), label="entries, share of the context")
-    _save(figure, path)
+    pictures.save(figure, path)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import archive
-from ..eraser.goals import goal_table
+from ..eraser.goals import Goal, goal_table
 from ..eraser.measured import rounded
 from ..eraser.report import compact
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
@@ -36,7 +37,7 @@ PAGE = "kv-budgets.md"
 BEGIN, END = "<!-- report:begin -->", "<!-- report:end -->"
 
 
-def document(measured: Measured) -> list[str]:
+def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
     record = measured.records[0]
     cases = len({(row["id"], row["tokens"], row["task"]) for row in measured.rows})
     lines = [
@@ -87,7 +88,7 @@ def document(measured: Measured) -> list[str]:
     refusals = refusal_lines(measured)
     if refusals:
         lines += ["", "### Refused", "", *refusals]
-    return [*lines, "", "### The pass line", "", *goal_table(pass_line(measured))]
+    return [*lines, "", "### The pass line", "", *goal_table(found)]
 
 
 def figures_of(measured: Measured) -> list[Row]:
@@ -106,15 +107,16 @@ def figures_of(measured: Measured) -> list[Row]:
 
 
 def report(measured: Measured, out: Path, n_layers: int) -> None:
+    found = pass_line(measured)
     page = out / PAGE
     before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise MeasuredError(f"{page} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(measured)) + f"\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(measured, found)) + f"\n{END}{after}", encoding="utf-8")
     keys = ("split", "seed", "max_tokens", "model_sha256")
     compact(out / "kv_budgets.json", {key: measured.records[0][key] for key in keys} | {
-        "goals": [vars(goal) for goal in pass_line(measured)],
+        "goals": [vars(goal) for goal in found],
         "figures": figures_of(measured),
         "parts": [{key: part[key] for key in ("arm", "budget", "task", "tokens", "contexts", "options", "files", "seconds")}
                   for part in measured.records],

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ..eraser.evaluate import cell
 from .critical import critical_footprint
-from .measured import FULL, TEXT, Measured, Row, difference, mean_of, nll_increase, plain_mean
+from .measured import FULL, TEXT, Figure, Measured, Row, difference, mean_of, nll_increase, plain_mean
 
 BUCKETS_AT = "25%"
 
@@ -20,6 +20,11 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def percent_cell(figure: Figure | None, digits: int) -> str:
+    """As `cell`, in per cent."""
+    return cell(figure and {key: 100 * figure[key] for key in ("mean", "low", "high")}, digits)
+
+
 def eligibility_table(measured: Measured) -> list[str]:
     """Tasks down, lengths across: what the full cache answers. In bold where the task counts."""
     rows = []
@@ -28,7 +33,7 @@ def eligibility_table(measured: Measured) -> list[str]:
         for tokens in measured.lengths():
             found = mean_of(measured.select(FULL, "", [task], tokens), "score")
             text = f"{cell(found, 2)}, n = {found['n']}" if found else "-"
-            cells.append(f"**{text}**" if (task, tokens) in measured.eligible_ else text)
+            cells.append(f"**{text}**" if (task, tokens) in measured.eligible else text)
         rows.append([task, *cells])
     return _table(["task", *(f"{measured.size(tokens)} tokens" for tokens in measured.lengths())], rows)
 
@@ -36,7 +41,7 @@ def eligibility_table(measured: Measured) -> list[str]:
 def score_table(measured: Measured, budget: str) -> list[str]:
     """Arms down, tasks across: the share of right answers; then that of recent items, and the bytes."""
     rows = []
-    tasks = list(dict.fromkeys(task for task, _ in measured.eligible_))
+    tasks = measured.eligible_tasks()
     full = measured.select_eligible(FULL, "", recent=None)
     for arm in measured.arms():
         at = "" if arm == FULL else budget
@@ -61,7 +66,7 @@ def _share_of_bytes(rows: Sequence[Row], full: Sequence[Row]) -> float | None:
 
 def difference_table(measured: Measured, arm: str, others: Sequence[str], budget: str) -> list[str]:
     """Others down, tasks across: the arm's share of right answers minus theirs, case by case."""
-    tasks = list(dict.fromkeys(task for task, _ in measured.eligible_))
+    tasks = measured.eligible_tasks()
     mine = {task: measured.select_eligible(arm, budget, task) for task in tasks}
     rows = [[f"`{arm}` - `{other}`",
              *(cell(difference(mine[task], measured.select_eligible(other, budget, task)), 3) for task in tasks)]
@@ -79,7 +84,7 @@ def nll_table(measured: Measured) -> list[str]:
         cells = []
         for budget in measured.budgets():
             gap = nll_increase(measured.select(arm, budget, [TEXT]), full)
-            cells.append(cell({key: 100 * gap[key] for key in ("mean", "low", "high")}, 2) if gap else "-")
+            cells.append(percent_cell(gap, 2))
         rows.append([f"`{arm}`", *cells])
     return _table(["arm", *(f"{budget}, %" for budget in measured.budgets())], rows)
 
@@ -99,14 +104,14 @@ def bucket_table(measured: Measured, tokens: int) -> list[str]:
 
 def critical_table(measured: Measured) -> list[str]:
     """Arms down, tasks across: the critical KV footprint, all items and lengths that count."""
-    tasks = list(dict.fromkeys(task for task, _ in measured.eligible_))
+    tasks = measured.eligible_tasks()
     rows = [[f"`{arm}`", *(_critical(measured, arm, task) for task in tasks)] for arm in measured.arms() if arm != FULL]
     return _table(["arm", *tasks], rows)
 
 
 def score_points(measured: Measured, arm: str, task: str) -> list[tuple[float, float]]:
     """(KV footprint, score) by budget, over what counts. An arm that refuses a budget at some length has no point there."""
-    lengths = {tokens for name, tokens in measured.eligible_ if name == task}
+    lengths = {tokens for name, tokens in measured.eligible if name == task}
     points = []
     for budget in measured.budgets() if arm != FULL else [""]:
         rows = measured.select_eligible(arm, budget, task, recent=None)

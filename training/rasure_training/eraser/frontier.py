@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from .. import pictures
 from .measured import GROUPS, Measured, mean_of
 
 MARKERS = "os^vD<>PX*"
@@ -23,12 +24,7 @@ def _looks(methods: list[str]) -> dict[str, tuple[str, str]]:
 
 def draw(measured: Measured, path: Path) -> None:
     """KL against cost, one panel for each kind of cases."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot as plt
-
+    plt = pictures.pyplot()
     names = [name for name, tasks in GROUPS.items() if any(row["task"] in tasks for row in measured.rows)]
     columns = 4
     lines = (len(names) + columns - 1) // columns
@@ -57,5 +53,4 @@ def draw(measured: Measured, path: Path) -> None:
     for axis in axes[:, 0]:
         axis.set_ylabel("KL(exact || method), nats")
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=8, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    pictures.save(figure, path)

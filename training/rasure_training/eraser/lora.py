@@ -75,6 +75,11 @@ class Lora:
                 self.b[name].copy_(state[f"{name}.weight.lora_b"])
 
 
+def sees_everything(mask: Tensor) -> bool:
+    """Whether every token of a whole sequence sees all before it: not so in a layer that has a window of its own."""
+    return torch.equal(mask, torch.ones_like(mask).tril())
+
+
 class EraserModel(Reference):
     """The frozen model, fast enough to train beside it.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from .. import archive
+from ..archive import MeasuredError, Row
 from .evaluate import clustered
 from .summary import outcome
 
@@ -30,11 +29,6 @@ GROUPS = {
 METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms")
 
 
-class MeasuredError(Exception):
-    """The folder does not hold what is needed; the message says what."""
-
-
-Row = dict[str, Any]
 Figure = dict[str, float | int]
 
 
@@ -88,24 +82,15 @@ class Measured:
         return rows if tokens is None else [row for row in rows if row["tokens"] == tokens]
 
 
-def read_folder(folder: Path) -> tuple[list[Row], list[Row]]:
-    records, rows = [], []
-    for path in sorted(folder.glob("*.record.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        records.append(record)
-        outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
-        rows += [case_row(json.loads(line), record["tokens"]) for line in outcomes.read_text(encoding="utf-8").splitlines()]
-    return records, rows
+def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
+    return [case_row(row, record["tokens"]) for row in outcomes]
 
 
 def load(*sources: Path) -> Measured:
     """What folders and archives hold together."""
-    records, rows = archive.collect(sources, read_folder)
+    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "split"))
     if not rows:
         raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes are there")
-    for key in ("model_sha256", "adapters", "max_tokens", "split"):
-        if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
-            raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
     return Measured(records, rows)
 
 

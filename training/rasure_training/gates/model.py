@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..eraser.lora import EraserModel
+from ..eraser.lora import EraserModel, sees_everything
 from ..gguf_model import GgufModel
 from ..reference import Cache
 from .evict import Rule, keep
@@ -48,10 +48,7 @@ class GatedModel(EraserModel):
             return super()._attention(layer, x, rotation, cache, mask)
         config, n = self.config, len(x)
         group = config.n_head // config.n_kv_head
-        q = self.linear(x, f"blk.{layer}.attn_q").view(n, config.n_head, config.head_dim)
-        if f"blk.{layer}.attn_q_norm.weight" in self.weights:
-            q = self._norm(q, f"blk.{layer}.attn_q_norm")
-        q = self._rotate(q, rotation).transpose(0, 1)
+        q = self._queries(layer, x, rotation)
         k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
         lambdas = self.gates(layer, x)
         self.lambdas.append(lambdas)
@@ -79,7 +76,7 @@ class GatedModel(EraserModel):
         bias_k = torch.stack((lambdas, -position * lambdas), 2)
         q = F.pad(torch.cat((q * self.config.attention_scale, bias_q), 2), (0, PADDING))
         k, v = F.pad(torch.cat((k, bias_k), 2), (0, PADDING)), F.pad(v, (0, 2 + PADDING))
-        how = {"is_causal": True} if torch.equal(mask, torch.ones_like(mask).tril()) else {"attn_mask": mask}
+        how = {"is_causal": True} if sees_everything(mask) else {"attn_mask": mask}
         return F.scaled_dot_product_attention(q[None], k[None], v[None], **how, scale=1.0, enable_gqa=True)[0, :, :, :width]
 
     @torch.no_grad()

@@ -6,17 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .. import pictures
 from ..runs import rows_of
 
 
 def plot_gates(folder: Path, held: Tensor, budget: int) -> None:
     """Writes `gates.svg` from `log.csv` in `folder`; held [n_layer, n_kv_head]: entries of the soft cache at the end of a text."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot as plt
-
+    plt = pictures.pyplot()
     log = rows_of(folder / "log.csv")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     steps = [int(row["step"]) for row in log]
@@ -30,5 +26,4 @@ def plot_gates(folder: Path, held: Tensor, budget: int) -> None:
     image = right.imshow(held.T.numpy(), aspect="auto", cmap="viridis")
     right.set(xlabel="layer", ylabel="KV head", title="entries held at the end", yticks=range(held.shape[1]))
     figure.colorbar(image, ax=right)
-    figure.savefig(folder / "gates.svg", metadata={"Date": None})
-    plt.close(figure)
+    pictures.save(figure, folder / "gates.svg")

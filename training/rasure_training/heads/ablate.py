@@ -22,31 +22,22 @@ from ..runs import ConfigError, override, say
 from ..text import DataError
 from ..world import World
 from .config import parse_config
-from .model import Mix
-from .samples import Sample
 from .sidecar import write_sidecar
 from .train import Trainer
 
 
-def _loss(trainer: Trainer, sample: Sample, z: Tensor) -> float:
-    with trainer.model.mixed(Mix(z, trainer.streaming)):
-        hidden = trainer.model.forward(torch.tensor(sample.tokens[:-1]))
-    return trainer.next_token_loss(hidden, sample).item()
-
-
-@torch.no_grad()
 def increases(trainer: Trainer, n_sequences: int) -> Tensor:
     """[n_layer, n_kv_head]: loss with only that head local, minus that of the whole model, over the first sequences of step 0, 1, ..."""
     shape = trainer.values.shape
     total = torch.zeros(shape)
     for i in range(n_sequences):
         sample = trainer.draw_sample("train", f"train {i} 0")
-        whole = _loss(trainer, sample, torch.ones(shape))
+        whole = trainer.loss_with(torch.ones(shape), sample)
         for layer in range(shape[0]):
             for head in range(shape[1]):
                 z = torch.ones(shape)
                 z[layer, head] = 0.0
-                total[layer, head] += _loss(trainer, sample, z) - whole
+                total[layer, head] += trainer.loss_with(z, sample) - whole
         say(f"sequence {i + 1} of {n_sequences}")
     return total / n_sequences
 

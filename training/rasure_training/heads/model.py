@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..eraser.lora import EraserModel
+from ..eraser.lora import EraserModel, sees_everything
 from ..reference import Cache
 
 
@@ -88,13 +88,10 @@ class HeadsModel(EraserModel):
         if self._mix is None and self._kept is None:
             return super()._attention(layer, x, rotation, cache, mask)
         config, n = self.config, len(x)
-        q = self.linear(x, f"blk.{layer}.attn_q").view(n, config.n_head, config.head_dim)
-        if f"blk.{layer}.attn_q_norm.weight" in self.weights:
-            q = self._norm(q, f"blk.{layer}.attn_q_norm")
-        q = self._rotate(q, rotation).transpose(0, 1)
+        q = self._queries(layer, x, rotation)
         k, v = cache.append(layer, *self._keys_values(layer, x, rotation))
         q, k, v = (tensor.to(self._dtype) for tensor in (q, k, v))
-        everything = torch.equal(mask, torch.ones_like(mask).tril())  # not so in a layer that has a window of its own
+        everything = sees_everything(mask)
 
         def attend(seen: Tensor) -> Tensor:
             how = {"is_causal": True} if seen is mask and everything else {"attn_mask": seen}

@@ -6,17 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .. import pictures
 from ..runs import rows_of
 
 
 def plot_masks(folder: Path, values: Tensor) -> None:
     """Writes `masks.svg` from `log.csv` in `folder` and the values [n_layer, n_kv_head]."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot as plt
-
+    plt = pictures.pyplot()
     log = rows_of(folder / "log.csv")
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     steps = [int(row["step"]) for row in log]
@@ -29,5 +25,4 @@ def plot_masks(folder: Path, values: Tensor) -> None:
     image = right.imshow(values.T.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
     right.set(xlabel="layer", ylabel="KV head", title="need of everything", yticks=range(values.shape[1]))
     figure.colorbar(image, ax=right)
-    figure.savefig(folder / "masks.svg", metadata={"Date": None})
-    plt.close(figure)
+    pictures.save(figure, folder / "masks.svg")

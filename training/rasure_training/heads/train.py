@@ -98,6 +98,13 @@ class Trainer(TrainingLoop):
         losses = F.cross_entropy(logits, torch.tensor(sample.tokens[1:])[counted], reduction="none")
         return (losses * weights[counted]).sum() / weights.sum()
 
+    @torch.no_grad()
+    def loss_with(self, z: Tensor, sample: Sample) -> float:
+        """The next-token loss with these masks."""
+        with self.model.mixed(Mix(z, self.streaming)):
+            hidden = self.model.forward(torch.tensor(sample.tokens[:-1]))
+        return self.next_token_loss(hidden, sample).item()
+
     def _prulong(self, sample: Sample, step: int, index: int) -> tuple[Tensor, Outcome]:
         seed = random.Random(f"{self.config.seed} masks {step} {index}").getrandbits(63)
         generator = torch.Generator().manual_seed(seed)
@@ -209,7 +216,6 @@ class Trainer(TrainingLoop):
         self.optimizer.load_state_dict(state["optimizer"])
         return True
 
-    @torch.no_grad()
     def validate(self) -> list[dict[str, Any]]:
         """Next-token loss by task: all heads full, all local, the learned choice, and random ones of its size."""
         share = self.config.local_share
@@ -222,9 +228,7 @@ class Trainer(TrainingLoop):
         for i in range(self.config.validation_sequences):
             sample = self.draw_sample("validation", f"validation {i}")
             for name, z in choices.items():
-                with self.model.mixed(Mix(z, self.streaming)):
-                    hidden = self.model.forward(torch.tensor(sample.tokens[:-1]))
-                found.setdefault((name, sample.task), []).append(self.next_token_loss(hidden, sample).item())
+                found.setdefault((name, sample.task), []).append(self.loss_with(z, sample))
         return [{"step": self.step, "mask": mask, "task": task, "n": len(losses), "loss": f"{fmean(losses):.6f}"}
                 for (mask, task), losses in sorted(found.items())]  # fmt: skip
 
