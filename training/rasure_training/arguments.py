@@ -12,6 +12,10 @@ def positive(text: str) -> int:
     return value
 
 
+def numbers(text: str) -> list[int]:
+    return [positive(item) for item in text.split(",")]
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0.0 <= value <= 1.0:

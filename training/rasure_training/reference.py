@@ -111,7 +111,16 @@ class Reference:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, float32 [n, n_vocab], of hidden states [n, d]."""
-        return self.linear(hidden, "output" if "output.weight" in self.weights else "token_embd")
+        return self.linear(hidden, self._head_name)
+
+    @property
+    def head(self) -> Tensor:
+        """The matrix of `logits`, [n_vocab, d]."""
+        return self.weights[f"{self._head_name}.weight"]
+
+    @property
+    def _head_name(self) -> str:
+        return "output" if "output.weight" in self.weights else "token_embd"
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The residual stream before the first block, float32 [n, d]. Gemma scales it by sqrt(d)."""

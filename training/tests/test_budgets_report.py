@@ -76,6 +76,8 @@ def folder(tmp_path: Path) -> Path:
                     "seed": 1,
                     "model_sha256": "0",
                     "max_tokens": 8,
+                    "batch": 128,
+                    "isa": "auto",
                     "contexts": N,
                     "options": [],
                     "files": {},

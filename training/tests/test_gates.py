@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import model_path, random_tokens
 from gguf import GGUFReader
 from rasure_training.gates.config import GatesConfig, parse_config
 from rasure_training.gates.evict import Rule, keep, scores
 from rasure_training.gates.forms import FORMS, Gates
 from rasure_training.gates.golden import decisions
-from rasure_training.gates.loss import capacity, lifetime_loss, lifetimes, soft_cache
+from rasure_training.gates.loss import BLOCK, Divergence, capacity, lifetime_loss, lifetimes, soft_cache
 from rasure_training.gates.model import GatedModel
 from rasure_training.gates import static
 from rasure_training.gates.sidecar import load_weights, named, write_sidecar
@@ -93,6 +94,24 @@ def test_the_capacity_loss_is_the_formula(scope: str) -> None:
     positive = [f for f in found if f > 0]
     assert capacity(lambdas, budget, scope, torch.arange(9)).item() == pytest.approx(sum(positive) / len(positive), rel=1e-5)
     assert capacity(lambdas, 9, scope, torch.arange(9)).item() == 0.0
+
+
+def test_the_divergence_is_that_of_all_scores_at_once() -> None:
+    generator = torch.Generator().manual_seed(4)
+    n, n_vocab = 2 * BLOCK + 3, 50
+    hidden, wanted = torch.randn(2, n, 16, generator=generator)
+    head, share = torch.randn(n_vocab, 16, generator=generator), torch.rand(n, generator=generator).softmax(0)
+    labels = torch.randint(n_vocab, (n,), generator=generator)
+    hidden.requires_grad_()
+    scores, of_model = hidden @ head.T, (wanted @ head.T).log_softmax(-1)
+    kl = (F.kl_div(scores.log_softmax(-1), of_model, reduction="none", log_target=True).sum(-1) * share).sum()
+    nll = (F.cross_entropy(scores, labels, reduction="none") * share).sum()
+    (expected,) = torch.autograd.grad(3.0 * 0.5 * (kl + nll), hidden)
+    loss, *parts = Divergence.apply(hidden, wanted, labels, share, head)
+    (found,) = torch.autograd.grad(3.0 * loss, hidden)
+    torch.testing.assert_close(torch.stack((loss, *parts)), torch.stack((0.5 * (kl + nll), kl, nll)))
+    torch.testing.assert_close(found, expected)
+    assert not any(part.requires_grad for part in parts)
 
 
 def test_lifetimes_are_read_off_the_attention() -> None:

@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from ..arguments import positive
+from ..arguments import numbers, positive
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import ConfigError, say
@@ -24,10 +24,6 @@ from .make_tasks import ALL, load_texts, make_tasks, task_list
 
 LENGTHS = (1000, 2000, 4000, 7500)  # as asked of make_tasks; within the model's 8,192 with the answers
 REFUSAL = "is too small"
-
-
-def numbers(text: str) -> list[int]:
-    return [positive(item) for item in text.split(",")]
 
 
 def files_among(options: list[str]) -> dict[str, str]:
@@ -53,13 +49,14 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                     name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
                     outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
                     options = arm.options_at(budget)
-                    common = ["--model", str(args.model), "--threads", str(args.threads), "--max-tokens", str(args.max_tokens)]
+                    common = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa,
+                              "--max-tokens", str(args.max_tokens), "--batch", str(args.batch)]  # fmt: skip
                     parts.append(Part(
                         title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
                         command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
                         outcomes=outcomes, record=record,
                         wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
-                                "model_sha256": model_sha256, "cases_sha256": cases_sha256},
+                                "batch": args.batch, "isa": args.isa, "model_sha256": model_sha256, "cases_sha256": cases_sha256},
                         work=len(made) * tokens * (1.0 + tokens / 8000.0),
                         noted={"arm": arm.name, "order": order, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
                                "seed": args.seed, "contexts": len(made), "rasure_sha256": rasure_sha256},
@@ -89,6 +86,8 @@ def main() -> int:
                         help=f"of contexts in tokens, roughly, with commas (default: {','.join(map(str, LENGTHS))})")  # fmt: skip
     parser.add_argument("--n", type=positive, default=200, help="contexts a task and length (default: %(default)s)")
     parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=128, help="tokens read at a time (default: %(default)s)")
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")

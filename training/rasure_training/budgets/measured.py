@@ -70,6 +70,11 @@ class Measured:
         """The median length of the contexts that were asked to have so many tokens."""
         return f"{median(row['n_context'] for row in self.rows if row['tokens'] == tokens):,.0f}"
 
+    def batch(self, tokens: int) -> int:
+        """Tokens that were read at a time in contexts of this length."""
+        (batch,) = {record["batch"] for record in self.records if record["tokens"] == tokens}
+        return batch
+
     @cached_property
     def _groups(self) -> dict[tuple[str, str, str], list[Row]]:
         groups = defaultdict(list)
@@ -120,9 +125,11 @@ def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
 
 def load(*sources: Path) -> Measured:
     """What folders and archives hold together."""
-    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "max_tokens", "split", "seed"))
+    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "max_tokens", "split", "seed", "isa"))
     if not any(row["arm"] == FULL for row in rows):
         raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes of the full cache are there")
+    if len({(r["tokens"], r["batch"]) for r in records}) > len({r["tokens"] for r in records}):
+        raise MeasuredError("contexts of one length were read in chunks of several sizes: those are reports apart")
     return Measured(records, rows)
 
 

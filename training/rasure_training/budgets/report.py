@@ -45,8 +45,8 @@ def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
         "`kv_budgets.json`.",
         "",
         f"The {record['split']} split, {cases:,} questions and texts, contexts of about "
-        f"{', '.join(measured.size(n) for n in measured.lengths())} tokens; answers of up to {record['max_tokens']} tokens, greedy; "
-        "int8 KV cache. Brackets are 95 % intervals from a bootstrap over contexts, not corrected for the number of comparisons.",
+        f"{', '.join(f'{measured.size(n)} ({measured.batch(n)} at a time)' for n in measured.lengths())} tokens; answers of up to {record['max_tokens']} tokens, greedy; "
+        f"int8 KV cache, kernels: {record['isa']}. Brackets are 95 % intervals from a bootstrap over contexts, not corrected for the number of comparisons.",
         "",
         "### Which tasks count",
         "",
@@ -114,11 +114,11 @@ def report(measured: Measured, out: Path, n_layers: int) -> None:
     if not begin or not end:
         raise MeasuredError(f"{page} lacks the markers {BEGIN} and {END}")
     page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(measured, found)) + f"\n{END}{after}", encoding="utf-8")
-    keys = ("split", "seed", "max_tokens", "model_sha256")
+    keys = ("split", "seed", "max_tokens", "isa", "model_sha256")
     compact(out / "kv_budgets.json", {key: measured.records[0][key] for key in keys} | {
         "goals": [vars(goal) for goal in found],
         "figures": figures_of(measured),
-        "parts": [{key: part[key] for key in ("arm", "budget", "task", "tokens", "contexts", "options", "files", "seconds")}
+        "parts": [{key: part[key] for key in ("arm", "budget", "task", "tokens", "batch", "contexts", "options", "files", "seconds")}
                   for part in measured.records],
     })  # fmt: skip
     draw_scores(measured, out / "kv_budgets_scores.svg")

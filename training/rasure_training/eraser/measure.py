@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..arguments import positive, share
+from ..arguments import numbers, positive, share
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
@@ -68,10 +68,6 @@ def measure(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     say(f"{len(args.lengths) * len(args.tasks)} parts: writing cases")
     run_parts(plan_parts(args), args.jobs)
-
-
-def numbers(text: str) -> list[int]:
-    return [positive(item) for item in text.split(",")]
 
 
 def main() -> int:

@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 HALF = math.log(0.5)
+BLOCK = 128  # positions whose scores of all tokens are in memory at once
+
+
+class Divergence(torch.autograd.Function):
+    """Half of KL(model || gated model) and of the gated model's next-token loss, of hidden states: means over positions, each with its
+    share. Works out the gradient on the way, block by block, so that the scores of all positions are never there together.
+
+    hidden, wanted [n, d]: of the gated model and of the model; labels int64 [n]; share [n], of sum 1; head [n_vocab, d]. Returns the
+    loss, and KL and next-token loss by themselves, which have no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, wanted: Tensor, labels: Tensor, share: Tensor, head: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kl, nll, slopes = [], [], []
+        for rows in torch.arange(len(hidden)).split(BLOCK):
+            log_q = F.linear(hidden[rows], head).log_softmax(-1)
+            log_p = F.linear(wanted[rows], head).log_softmax(-1)
+            p, label = log_p.exp(), labels[rows, None]
+            kl.append((p * (log_p - log_q)).sum(-1))
+            nll.append(-log_q.gather(-1, label)[:, 0])
+            if ctx.needs_input_grad[0]:
+                slope = log_q.exp_().sub_(p, alpha=0.5)  # of the scores: q - (p + the label's one) / 2
+                slope.scatter_add_(-1, label, torch.full(label.shape, -0.5))
+                slopes.append(slope @ head * share[rows, None])
+        if slopes:
+            ctx.save_for_backward(torch.cat(slopes))
+        means = [(torch.cat(parts) * share).sum() for parts in (kl, nll)]
+        ctx.mark_non_differentiable(*means)
+        return 0.5 * (means[0] + means[1]), *means
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return grad * slopes, None, None, None, None
 
 
 def soft_cache(lambdas: Tensor, rows: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import math
 import platform
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
@@ -19,7 +21,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..eraser.documents import Encoder
@@ -33,7 +34,7 @@ from ..world import World
 from .config import GatesConfig
 from .evict import Rule
 from .forms import Gates
-from .loss import capacity, lifetime_loss, soft_cache
+from .loss import Divergence, capacity, lifetime_loss, soft_cache
 from .model import GatedModel
 from .plot import plot_gates
 from .sidecar import load_weights, write_sidecar
@@ -51,6 +52,17 @@ class Outcome:
     lifetime: float = 0.0
     capacity: float = 0.0
     held: float = 0.0  # entries of the soft cache of a stream, at the end
+
+
+@contextmanager
+def multiplying_in(dtype: str) -> Iterator[None]:
+    """Within the block, float32 matrices are multiplied as if of this type, with sums in float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype == "bfloat16" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Trainer(TrainingLoop):
@@ -127,16 +139,12 @@ class Trainer(TrainingLoop):
         finally:
             hook.remove()
 
-    def compare(self, hidden: Tensor, wanted: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
-        """KL(model || gated model), and next-token loss of the gated one: means over the tokens that count, by weight."""
+    def compare(self, hidden: Tensor, wanted: Tensor, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of the gated model's hidden states against the model's, and its two parts: of the tokens that count, by weight."""
         weights = torch.tensor(sample.weights[1:])
         counted = weights.nonzero()[:, 0]
-        share = weights[counted] / weights.sum()
-        log_q = self.model.logits(hidden[counted]).log_softmax(-1)
-        log_p = self.model.logits(wanted[counted]).log_softmax(-1)
-        kl = ((log_p.exp() * (log_p - log_q)).sum(-1) * share).sum()
-        labels = torch.tensor(sample.tokens[1:])[counted]
-        return kl, (F.nll_loss(log_q, labels, reduction="none") * share).sum()
+        labels, share = torch.tensor(sample.tokens[1:])[counted], weights[counted] / weights.sum()
+        return Divergence.apply(hidden[counted], wanted[counted], labels, share, self.model.head)
 
     def end_to_end(self, sample: Sample, step: int, index: int) -> tuple[Tensor, Outcome]:
         tokens = torch.tensor(sample.tokens[:-1])
@@ -145,12 +153,12 @@ class Trainer(TrainingLoop):
         with self.model.in_mode("soft"):
             hidden = self.model.forward(tokens)
         lambdas = torch.cat(self.model.lambdas)
-        kl, nll = self.compare(hidden, wanted, sample)
+        both, kl, nll = self.compare(hidden, wanted, sample)
         seed = random.Random(f"{self.config.seed} rows {step} {index}").getrandbits(63)
         order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))
         rows = order[: max(1, round(self.config.capacity_rows * len(tokens)))]
         above = capacity(lambdas, self.config.budget, self.config.scope, rows)
-        loss = 0.5 * (kl + nll) + self.capacity_weight(step) * above
+        loss = both + self.capacity_weight(step) * above
         held = soft_cache(lambdas.detach(), torch.tensor([len(tokens) - 1])).mean().item()
         return loss, Outcome(kl.item(), nll.item(), 0.0, above.item(), held)
 
@@ -171,7 +179,9 @@ class Trainer(TrainingLoop):
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        outcomes = [outcome for part in self.world.gather(self.losses_of_step(step)) for outcome in part]
+        with multiplying_in(self.config.dtype):
+            mine = self.losses_of_step(step)
+        outcomes = [outcome for part in self.world.gather(mine) for outcome in part]
         self.world.sum_gradients(parameters)
         for parameter in parameters:
             if parameter.grad is not None:
@@ -262,9 +272,9 @@ class Trainer(TrainingLoop):
             self.model.gates = as_filed
             evicted = self.model.forward_evicting(tokens, rule, c.chunk)
             self.model.gates = self.gates
-            _, nll_full = self.compare(full, full, sample)
-            kl_soft, nll_soft = self.compare(soft, full, sample)
-            kl_evicted, nll_evicted = self.compare(evicted, full, sample)
+            _, _, nll_full = self.compare(full, full, sample)
+            _, kl_soft, nll_soft = self.compare(soft, full, sample)
+            _, kl_evicted, nll_evicted = self.compare(evicted, full, sample)
             figures = (nll_full, nll_soft, nll_evicted, kl_soft, kl_evicted)
             found.setdefault(sample.task, []).append((*(f.item() for f in figures), held))
         names = self.validation_columns[3:]
