@@ -6,29 +6,61 @@
 #include "runtime/forward.h"
 #include "runtime/status.h"
 
-/* To be called when a chunk's entries, its patch's among them, have been appended. */
-static void count_steps(rs_context *c, const rs_chunk *chunk) {
+typedef struct reading {
+    rs_context *context;
+    const rs_chunk *chunk;
+    const int32_t *positions; /* of the chunk, and of its patch behind it */
+} reading;
+
+/* The streams take the chunk. */
+static void begin(void *user, rs_streams streams) {
+    const reading *r = user;
+    rs_context *c = r->context;
+    const rs_chunk *chunk = r->chunk;
     const uint32_t added = chunk->count + chunk->n_patch;
+    rs_kv_append(&c->kv, streams, r->positions, added);
+    if (chunk->again) return;
+    for (uint32_t s = streams.first; s < streams.first + streams.count; s++)
+        rs_meter_stream(&c->meter, s, c->kv.streams[s].n_live - added, chunk->count, chunk->n_patch);
     uint64_t entries = 0;
-    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
-        const uint32_t live = c->kv.streams[s].n_live;
-        rs_meter_stream(&c->meter, s, live - added, chunk->count, chunk->n_patch);
-        entries += live;
-    }
-    rs_meter_chunk(&c->meter, chunk->first, chunk->count, entries, rs_kv_used_bytes(&c->kv));
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) entries += c->kv.streams[s].n_live;
+    rs_meter_peak(&c->meter, entries, rs_kv_used_bytes(&c->kv));
+}
+
+static rs_span behind(const void *user, uint32_t stream) {
+    (void)stream;
+    return (rs_span){*(const int32_t *)user, INT32_MAX};
+}
+
+/* They have read it: the policy lets some go, and the patch has no more to choose. */
+static void end(void *user, rs_streams streams) {
+    const reading *r = user;
+    rs_context *c = r->context;
+    const rs_chunk *chunk = r->chunk;
+    rs_policy_evict(&c->policy, &c->kv, &c->team, streams,
+                    &(rs_policy_chunk_read){.positions = c->positions,
+                                            .n_tokens = chunk->first + chunk->count,
+                                            .count = chunk->count,
+                                            .n_patch = chunk->n_patch});
+    if (chunk->n_patch > 0) rs_kv_remove_each(&c->kv, &c->team, streams, behind, &r->positions[chunk->count]);
 }
 
 static rs_status run(rs_context *c, const rs_chunk *chunk, const int32_t *tokens, const int32_t *positions) {
     const uint32_t count = chunk->count + chunk->n_patch;
-    rs_kv_append(&c->kv, positions, count);
-    if (!chunk->again) count_steps(c, chunk);
-    return rs_forward(c, &(rs_pass){.tokens = tokens,
-                                    .positions = positions,
-                                    .count = count,
-                                    .visible = rs_visible_all(),
-                                    .observed = rs_policy_observes(&c->policy, count),
-                                    .kv_only = chunk->again,
-                                    .logits = chunk->logits});
+    reading r = {c, chunk, positions};
+    if (!chunk->again) rs_meter_chunk(&c->meter, chunk->first, chunk->count);
+    return rs_forward(
+        c, &(rs_pass){.tokens = tokens,
+                      .positions = positions,
+                      .entries = &(rs_pass_entries){.begin = begin,
+                                                    .end = end,
+                                                    .user = &r,
+                                                    .n_layers = rs_policy_layers_at_once(&c->policy)},
+                      .count = count,
+                      .visible = rs_visible_all(),
+                      .observed = rs_policy_observes(&c->policy, count),
+                      .kv_only = chunk->again,
+                      .logits = chunk->logits});
 }
 
 /* The patch stands behind the chunk, at the positions that follow. */
@@ -44,10 +76,6 @@ static rs_status run_patched(rs_context *c, const rs_chunk *chunk) {
 
 rs_status rs_chunk_read(rs_context *context, const rs_chunk *chunk) {
     rs_context *c = context;
-    const uint32_t end = chunk->first + chunk->count;
-    if (chunk->n_patch > 0) RS_TRY(run_patched(c, chunk));
-    else RS_TRY(run(c, chunk, c->tokens + chunk->first, c->positions + chunk->first));
-    rs_policy_evict(&c->policy, &c->kv, &c->team, c->positions, end, chunk->count, chunk->n_patch);
-    if (chunk->n_patch > 0) rs_kv_remove(&c->kv, &c->team, c->positions[end - 1] + 1, INT32_MAX);
-    return RS_OK;
+    if (chunk->n_patch > 0) return run_patched(c, chunk);
+    return run(c, chunk, c->tokens + chunk->first, c->positions + chunk->first);
 }

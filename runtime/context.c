@@ -84,14 +84,13 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     c->policy.params = c->params.policy;
     rs_policy_layout(&c->policy, arena, shape, c->params.n_ctx, c->params.n_batch, c->model->threads);
-    rs_kv_layout(
-        &c->kv, arena,
-        &(rs_kv_shape){.n_streams = shape->n_layers * shape->n_kv_heads,
-                       .head_dim = shape->head_dim,
-                       .has_lambda = rs_policy_has_gates(&c->policy),
-                       .room = room,
-                       .user = c,
-                       .entries = rs_policy_entries(&c->policy, c->params.n_ctx, c->params.n_batch)});
+    rs_kv_layout(&c->kv, arena,
+                 &(rs_kv_shape){.n_streams = shape->n_layers * shape->n_kv_heads,
+                                .head_dim = shape->head_dim,
+                                .has_lambda = rs_policy_has_gates(&c->policy),
+                                .room = room,
+                                .user = c,
+                                .n_pages = rs_policy_pages(&c->policy, c->params.n_ctx, c->params.n_batch)});
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =

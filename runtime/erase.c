@@ -131,7 +131,9 @@ static int32_t lowest_encoded(const rs_context *c, const plan *p) {
 
 static rs_status check_room(rs_context *c, const plan *p) {
     const uint32_t n_batch = c->params.n_batch;
-    if (lowest_encoded(c, p) >= c->policy.evicted.end || rs_kv_has_room(&c->kv, n_batch)) return RS_OK;
+    const uint32_t at_once = rs_policy_layers_at_once(&c->policy) * c->model->shape.n_kv_heads;
+    if (lowest_encoded(c, p) >= c->policy.evicted.end || rs_kv_has_room(&c->kv, n_batch, at_once))
+        return RS_OK;
     return rs_fail(
         &c->error, RS_NO_SPACE,
         "%s encodes tokens again of which entries were evicted, and the cache has no room for %" PRIu32
@@ -209,14 +211,30 @@ static uint32_t next_chunk(const rs_context *c, uint32_t *at, uint32_t end) {
     return count;
 }
 
+typedef struct lending {
+    rs_context *context;
+    const int32_t *positions;
+    uint32_t count;
+} lending;
+
+static void lend(void *user, rs_streams streams) {
+    const lending *l = user;
+    rs_kv_lend(&l->context->kv, &l->context->policy.loan, streams, l->positions, l->count);
+}
+
+static void take_back(void *user, rs_streams streams) {
+    const lending *l = user;
+    rs_context *c = l->context;
+    rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, streams, l->positions, l->count);
+}
+
 /* Runs some tokens through the model again, into their own entries. Where a policy has evicted some of them,
  * those are there for the pass, so that its tokens see each other in every head as when they were read. */
-static rs_status encode_chunk(rs_context *c, const rs_pass *pass) {
-    const bool lend = pass->positions[0] < c->policy.evicted.end;
-    if (lend) rs_kv_lend(&c->kv, &c->policy.loan, pass->positions, pass->count);
-    RS_TRY(rs_forward(c, pass));
-    if (lend) rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, pass->positions, pass->count);
-    return RS_OK;
+static rs_status encode_chunk(rs_context *c, rs_pass pass) {
+    lending l = {c, pass.positions, pass.count};
+    const rs_pass_entries entries = {lend, take_back, &l, rs_policy_layers_at_once(&c->policy)};
+    if (pass.positions[0] < c->policy.evicted.end) pass.entries = &entries;
+    return rs_forward(c, &pass);
 }
 
 /* The same for tokens [begin, end) of the list; adds how many to *done. Entries of steered tokens stay as
@@ -225,12 +243,12 @@ static rs_status encode(rs_context *c, uint32_t begin, uint32_t end, rs_visible 
                         const rs_adapter *adapter, uint32_t *done) {
     uint32_t at = begin;
     for (uint32_t count; (count = next_chunk(c, &at, end)) > 0; at += count) {
-        RS_TRY(encode_chunk(c, &(rs_pass){.tokens = c->tokens + at,
-                                          .positions = c->positions + at,
-                                          .count = count,
-                                          .visible = visible,
-                                          .adapter = adapter,
-                                          .kv_only = true}));
+        RS_TRY(encode_chunk(c, (rs_pass){.tokens = c->tokens + at,
+                                         .positions = c->positions + at,
+                                         .count = count,
+                                         .visible = visible,
+                                         .adapter = adapter,
+                                         .kv_only = true}));
         *done += count;
         (void)rs_context_report(c, at + count - begin, end - begin);
     }

@@ -316,29 +316,42 @@ static void observe(const pass_state *state) {
                       &c->team);
 }
 
-static rs_status run_layers(pass_state *state) {
+static rs_status run_layer(pass_state *state) {
     rs_context *c = state->context;
-    const rs_model *model = c->model;
+    const bool is_last = state->layer_index + 1 == c->model->shape.n_layers;
+    state->layer = &c->model->layers[state->layer_index];
+    RS_TRY(store_keys_and_values(state));
+    if (state->pass->observed) observe(state);
+    if (state->pass->kv_only && is_last) return RS_OK;
+    RS_TRY(attention_part(state));
+    state->add_norm = state->layer->attn_post_norm;
+    state->norm = state->layer->ffn_norm;
+    for_each_token(state, enter);
+    RS_TRY(feed_forward_part(state));
+    state->add_norm = state->layer->ffn_post_norm;
+    state->norm = is_last ? NULL : state->layer[1].attn_norm;
+    for_each_token(state, enter);
+    if (state->pass->observe != NULL)
+        state->pass->observe(state->pass->user, state->layer_index, c->scratch.x);
+    return RS_OK;
+}
+
+static rs_status run_layers(pass_state *state) {
+    const rs_shape *shape = &state->context->model->shape;
+    const rs_pass_entries *entries = state->pass->entries;
+    const uint32_t at_once = entries != NULL ? entries->n_layers : shape->n_layers;
     for_each_token(state, embed);
     for_each_token(state, angles);
-    state->norm = model->layers[0].attn_norm;
+    state->norm = state->context->model->layers[0].attn_norm;
     for_each_token(state, enter);
     state->add = true;
-    for (uint32_t l = 0; l < model->shape.n_layers; l++) {
-        state->layer = &model->layers[l];
-        state->layer_index = l;
-        RS_TRY(store_keys_and_values(state));
-        if (state->pass->observed) observe(state);
-        if (state->pass->kv_only && l + 1 == model->shape.n_layers) break;
-        RS_TRY(attention_part(state));
-        state->add_norm = state->layer->attn_post_norm;
-        state->norm = state->layer->ffn_norm;
-        for_each_token(state, enter);
-        RS_TRY(feed_forward_part(state));
-        state->add_norm = state->layer->ffn_post_norm;
-        state->norm = l + 1 < model->shape.n_layers ? state->layer[1].attn_norm : NULL;
-        for_each_token(state, enter);
-        if (state->pass->observe != NULL) state->pass->observe(state->pass->user, l, c->scratch.x);
+    for (uint32_t first = 0; first < shape->n_layers; first += at_once) {
+        const uint32_t left = shape->n_layers - first, n = left < at_once ? left : at_once;
+        const rs_streams streams = {first * shape->n_kv_heads, n * shape->n_kv_heads};
+        if (entries != NULL) entries->begin(entries->user, streams);
+        for (state->layer_index = first; state->layer_index < first + n; state->layer_index++)
+            RS_TRY(run_layer(state));
+        if (entries != NULL) entries->end(entries->user, streams);
     }
     return RS_OK;
 }

@@ -11,11 +11,22 @@
 /* Sees the residual stream [count][n_embd] after each layer. */
 typedef void (*rs_observe_fn)(void *user, uint32_t layer, const float *x);
 
+/* Has the entries of some streams made before their layers run, or does what is to be done behind them. */
+typedef void (*rs_entries_fn)(void *user, rs_streams streams);
+
+typedef struct rs_pass_entries {
+    rs_entries_fn begin, end;
+    void *user;
+    uint32_t n_layers; /* at once */
+} rs_pass_entries;
+
 typedef struct rs_pass {
     const int32_t *tokens;    /* [count], ids inside the vocabulary */
     const int32_t *positions; /* [count], ascending. The destinations: entries at these positions exist in
-                                 every stream, follow each other there, and are overwritten layer by layer */
-    uint32_t count;           /* 1 to n_batch */
+                                 every stream when its layer runs, follow each other there, and are
+                                 overwritten */
+    const rs_pass_entries *entries; /* NULL: they exist already, in all layers */
+    uint32_t count;                 /* 1 to n_batch */
     rs_visible visible;
     const rs_adapter *adapter; /* beside the weights; NULL: none */
     bool observed;             /* the policy looks at queries and keys */

@@ -8,8 +8,12 @@ size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda) {
     return (RS_PAGE_ENTRIES * entry + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
 }
 
-static uint32_t pages_for(uint64_t entries) {
+uint32_t rs_kv_pages_for(uint64_t entries) {
     return (uint32_t)((entries + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES);
+}
+
+rs_streams rs_kv_all(const rs_kv *kv) {
+    return (rs_streams){0, kv->n_streams};
 }
 
 void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
@@ -20,13 +24,11 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
     kv->page_bytes = rs_kv_page_bytes(shape->head_dim, shape->has_lambda);
     uint32_t table_pages = 0;
     for (uint32_t s = 0; s < kv->n_streams; s++) {
-        const uint32_t n = pages_for(shape->room(shape->user, s));
+        const uint32_t n = rs_kv_pages_for(shape->room(shape->user, s));
         table_pages += n;
         if (n > kv->max_pages) kv->max_pages = n;
     }
-    /* Without holes, each stream's last page is the only one that is not full. */
-    const uint64_t needed = shape->entries / RS_PAGE_ENTRIES + kv->n_streams;
-    kv->n_pages = shape->entries > 0 && needed < table_pages ? (uint32_t)needed : table_pages;
+    kv->n_pages = shape->n_pages > 0 && shape->n_pages < table_pages ? shape->n_pages : table_pages;
     kv->memory = rs_arena_take(arena, "KV pages", kv->n_pages, kv->page_bytes);
     kv->free_pages = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *kv->free_pages);
     kv->streams = rs_arena_take(arena, "KV page tables", kv->n_streams, sizeof *kv->streams);
@@ -34,7 +36,7 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
     if (arena->base == NULL) return;
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         kv->streams[s].pages = table;
-        kv->streams[s].max_pages = pages_for(shape->room(shape->user, s));
+        kv->streams[s].max_pages = rs_kv_pages_for(shape->room(shape->user, s));
         table += kv->streams[s].max_pages;
     }
 }
@@ -221,21 +223,23 @@ static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positi
     stream->n_live += count;
 }
 
-static uint32_t pages_wanted(const rs_kv *kv, uint32_t count) {
+/* Squeezes holes out of all streams if the pool could not take `count` more entries in each of some. */
+static void make_room(rs_kv *kv, rs_streams streams, uint32_t count) {
     uint32_t wanted = 0;
-    for (uint32_t s = 0; s < kv->n_streams; s++)
-        wanted += pages_for(slots(&kv->streams[s]) + count) - kv->streams[s].n_pages;
-    return wanted;
+    for (uint32_t s = streams.first; s < streams.first + streams.count; s++)
+        wanted += rs_kv_pages_for(slots(&kv->streams[s]) + count) - kv->streams[s].n_pages;
+    if (wanted <= kv->n_free) return;
+    for (uint32_t s = 0; s < kv->n_streams; s++) squeeze_stream(kv, &kv->streams[s]);
 }
 
-void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count) {
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
+void rs_kv_append(rs_kv *kv, rs_streams streams, const int32_t *positions, uint32_t count) {
+    const uint32_t end = streams.first + streams.count;
+    for (uint32_t s = streams.first; s < end; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         if (slots(stream) + count > stream->max_pages * RS_PAGE_ENTRIES) squeeze_stream(kv, stream);
     }
-    if (pages_wanted(kv, count) > kv->n_free)
-        for (uint32_t s = 0; s < kv->n_streams; s++) squeeze_stream(kv, &kv->streams[s]);
-    for (uint32_t s = 0; s < kv->n_streams; s++) append_stream(kv, &kv->streams[s], positions, count);
+    make_room(kv, streams, count);
+    for (uint32_t s = streams.first; s < end; s++) append_stream(kv, &kv->streams[s], positions, count);
 }
 
 /* Clears a page's entries with begin <= position < end; returns how many. Zeroing a whole page at once is ten
@@ -259,14 +263,16 @@ static uint32_t clear_entries(const rs_kv *kv, uint32_t page_id, int32_t begin, 
 
 typedef struct removal {
     rs_kv *kv;
+    uint32_t first; /* of the streams */
     rs_kv_range_fn range;
     const void *user;
 } removal;
 
 static void clear_in_stream(void *argument, size_t thread, size_t index) {
     const removal *r = argument;
-    rs_kv_stream *stream = &r->kv->streams[index];
-    const rs_span range = r->range(r->user, (uint32_t)index);
+    const uint32_t s = r->first + (uint32_t)index;
+    rs_kv_stream *stream = &r->kv->streams[s];
+    const rs_span range = r->range(r->user, s);
     rs_kv_cursor at;
     (void)thread;
     stream->cleared = stream->cleared_end = 0;
@@ -290,16 +296,21 @@ void rs_kv_give_back(rs_kv *kv) {
     }
 }
 
+typedef struct closing {
+    const rs_kv *kv;
+    uint32_t first; /* of the streams */
+} closing;
+
 static void close_stream(void *argument, size_t thread, size_t index) {
-    const rs_kv *kv = argument;
-    const rs_kv_stream *stream = &kv->streams[index];
+    const closing *c = argument;
+    const rs_kv_stream *stream = &c->kv->streams[c->first + index];
     (void)thread;
-    if (stream->cleared < stream->cleared_end) move_together(kv, stream, stream->cleared);
+    if (stream->cleared < stream->cleared_end) move_together(c->kv, stream, stream->cleared);
 }
 
-void rs_kv_close_holes(rs_kv *kv, rs_team *team) {
-    rs_team_run(team, close_stream, kv, kv->n_streams);
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
+void rs_kv_close_holes(rs_kv *kv, rs_team *team, rs_streams streams) {
+    rs_team_run(team, close_stream, &(closing){kv, streams.first}, streams.count);
+    for (uint32_t s = streams.first; s < streams.first + streams.count; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         if (stream->cleared < stream->cleared_end) trim(kv, stream, stream->cleared, stream->n_pages);
         stream->cleared = stream->cleared_end = 0;
@@ -323,8 +334,8 @@ void rs_kv_mark(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
     note_cleared(stream, at);
 }
 
-void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user) {
-    rs_team_run(team, clear_in_stream, &(removal){kv, range, user}, kv->n_streams);
+void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_streams streams, rs_kv_range_fn range, const void *user) {
+    rs_team_run(team, clear_in_stream, &(removal){kv, streams.first, range, user}, streams.count);
     rs_kv_give_back(kv);
 }
 
@@ -360,11 +371,11 @@ static void insert(rs_kv *kv, rs_kv_stream *stream, const int32_t *missing, uint
 
 enum { WORD = 32, INSERTED_AT_ONCE = 64 };
 
-void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, const int32_t *positions, uint32_t count) {
-    if (pages_wanted(kv, count) > kv->n_free)
-        for (uint32_t s = 0; s < kv->n_streams; s++) squeeze_stream(kv, &kv->streams[s]);
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
-        rs_kv_stream *stream = &kv->streams[s];
+void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int32_t *positions,
+                uint32_t count) {
+    make_room(kv, streams, count);
+    for (uint32_t s = 0; s < streams.count; s++) {
+        rs_kv_stream *stream = &kv->streams[streams.first + s];
         uint32_t *lent = loan->lent + (size_t)s * loan->words, n = 0;
         int32_t missing[INSERTED_AT_ONCE];
         memset(lent, 0, loan->words * sizeof *lent);
@@ -381,10 +392,10 @@ void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, const int32_t *positions, uin
     }
 }
 
-void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int32_t *positions,
-                     uint32_t count) {
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
-        rs_kv_stream *stream = &kv->streams[s];
+void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, rs_streams streams,
+                     const int32_t *positions, uint32_t count) {
+    for (uint32_t s = 0; s < streams.count; s++) {
+        rs_kv_stream *stream = &kv->streams[streams.first + s];
         const uint32_t *lent = loan->lent + (size_t)s * loan->words;
         rs_kv_cursor at;
         bool more = rs_kv_seek(kv, stream, positions[0], &at);
@@ -396,17 +407,21 @@ void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int
             i += wanted;
         }
     }
-    rs_kv_close_holes(kv, team);
+    rs_kv_close_holes(kv, team, streams);
 }
 
-bool rs_kv_has_room(const rs_kv *kv, uint32_t count) {
-    uint64_t wanted = 0;
+bool rs_kv_has_room(const rs_kv *kv, uint32_t count, uint32_t at_once) {
+    uint64_t live = 0, most = 0, more = 0; /* pages: of all, and of the streams that want most, at once */
     for (uint32_t s = 0; s < kv->n_streams; s++) {
-        const uint32_t pages = pages_for((uint64_t)kv->streams[s].n_live + count);
-        if (pages > kv->streams[s].max_pages) return false;
-        wanted += pages;
+        const uint32_t now = rs_kv_pages_for(kv->streams[s].n_live);
+        const uint32_t then = rs_kv_pages_for((uint64_t)kv->streams[s].n_live + count);
+        if (then > kv->streams[s].max_pages) return false;
+        if (s % at_once == 0) more = 0;
+        live += now;
+        more += then - now;
+        if (more > most) most = more;
     }
-    return wanted <= kv->n_pages;
+    return live + most <= kv->n_pages;
 }
 
 static rs_span same_range(const void *user, uint32_t stream) {
@@ -415,7 +430,7 @@ static rs_span same_range(const void *user, uint32_t stream) {
 }
 
 void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end) {
-    rs_kv_remove_each(kv, team, same_range, &(rs_span){begin, end});
+    rs_kv_remove_each(kv, team, rs_kv_all(kv), same_range, &(rs_span){begin, end});
 }
 
 bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from) {

@@ -42,6 +42,11 @@ typedef struct rs_kv {
     uint32_t n_free;
 } rs_kv;
 
+/* Streams that follow each other. */
+typedef struct rs_streams {
+    uint32_t first, count;
+} rs_streams;
+
 /* How many entries a stream has room for. */
 typedef uint32_t (*rs_kv_room_fn)(const void *user, uint32_t stream);
 
@@ -50,7 +55,7 @@ typedef struct rs_kv_shape {
     bool has_lambda;
     rs_kv_room_fn room;
     const void *user;
-    uint64_t entries; /* that all streams hold together at most; 0: each may be full at once */
+    uint32_t n_pages; /* that all streams hold together at most; 0: each may be full at once */
 } rs_kv_shape;
 
 /* Takes the cache's memory from the arena. */
@@ -58,6 +63,9 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape);
 
 /* Empties the cache and zeroes every page. */
 void rs_kv_reset(rs_kv *kv);
+
+/* Pages that so many entries take without holes. */
+uint32_t rs_kv_pages_for(uint64_t entries);
 
 /* Bytes of a page, holding 16 entries of head_dim. */
 size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda);
@@ -67,9 +75,11 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 /* Bytes of the pages that are in use. */
 size_t rs_kv_used_bytes(const rs_kv *kv);
 
-/* Adds entries (keys and values zero) for `count` ascending positions, all above those present, to every
- * stream. Every stream MUST have room for n_live + count entries, and so MUST all of them together. */
-void rs_kv_append(rs_kv *kv, const int32_t *positions, uint32_t count);
+rs_streams rs_kv_all(const rs_kv *kv);
+
+/* Adds entries (keys and values zero) for `count` ascending positions, all above those present, to each of
+ * the streams. They MUST have room for n_live + count entries, and so MUST the pool. */
+void rs_kv_append(rs_kv *kv, rs_streams streams, const int32_t *positions, uint32_t count);
 
 /* Whether `to` has the pages that rs_kv_copy needs. */
 bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from);
@@ -78,12 +88,12 @@ bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from);
  * true. */
 void rs_kv_copy(rs_kv *to, const rs_kv *from);
 
-/* Removes the entries with begin <= position < end from every stream and zeroes their bytes. */
+/* Removes the entries with begin <= position < end from all streams and zeroes their bytes. */
 void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);
 
-/* The same with a range for each stream; begin >= end removes nothing. */
+/* The same from some streams, with a range for each; begin >= end removes nothing. */
 typedef rs_span (*rs_kv_range_fn)(const void *user, uint32_t stream);
-void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_kv_range_fn range, const void *user);
+void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_streams streams, rs_kv_range_fn range, const void *user);
 
 /* An entry of a stream. */
 typedef struct rs_kv_cursor {
@@ -99,25 +109,26 @@ void rs_kv_give_back(rs_kv *kv);
 /* The same in two other steps: marks one, its bytes left, and when all are marked moves the entries behind
  * the first of each stream up over them. No hole is left there, and nothing of what was marked. */
 void rs_kv_mark(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at);
-void rs_kv_close_holes(rs_kv *kv, rs_team *team);
+void rs_kv_close_holes(rs_kv *kv, rs_team *team, rs_streams streams);
 
-/* Entries that are lent to a pass: room for `words` * 32 positions of each stream. */
+/* Entries that are lent to some streams at a time: room for `words` * 32 positions of each. */
 typedef struct rs_kv_loan {
-    uint32_t *lent; /* [n_streams][words], a bit for each position */
+    uint32_t *lent; /* [streams][words], a bit for each position */
     uint32_t words;
 } rs_kv_loan;
 
 /* Adds entries (keys and values zero) for those of `count` ascending positions that a stream does not have,
- * each at its place, and notes which. Every stream MUST have room for n_live + count entries, and so MUST all
- * of them together. */
-void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, const int32_t *positions, uint32_t count);
+ * each at its place, and notes which. The streams MUST have room for n_live + count entries, and so MUST the
+ * pool. */
+void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int32_t *positions,
+                uint32_t count);
 
 /* Removes those entries again. */
-void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, const int32_t *positions,
-                     uint32_t count);
+void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, rs_streams streams,
+                     const int32_t *positions, uint32_t count);
 
-/* Whether every stream has room for `count` more entries, and all of them together. */
-bool rs_kv_has_room(const rs_kv *kv, uint32_t count);
+/* Whether every stream has room for `count` more entries, and the pool for those of `at_once` streams. */
+bool rs_kv_has_room(const rs_kv *kv, uint32_t count, uint32_t at_once);
 
 /* The first entry with position >= `position`; false if there is none. */
 bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);

@@ -26,8 +26,11 @@ void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t c
     meter->held[stream].at_once += rs_held_by_chunk(past, count + n_patch).at_once;
 }
 
-void rs_meter_chunk(rs_meter *meter, uint64_t past, uint64_t count, uint64_t entries, size_t bytes) {
+void rs_meter_chunk(rs_meter *meter, uint64_t past, uint64_t count) {
     meter->full += rs_held_by_chunk(past, count).one_by_one;
+}
+
+void rs_meter_peak(rs_meter *meter, uint64_t entries, size_t bytes) {
     if (entries > meter->peak_entries) meter->peak_entries = entries;
     if (bytes > meter->peak_bytes) meter->peak_bytes = bytes;
 }

@@ -21,8 +21,8 @@ typedef struct rs_meter {
     uint32_t n_streams;
     rs_held *held;         /* [n_streams] */
     uint64_t full;         /* one by one, of a stream that keeps everything */
-    uint64_t peak_entries; /* most entries of all streams together, at the end of a chunk */
-    size_t peak_bytes;     /* most bytes in use then */
+    uint64_t peak_entries; /* most entries of all streams together */
+    size_t peak_bytes;     /* most bytes in use */
 } rs_meter;
 
 void rs_meter_layout(rs_meter *meter, rs_arena *arena, uint32_t n_streams);
@@ -36,9 +36,11 @@ rs_held rs_held_by_chunk(uint64_t past, uint64_t count);
  * the paper does not count. */
 void rs_meter_stream(rs_meter *meter, uint32_t stream, uint64_t past, uint64_t count, uint64_t n_patch);
 
-/* All streams have taken it. Before, one that keeps everything held `past` entries; now there are `entries`
- * in all streams together, in `bytes`. */
-void rs_meter_chunk(rs_meter *meter, uint64_t past, uint64_t count, uint64_t entries, size_t bytes);
+/* A stream that keeps everything, and so holds `past` entries, takes it. */
+void rs_meter_chunk(rs_meter *meter, uint64_t past, uint64_t count);
+
+/* Now there are `entries` in all streams together, in `bytes`. */
+void rs_meter_peak(rs_meter *meter, uint64_t entries, size_t bytes);
 
 /* Both have the same streams. */
 void rs_meter_copy(rs_meter *to, const rs_meter *from);

@@ -247,10 +247,12 @@ RS_API rs_status rs_chat_tokens(const rs_model *model, rs_chat_part part, rs_rol
 /* ------------------------------------------------------------------------------------------ context -- */
 
 /*
- * What the KV cache keeps. All but FULL evict after each chunk that is read: of a head that does not keep
- * everything, the entries between the first `sinks` tokens and the last `window` go, for good. A token sees
- * what is there when it is read: sinks, the last `window` tokens before its chunk, and its chunk up to itself
- * (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never renumbered.
+ * What the KV cache keeps. All but FULL evict when a layer (with GATES: a sixth of the layers) has read a
+ * chunk: of a head that does not keep everything, the entries between the first `sinks` tokens and the last
+ * `window` go, for good. The cache has room for what stays, and for a chunk in those layers alone. A token
+ * sees what is there when its layer reads it: sinks, the last `window` tokens before its chunk, and its chunk
+ * up to itself (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never
+ * renumbered.
  */
 typedef enum rs_policy {
     RS_POLICY_FULL = 0,   /* everything, in every head */
@@ -418,8 +420,8 @@ typedef struct rs_footprint {
     uint64_t full; /* entry-steps that a cache would hold that keeps what is not erased */
     uint64_t held; /* entry-steps held, the tokens of a chunk coming one by one, as the paper counts */
     uint64_t held_at_once; /* the same with a chunk's entries there from its first step on, as they are */
-    uint64_t peak_entries; /* most entries at the end of a chunk */
-    size_t peak_bytes;     /* most bytes of KV pages in use then */
+    uint64_t peak_entries; /* most entries at a time */
+    size_t peak_bytes;     /* most bytes of KV pages in use at a time */
     double policy_ms;      /* time that the policy took: its gates, and to score, to choose and to evict */
 } rs_footprint;
 RS_API rs_status rs_context_footprint(const rs_context *context, rs_footprint *footprint);

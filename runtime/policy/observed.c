@@ -6,14 +6,14 @@
 
 enum { ROWS = 4, POOL = 5 }; /* query rows at a time; neighbours that a score is the mean of */
 
-void rs_observed_layout(rs_observed_work *work, rs_arena *arena, uint32_t n_streams, uint32_t n_batch,
+void rs_observed_layout(rs_observed_work *work, rs_arena *arena, uint32_t n_kv_heads, uint32_t n_batch,
                         uint32_t observers, uint32_t threads) {
     static const char name[] = "policy";
     work->observers = observers;
     work->n_batch = n_batch;
     /* A chunk begins and ends within a page. */
     work->row_floats = (n_batch + 2 * RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES * RS_PAGE_ENTRIES;
-    work->scores = rs_arena_take_scratch(arena, name, (size_t)n_streams * n_batch, sizeof(float));
+    work->scores = rs_arena_take_scratch(arena, name, (size_t)n_kv_heads * n_batch, sizeof(float));
     work->rows = rs_arena_take_scratch(arena, name, (size_t)threads * ROWS * work->row_floats, sizeof(float));
     work->sums = rs_arena_take_scratch(arena, name, (size_t)threads * n_batch, sizeof(float));
 }
@@ -83,8 +83,7 @@ static void score_head(void *argument, size_t thread, size_t head) {
             add_attention(o, rows + (size_t)i * work->row_floats, n_slots, at.slot,
                           first_token + (r + i) / o->group, first_token, sums);
     }
-    pool(sums, first_token, 1.0F / (float)(POOL * o->group),
-         work->scores + (size_t)(o->first_stream + head) * work->n_batch);
+    pool(sums, first_token, 1.0F / (float)(POOL * o->group), work->scores + head * work->n_batch);
 }
 
 void rs_observed_score(const rs_observed_work *work, const rs_observation *observation, rs_team *team) {
@@ -122,10 +121,11 @@ static void evict_from_stream(void *argument, size_t thread, size_t index) {
     const eviction *e = argument;
     const rs_observed_plan *p = e->plan;
     const rs_observed_work *work = p->work;
-    rs_kv_stream *stream = &e->kv->streams[index];
-    if (p->full_heads != NULL && p->full_heads[index]) return;
-    const uint32_t kept = rs_observed_kept(p->count, p->n_patch, p->keep, work->observers, p->pyramid,
-                                           (uint32_t)index / p->n_kv_heads, p->n_layers);
+    const size_t s = (size_t)p->layer * p->n_kv_heads + index;
+    rs_kv_stream *stream = &e->kv->streams[s];
+    if (p->full_heads != NULL && p->full_heads[s]) return;
+    const uint32_t kept =
+        rs_observed_kept(p->count, p->n_patch, p->keep, work->observers, p->pyramid, p->layer, p->n_layers);
     const uint32_t n = p->n_patch > 0 ? p->count : p->count - work->observers, n_gone = p->count - kept;
     const float *scores = work->scores + index * work->n_batch;
     rs_scored *entries = p->scratch + thread * work->n_batch;
@@ -143,6 +143,6 @@ static void evict_from_stream(void *argument, size_t thread, size_t index) {
 }
 
 void rs_observed_evict(const rs_observed_plan *plan, rs_kv *kv, rs_team *team) {
-    rs_team_run(team, evict_from_stream, &(eviction){plan, kv}, kv->n_streams);
-    rs_kv_close_holes(kv, team);
+    rs_team_run(team, evict_from_stream, &(eviction){plan, kv}, plan->n_kv_heads);
+    rs_kv_close_holes(kv, team, (rs_streams){plan->layer * plan->n_kv_heads, plan->n_kv_heads});
 }

@@ -11,13 +11,13 @@
 
 typedef struct rs_observed_work {
     uint32_t observers, n_batch, row_floats;
-    float *scores; /* [n_streams][n_batch] of the chunk's tokens, the observers left out */
+    float *scores; /* [n_kv_heads][n_batch] of the chunk's tokens in one layer, the observers left out */
     float *rows;   /* [threads][a few][row_floats] */
     float *sums;   /* [threads][n_batch] */
 } rs_observed_work;
 
 /* From the arena's scratch: scores tell of the text. */
-void rs_observed_layout(rs_observed_work *work, rs_arena *arena, uint32_t n_streams, uint32_t n_batch,
+void rs_observed_layout(rs_observed_work *work, rs_arena *arena, uint32_t n_kv_heads, uint32_t n_batch,
                         uint32_t observers, uint32_t threads);
 
 /* One layer of a chunk whose keys are stored and whose queries are made ready. */
@@ -39,14 +39,15 @@ void rs_observed_score(const rs_observed_work *work, const rs_observation *obser
 uint32_t rs_observed_kept(uint32_t count, uint32_t n_patch, float keep, uint32_t observers, bool pyramid,
                           uint32_t layer, uint32_t n_layers);
 
-/* Leaves of the last `count` entries, from position `begin` on, those with the highest scores and the
- * observers; with n_patch, which are not among the `count`, of all. */
+/* Leaves of the last `count` entries of a layer, from position `begin` on, those with the highest scores and
+ * the observers; with n_patch, which are not among the `count`, of all. The layer is the one that was scored
+ * last. */
 typedef struct rs_observed_plan {
     const rs_observed_work *work;
     rs_scored *scratch; /* [threads][n_batch] */
     const bool *full_heads;
     int32_t begin;
-    uint32_t count, n_patch, n_layers, n_kv_heads;
+    uint32_t count, n_patch, layer, n_layers, n_kv_heads;
     float keep;
     bool pyramid;
 } rs_observed_plan;

@@ -7,7 +7,11 @@
 #include "ports/port.h"
 #include "runtime/status.h"
 
-enum { MAX_COUNT = 1 << 20, MAX_OBSERVERS = 1024 };
+enum {
+    MAX_COUNT = 1 << 20,
+    MAX_OBSERVERS = 1024,
+    RANKINGS = 6, /* of all streams, for a chunk: more would need less room, and more time */
+};
 
 static bool has_gates(const rs_policy_params *params) {
     return params->policy == RS_POLICY_GATES || params->policy == RS_POLICY_HEAD_GATES;
@@ -114,48 +118,99 @@ uint32_t rs_policy_chunk(const rs_policy_state *policy, size_t left, uint32_t n_
     return full_chunk(&policy->params, n_batch, n_patch);
 }
 
-static uint32_t room_for_shares(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
-                                uint32_t n_batch) {
+/* Entries of a stream behind its chunk, where shares of chunks are kept. */
+static uint64_t kept_of_all(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
+                            uint32_t n_batch) {
     const uint32_t decoded = policy->params.decoded < n_ctx ? policy->params.decoded : n_ctx;
     uint32_t n_patch;
     const uint32_t chunk = full_chunk(&policy->params, n_batch, &n_patch);
     const uint64_t chunks = (n_ctx - decoded + chunk - 1) / chunk;
     const uint32_t kept = kept_of_chunk(policy, stream, chunk, n_patch);
     const uint32_t last = kept_of_chunk(policy, stream, n_batch, 0), most = last > kept ? last : kept;
-    const uint64_t room = chunks * kept + (most - kept) + decoded + n_batch + 2 * RS_PAGE_ENTRIES;
+    return chunks * kept + (most - kept) + decoded;
+}
+
+/* Entries that a stream has room for when `count` come to what it keeps. */
+static uint32_t room_with(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch,
+                          uint32_t count) {
+    const rs_policy_params *params = &policy->params;
+    uint64_t room = count;
+    if (!is_local(params, stream) || params->policy == RS_POLICY_GATES) return n_ctx;
+    if (by_chunk(params)) room += kept_of_all(policy, stream, n_ctx, n_batch);
+    else if (has_scores(params)) room += (uint64_t)params->budget + RS_SCORED_SLACK;
+    else room += (uint64_t)params->sinks + window(params);
+    room +=
+        2 * RS_PAGE_ENTRIES; /* the page where the sinks end and that where the window begins have holes */
     return room < n_ctx ? (uint32_t)room : n_ctx;
 }
 
 uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch) {
-    const rs_policy_params *params = &policy->params;
-    if (!is_local(params, stream)) return n_ctx;
-    if (by_chunk(params)) return room_for_shares(policy, stream, n_ctx, n_batch);
-    if (params->policy == RS_POLICY_GATES) return n_ctx;
-    const uint32_t kept =
-        has_scores(params) ? params->budget + RS_SCORED_SLACK : params->sinks + window(params);
-    /* The page where the sinks end and that where the window begins have holes. */
-    const uint32_t room = kept + n_batch + 2 * RS_PAGE_ENTRIES;
-    return room < n_ctx ? room : n_ctx;
+    return room_with(policy, stream, n_ctx, n_batch, n_batch);
 }
 
-uint64_t rs_policy_entries(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch) {
-    if (policy->params.policy != RS_POLICY_GATES) return 0;
-    const uint64_t of_stream = (uint64_t)policy->params.budget + RS_SCORED_SLACK + n_batch;
-    return (of_stream < n_ctx ? of_stream : n_ctx) * policy->n_layers * policy->n_kv_heads;
+uint32_t rs_policy_layers_at_once(const rs_policy_state *policy) {
+    switch (policy->params.policy) {
+    case RS_POLICY_FULL: return policy->n_layers;
+    case RS_POLICY_GATES: return (policy->n_layers + RANKINGS - 1) / RANKINGS;
+    default: return 1;
+    }
+}
+
+/* Streams that have entries for a chunk at once. */
+static uint32_t streams_at_once(const rs_policy_state *policy) {
+    return rs_policy_layers_at_once(policy) * policy->n_kv_heads;
+}
+
+uint32_t rs_policy_pages(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch) {
+    const uint32_t n_streams = policy->n_layers * policy->n_kv_heads, at_once = streams_at_once(policy);
+    if (policy->params.policy == RS_POLICY_FULL) return 0;
+    if (policy->params.policy == RS_POLICY_GATES) {
+        const uint64_t kept = (uint64_t)n_streams * (policy->params.budget + RS_SCORED_SLACK);
+        const uint64_t entries = kept + (uint64_t)at_once * n_batch;
+        /* Without holes, each stream's last page is the only one that is not full. */
+        const uint64_t pages = entries / RS_PAGE_ENTRIES + n_streams;
+        return pages < UINT32_MAX ? (uint32_t)pages : 0;
+    }
+    uint32_t kept = 0, more = 0, most = 0; /* pages: of all, and beside them of those that read at once */
+    for (uint32_t s = 0; s < n_streams; s++) {
+        const uint32_t behind = rs_kv_pages_for(room_with(policy, s, n_ctx, n_batch, 0));
+        if (s % at_once == 0) more = 0;
+        kept += behind;
+        more += rs_kv_pages_for(rs_policy_room(policy, s, n_ctx, n_batch)) - behind;
+        if (more > most) most = more;
+    }
+    return kept + most;
+}
+
+/* Whether a chunk finds room behind n_chunks full ones that are read before it. */
+static bool chunk_fits(const rs_policy_state *policy, const rs_kv *kv, uint32_t n_batch, size_t n_chunks,
+                       uint32_t count, uint32_t n_patch) {
+    uint32_t patch_of_full;
+    const uint32_t full = full_chunk(&policy->params, n_batch, &patch_of_full);
+    const uint32_t at_once = streams_at_once(policy);
+    uint64_t behind = 0, more = 0, most = 0; /* pages, as in rs_policy_pages */
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        const uint64_t before =
+            kv->streams[s].n_live + n_chunks * kept_of_chunk(policy, s, full, patch_of_full);
+        const uint64_t then = before + count + n_patch;
+        const uint32_t kept = rs_kv_pages_for(before + kept_of_chunk(policy, s, count, n_patch));
+        if (then > (uint64_t)kv->streams[s].max_pages * RS_PAGE_ENTRIES) return false;
+        if (s % at_once == 0) more = 0;
+        behind += kept;
+        more += rs_kv_pages_for(then) - kept;
+        if (more > most) most = more;
+    }
+    return behind + most <= kv->n_pages;
 }
 
 bool rs_policy_fits(const rs_policy_state *policy, const rs_kv *kv, size_t count, uint32_t n_batch) {
     if (!by_chunk(&policy->params)) return true;
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
-        const uint64_t room = (uint64_t)kv->streams[s].max_pages * RS_PAGE_ENTRIES;
-        uint64_t live = kv->streams[s].n_live;
-        for (size_t left = count; left > 0;) {
-            uint32_t n_patch;
-            const uint32_t chunk = rs_policy_chunk(policy, left, n_batch, &n_patch);
-            if (live + chunk + n_patch > room) return false;
-            live += kept_of_chunk(policy, s, chunk, n_patch);
-            left -= chunk;
-        }
+    size_t n_chunks = 0;
+    for (size_t left = count; left > 0; n_chunks++) {
+        uint32_t n_patch;
+        const uint32_t chunk = rs_policy_chunk(policy, left, n_batch, &n_patch);
+        if (!chunk_fits(policy, kv, n_batch, n_chunks, chunk, n_patch)) return false;
+        left -= chunk;
     }
     return true;
 }
@@ -178,8 +233,8 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
     policy->n_kv_heads = shape->n_kv_heads;
     if (params->policy != RS_POLICY_FULL) {
         policy->loan.words = (n_batch + 31) / 32;
-        policy->loan.lent = rs_arena_take_scratch(arena, "policy", (size_t)n_streams * policy->loan.words,
-                                                  sizeof *policy->loan.lent);
+        const size_t lent = (size_t)streams_at_once(policy) * policy->loan.words;
+        policy->loan.lent = rs_arena_take_scratch(arena, "policy", lent, sizeof *policy->loan.lent);
     }
     if (params->policy == RS_POLICY_GATES) {
         rs_ranked_layout(&policy->ranked, arena, n_streams, threads);
@@ -194,7 +249,7 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
             rs_arena_take_scratch(arena, "policy", n_batch, sizeof *policy->patch_positions);
     }
     if (by_chunk(params))
-        rs_observed_layout(&policy->observed, arena, n_streams, n_batch, params->observers, threads);
+        rs_observed_layout(&policy->observed, arena, shape->n_kv_heads, n_batch, params->observers, threads);
     if (params->full_heads == NULL || params->policy == RS_POLICY_FULL) return;
     bool *copy = rs_arena_take(arena, "policy", n_streams, sizeof *copy);
     if (copy == NULL) return;
@@ -233,29 +288,32 @@ static void widen(rs_span *evicted, rs_span by) {
     if (by.end > evicted->end) evicted->end = by.end;
 }
 
-/* A share of the chunk that was read last. */
-static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                        uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
+/* A share of the chunk, in one layer. */
+static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
+                        const rs_policy_chunk_read *read) {
     const rs_policy_params *params = &policy->params;
-    if (!rs_policy_observes(policy, count + n_patch) || (double)params->keep * count + 1e-4 >= count) return;
-    const int32_t begin = positions[n_tokens - count];
+    const uint32_t count = read->count;
+    if (!rs_policy_observes(policy, count + read->n_patch)) return;
+    if ((double)params->keep * count + 1e-4 >= count) return;
+    const int32_t begin = read->positions[read->n_tokens - count];
     rs_observed_evict(&(rs_observed_plan){.work = &policy->observed,
                                           .scratch = policy->scratch,
                                           .full_heads = params->full_heads,
                                           .begin = begin,
                                           .count = count,
-                                          .n_patch = n_patch,
+                                          .n_patch = read->n_patch,
+                                          .layer = streams.first / policy->n_kv_heads,
                                           .n_layers = policy->n_layers,
                                           .n_kv_heads = policy->n_kv_heads,
                                           .keep = params->keep,
                                           .pyramid = params->policy == RS_POLICY_PYRAMIDKV},
                       kv, team);
-    widen(&policy->evicted, (rs_span){begin, positions[n_tokens - 1] + 1});
+    widen(&policy->evicted, (rs_span){begin, read->positions[read->n_tokens - 1] + 1});
 }
 
 /* Single entries between the sinks and the window. Whether any went. */
-static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_span middle,
-                          int32_t now) {
+static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
+                          rs_span middle, int32_t now) {
     const rs_policy_params *params = &policy->params;
     const uint64_t n_streams = kv->n_streams;
     if (params->policy != RS_POLICY_GATES) {
@@ -266,7 +324,7 @@ static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *tea
                                      .full_heads = params->full_heads,
                                      .scratch = policy->scratch,
                                      .scratch_entries = policy->scratch_entries};
-        return rs_scored_evict(&plan, kv, team);
+        return rs_scored_evict(&plan, kv, team, streams);
     }
     uint64_t live = 0;
     for (uint32_t s = 0; s < kv->n_streams; s++) live += kv->streams[s].n_live;
@@ -276,25 +334,27 @@ static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *tea
     return rs_ranked_evict(&policy->ranked, &plan, kv, team);
 }
 
-static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                  uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
+static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
+                  const rs_policy_chunk_read *read) {
     const rs_policy_params *params = &policy->params;
-    if (by_chunk(params)) evict_share(policy, kv, team, positions, n_tokens, count, n_patch);
+    const int32_t *positions = read->positions;
+    const uint32_t n_tokens = read->n_tokens;
+    if (by_chunk(params)) evict_share(policy, kv, team, streams, read);
     if (params->policy == RS_POLICY_FULL || by_chunk(params) || n_tokens <= params->sinks + window(params))
         return;
     const rs_span middle = {positions[params->sinks], positions[n_tokens - window(params)]};
     if (has_scores(params)) {
-        if (!evict_entries(policy, kv, team, middle, positions[n_tokens - 1])) return;
+        if (!evict_entries(policy, kv, team, streams, middle, positions[n_tokens - 1])) return;
     } else {
-        rs_kv_remove_each(kv, team, range_of, &(plan){params, middle});
+        rs_kv_remove_each(kv, team, streams, range_of, &(plan){params, middle});
     }
     widen(&policy->evicted, middle);
 }
 
-void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens, uint32_t count, uint32_t n_patch) {
+void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
+                     const rs_policy_chunk_read *read) {
     const uint64_t start = rs_port_clock_ns();
-    evict(policy, kv, team, positions, n_tokens, count, n_patch);
+    evict(policy, kv, team, streams, read);
     policy->ns += rs_port_clock_ns() - start;
 }
 

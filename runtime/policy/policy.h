@@ -1,7 +1,7 @@
 /*
  * What the cache keeps when it does not keep everything. A policy decides how much room each stream gets, and
- * after each chunk that was read which entries go. Attention knows nothing of policies: it sees what is
- * there.
+ * which entries go when some layers have read a chunk: before the next ones have theirs, so that not all
+ * layers need room for a whole chunk at once. Attention knows nothing of policies: it sees what is there.
  */
 #ifndef RASURE_RUNTIME_POLICY_POLICY_H
 #define RASURE_RUNTIME_POLICY_POLICY_H
@@ -43,8 +43,11 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
 /* Entries that a stream needs room for in a context of n_ctx tokens, read n_batch at a time. */
 uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
 
-/* Entries that all streams together need room for; 0: as many as each by itself. */
-uint64_t rs_policy_entries(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch);
+/* Pages that all streams together need; 0: as many as each by itself. */
+uint32_t rs_policy_pages(const rs_policy_state *policy, uint32_t n_ctx, uint32_t n_batch);
+
+/* Layers that have entries for a chunk at once. */
+uint32_t rs_policy_layers_at_once(const rs_policy_state *policy);
 
 /* How many of `left` tokens of a call are read next, n_batch at a time, and how many of the last of them are
  * read behind these to choose among them. */
@@ -68,10 +71,16 @@ void rs_policy_observe(rs_policy_state *policy, const rs_observation *observatio
 /* Whether two contexts with these policies can hold the same. */
 bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);
 
-/* Lets what is not to be kept of n_tokens tokens at `positions` (ascending) go; the last `count` of them are
- * the chunk that was read, behind which n_patch more entries choose. */
-void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, const int32_t *positions,
-                     uint32_t n_tokens, uint32_t count, uint32_t n_patch);
+/* A chunk that is read: the last `count` of n_tokens tokens at `positions` (ascending), behind which n_patch
+ * more entries choose. */
+typedef struct rs_policy_chunk_read {
+    const int32_t *positions;
+    uint32_t n_tokens, count, n_patch;
+} rs_policy_chunk_read;
+
+/* Lets go what is not to be kept when `streams`, those of layers that have entries at once, have read it. */
+void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
+                     const rs_policy_chunk_read *read);
 
 /* Everything at positions >= `position` has been taken out of the cache. */
 void rs_policy_cut(rs_policy_state *policy, int32_t position);

@@ -222,6 +222,6 @@ bool rs_ranked_evict(const rs_ranked_work *work, const rs_ranked_plan *plan, rs_
     if (n == 0) return false;
     share_equal(&s, find_limit(&s, team, n));
     rs_team_run(team, clear_stream, &s, kv->n_streams);
-    rs_kv_close_holes(kv, team);
+    rs_kv_close_holes(kv, team, rs_kv_all(kv));
     return true;
 }

@@ -58,6 +58,7 @@ static float score(const rs_scored_plan *plan, const rs_kv *kv, uint32_t stream,
 typedef struct task {
     const rs_scored_plan *plan;
     rs_kv *kv;
+    uint32_t first; /* of the streams */
 } task;
 
 static bool is_over(const rs_scored_plan *plan, const rs_kv *kv, uint32_t stream) {
@@ -68,30 +69,31 @@ static bool is_over(const rs_scored_plan *plan, const rs_kv *kv, uint32_t stream
 static void evict_from_stream(void *argument, size_t thread, size_t index) {
     const task *t = argument;
     const rs_scored_plan *plan = t->plan;
-    rs_kv_stream *stream = &t->kv->streams[index];
-    if (!is_over(plan, t->kv, (uint32_t)index)) return;
+    const uint32_t s = t->first + (uint32_t)index;
+    rs_kv_stream *stream = &t->kv->streams[s];
+    if (!is_over(plan, t->kv, s)) return;
     rs_scored *entries = plan->scratch + thread * plan->scratch_entries;
     uint32_t n = 0;
     rs_kv_cursor at;
     bool more = rs_kv_seek(t->kv, stream, plan->middle.begin, &at);
     while (more && rs_kv_position(t->kv, stream, at) < plan->middle.end) {
         const uint32_t order = at.page_index * RS_PAGE_ENTRIES + at.slot;
-        entries[n++] = (rs_scored){score(plan, t->kv, (uint32_t)index, at), order};
+        entries[n++] = (rs_scored){score(plan, t->kv, s, at), order};
         more = rs_kv_next(t->kv, stream, &at);
     }
     const uint32_t excess = stream->n_live - plan->budget, n_gone = excess < n ? excess : n;
     rs_scored_choose(entries, n, n_gone);
     for (uint32_t i = 0; i < n_gone; i++) {
         const rs_kv_cursor gone = {entries[i].order / RS_PAGE_ENTRIES, entries[i].order % RS_PAGE_ENTRIES};
-        rs_kv_clear(t->kv, stream, gone);
+        rs_kv_mark(t->kv, stream, gone);
     }
 }
 
-bool rs_scored_evict(const rs_scored_plan *plan, rs_kv *kv, rs_team *team) {
+bool rs_scored_evict(const rs_scored_plan *plan, rs_kv *kv, rs_team *team, rs_streams streams) {
     uint32_t over = 0;
-    for (uint32_t s = 0; s < kv->n_streams; s++) over += is_over(plan, kv, s);
+    for (uint32_t s = 0; s < streams.count; s++) over += is_over(plan, kv, streams.first + s);
     if (over == 0) return false;
-    rs_team_run(team, evict_from_stream, &(task){plan, kv}, kv->n_streams);
-    rs_kv_give_back(kv);
+    rs_team_run(team, evict_from_stream, &(task){plan, kv, streams.first}, streams.count);
+    rs_kv_close_holes(kv, team, streams);
     return true;
 }

@@ -15,7 +15,7 @@ typedef struct rs_scored {
 
 /* Entries of a stream that are there beyond its budget before it is looked at again: choosing anew for every
  * token would cost more than it brings. */
-enum { RS_SCORED_SLACK = 32 };
+enum { RS_SCORED_SLACK = 16 };
 
 /* Puts the n_gone entries with the lowest scores first, in any order. No score is NaN. */
 void rs_scored_choose(rs_scored *entries, uint32_t n, uint32_t n_gone);
@@ -32,7 +32,7 @@ typedef struct rs_scored_plan {
     uint32_t scratch_entries;
 } rs_scored_plan;
 
-/* Whether any stream lost anything. */
-bool rs_scored_evict(const rs_scored_plan *plan, rs_kv *kv, rs_team *team);
+/* Evicts from some streams. Whether any lost anything. */
+bool rs_scored_evict(const rs_scored_plan *plan, rs_kv *kv, rs_team *team, rs_streams streams);
 
 #endif

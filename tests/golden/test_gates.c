@@ -151,7 +151,7 @@ static void test_decisions(void **state) {
         rs_kv_layout(&kv, &arena, &shape);
         rs_ranked_layout(&ranked, &arena, n_streams, 1);
         rs_kv_reset(&kv);
-        rs_kv_append(&kv, all, (uint32_t)now + 1);
+        rs_kv_append(&kv, rs_kv_all(&kv), all, (uint32_t)now + 1);
         fill(&kv, streams);
 
         const rs_span middle = {(int32_t)sinks, now - (int32_t)window + 1};
@@ -167,7 +167,7 @@ static void test_decisions(void **state) {
                                          .budget = budget,
                                          .scratch = scratch,
                                          .scratch_entries = MAX_ENTRIES};
-            (void)rs_scored_evict(&plan, &kv, &team);
+            (void)rs_scored_evict(&plan, &kv, &team, rs_kv_all(&kv));
         }
         for (uint32_t s = 0; s < n_streams; s++) {
             /* A stream by itself is looked at only when it is well above its budget. */

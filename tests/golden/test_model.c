@@ -52,7 +52,7 @@ static double layers_error(const rs_model *model, const rs_golden *golden) {
     int32_t positions[64];
     assert_in_range(count, 1, 64);
     for (size_t i = 0; i < count; i++) positions[i] = (int32_t)i;
-    rs_kv_append(&context->kv, positions, (uint32_t)count);
+    rs_kv_append(&context->kv, rs_kv_all(&context->kv), positions, (uint32_t)count);
     layer_check check = {golden, count * model->shape.n_embd, 0};
     rs_test_ok(context, rs_forward(context, &(rs_pass){.tokens = tokens,
                                                        .positions = positions,

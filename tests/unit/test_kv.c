@@ -168,13 +168,16 @@ static void make_room(fixture *f, shadows *s, uint32_t count) {
         ranges[stream] = (rs_span){of->positions[first], of->positions[first + excess - 1] + 1};
         forget(of, ranges[stream]);
     }
-    rs_kv_remove_each(&f->kv, &(rs_team){.threads = 1}, range_of, ranges);
+    rs_kv_remove_each(&f->kv, &(rs_team){.threads = 1}, rs_kv_all(&f->kv), range_of, ranges);
 }
 
+/* Some of the streams after the others. */
 static void append(fixture *f, shadows *s, uint32_t count) {
     int32_t positions[CAPACITY];
     for (uint32_t i = 0; i < count; i++) positions[i] = s->position + (int32_t)i;
-    rs_kv_append(&f->kv, positions, count);
+    const uint32_t n_first = s->next_id % (STREAMS + 1);
+    rs_kv_append(&f->kv, (rs_streams){0, n_first}, positions, count);
+    rs_kv_append(&f->kv, (rs_streams){n_first, STREAMS - n_first}, positions, count);
     for (uint32_t stream = 0; stream < STREAMS; stream++) {
         shadow *of = &s->of[stream];
         for (uint32_t i = 0; i < count; i++) {
@@ -267,7 +270,8 @@ static void test_random_edits(void **state) {
     check_against(f, &s);
 }
 
-/* Entries that are lent stand at their places among the others, with zeros, and are gone again afterwards. */
+/* Entries that are lent to some streams stand at their places among the others, with zeros, and are gone
+ * again afterwards. */
 static void test_lending(void **state) {
     enum { LENT = 21, WORDS = 1 };
     fixture *f = *state;
@@ -288,16 +292,22 @@ static void test_lending(void **state) {
         const int32_t first = s.position > 60 ? s.position - 60 + rand() % 40 : 0;
         for (int32_t p = first; p < s.position && n < LENT; p += 1 + rand() % 2) positions[n++] = p;
         if (n == 0) continue;
-        assert_true(rs_kv_has_room(&f->kv, LENT));
-        rs_kv_lend(&f->kv, &loan, positions, n);
+        assert_true(rs_kv_has_room(&f->kv, LENT, STREAMS));
+        const uint32_t from = (uint32_t)step % STREAMS;
+        const rs_streams streams = {from, STREAMS - from};
+        rs_kv_lend(&f->kv, &loan, streams, positions, n);
         for (uint32_t stream = 0; stream < STREAMS; stream++) {
             const rs_kv_stream *of = &f->kv.streams[stream];
             uint32_t lent = 0;
+            if (stream < from) {
+                assert_int_equal(of->n_live, s.of[stream].n);
+                continue;
+            }
             for (uint32_t i = 0; i < n; i++) {
                 rs_kv_cursor at;
                 assert_true(rs_kv_seek(&f->kv, of, positions[i], &at));
                 assert_int_equal(rs_kv_position(&f->kv, of, at), positions[i]);
-                if ((bits[stream] >> i & 1U) == 0) continue;
+                if ((bits[stream - from] >> i & 1U) == 0) continue;
                 float row[HEAD_DIM];
                 rs_kv_load_key(&f->kv, of, at, row);
                 for (uint32_t d = 0; d < HEAD_DIM; d++) assert_true(row[d] == 0);
@@ -307,16 +317,49 @@ static void test_lending(void **state) {
             assert_int_equal(of->n_live, s.of[stream].n + lent);
             n_lent += lent;
         }
-        rs_kv_take_back(&f->kv, &team, &loan, positions, n);
+        rs_kv_take_back(&f->kv, &team, &loan, streams, positions, n);
         check_against(f, &s);
     }
     assert_true(n_lent > 1000);
-    assert_false(rs_kv_has_room(&f->kv, CAPACITY + 1));
+    assert_false(rs_kv_has_room(&f->kv, CAPACITY + 1, STREAMS));
+}
+
+/* What a pool has room for where not all streams take entries at once. */
+static void test_room_of_a_pool(void **state) {
+    enum { HELD = 32, COUNT = 20, AT_ONCE = 1, POOL = 8 };
+    static const uint32_t wide[STREAMS] = {CAPACITY, CAPACITY, CAPACITY};
+    int32_t positions[HELD + COUNT];
+    rs_arena arena;
+    rs_kv kv;
+    (void)state;
+    const rs_kv_shape shape = {
+        .n_streams = STREAMS, .head_dim = HEAD_DIM, .room = room, .user = wide, .n_pages = POOL};
+    rs_arena_open(&arena, NULL, 0);
+    rs_kv_layout(&kv, &arena, &shape);
+    const size_t bytes = arena.front + arena.back;
+    void *memory = aligned_alloc(RS_ARENA_ALIGN, bytes);
+    rs_arena_open(&arena, memory, bytes);
+    rs_kv_layout(&kv, &arena, &shape);
+    rs_kv_reset(&kv);
+    for (int32_t i = 0; i < HELD + COUNT; i++) positions[i] = i;
+    rs_kv_append(&kv, rs_kv_all(&kv), positions, HELD);
+    assert_int_equal(kv.n_free, POOL - STREAMS * HELD / RS_PAGE_ENTRIES);
+    assert_true(rs_kv_has_room(&kv, COUNT, AT_ONCE));
+    assert_false(rs_kv_has_room(&kv, COUNT, STREAMS));
+    for (uint32_t s = 0; s < STREAMS; s++) {
+        rs_kv_append(&kv, (rs_streams){s, AT_ONCE}, positions + HELD, COUNT);
+        assert_int_equal(kv.streams[s].n_live, HELD + COUNT);
+        assert_int_equal(kv.n_free, 0);
+        rs_kv_remove(&kv, &(rs_team){.threads = 1}, HELD, HELD + COUNT);
+    }
+    rs_arena_unpoison(memory, bytes);
+    free(memory);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_lending, set_up, tear_down),
+        cmocka_unit_test(test_room_of_a_pool),
         cmocka_unit_test_setup_teardown(test_fills_every_stream, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_squeezes_holes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refills_tail, set_up, tear_down),

@@ -54,7 +54,8 @@ static void take(fixture *f, uint64_t count) {
         f->past[s] += count;
         entries += f->past[s];
     }
-    rs_meter_chunk(&f->meter, f->read, count, entries, (size_t)entries * 100);
+    rs_meter_chunk(&f->meter, f->read, count);
+    rs_meter_peak(&f->meter, entries, (size_t)entries * 100);
     f->read += count;
 }
 

@@ -147,6 +147,39 @@ static void test_room(void **state) {
     assert_true(more < full / 4);
 }
 
+/* A chunk needs room in one layer at a time, in all policies of which each stream evicts by itself. */
+static void test_room_for_a_chunk(void **state) {
+    enum { BATCH = 128 };
+    const rs_model *model = *state;
+    const rs_policy_params policies[] = {
+        {.policy = RS_POLICY_WINDOW, .sinks = SINKS, .window = WINDOW},
+        {.policy = RS_POLICY_RANDOM, .sinks = SINKS, .window = WINDOW, .budget = BUDGET},
+        {.policy = RS_POLICY_KEYNORM, .sinks = SINKS, .window = WINDOW, .budget = BUDGET},
+        {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = OBSERVERS, .decoded = 1},
+        {.policy = RS_POLICY_PYRAMIDKV, .keep = 0.1F, .observers = OBSERVERS, .decoded = 1},
+    };
+    int32_t tokens[N_CTX];
+    make_tokens(model, tokens, N_CTX);
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+        rs_context *c = rs_test_context_of(
+            model, &(rs_context_params){.n_ctx = N_CTX, .n_batch = BATCH, .policy = policies[i]});
+        read_tokens(c, tokens, N_CTX);
+        uint32_t kept = 0, at_once = 0; /* entries; pages, if all layers had the chunk at once */
+        for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+            kept += c->kv.streams[s].n_live;
+            at_once += c->kv.streams[s].max_pages;
+        }
+        rs_footprint footprint;
+        assert_int_equal(rs_context_footprint(c, &footprint), RS_OK);
+        assert_true(footprint.peak_entries >= BATCH * model->shape.n_kv_heads);
+        assert_true(footprint.peak_bytes <= (size_t)c->kv.n_pages * c->kv.page_bytes);
+        const uint32_t saved = (c->kv.n_streams - model->shape.n_kv_heads) * (BATCH / RS_PAGE_ENTRIES);
+        assert_int_equal(c->kv.n_pages, at_once - saved);
+        assert_true(kept < (uint32_t)BATCH * c->kv.n_streams);
+        rs_test_free(c);
+    }
+}
+
 /* ----------------------------------------------------------------------------------- what is computed -- */
 
 static void test_before_it_evicts_it_is_a_full_cache(void **state) {
@@ -180,7 +213,7 @@ static void read_masked(rs_context *c, const int32_t *tokens, uint32_t count, rs
         c->positions[i] = (int32_t)i;
     }
     c->n_tokens += count;
-    rs_kv_append(&c->kv, c->positions + n, count);
+    rs_kv_append(&c->kv, rs_kv_all(&c->kv), c->positions + n, count);
     rs_test_ok(c, rs_forward(c, &(rs_pass){.tokens = c->tokens + n,
                                            .positions = c->positions + n,
                                            .count = count,
@@ -708,7 +741,7 @@ static void test_scores(void **state) {
                 for (uint32_t i = 0; i < COUNT - OBSERVERS; i++) sums[i] += weights[i] / total;
             }
         }
-        const float *found = c->policy.observed.scores + (size_t)(kv_heads + h) * N_BATCH;
+        const float *found = c->policy.observed.scores + (size_t)h * N_BATCH;
         for (int i = 0; i < COUNT - OBSERVERS; i++) {
             double pooled = 0;
             for (int k = i - 2; k <= i + 2; k++)
@@ -819,15 +852,16 @@ static void test_patched_chunks(void **state) {
     read_tokens(alone, first, N_BATCH);
     assert_int_equal(c->n_tokens, N);
     assert_int_equal(c->next_position, N);
+    const uint32_t last_layer = c->kv.n_streams - model->shape.n_kv_heads;
     for (uint32_t s = 0; s < c->kv.n_streams; s++) {
-        const float *scores = alone->policy.observed.scores + (size_t)s * N_BATCH;
         for (int32_t chunk = 0; chunk < N; chunk += OWN) {
             uint32_t kept = 0;
             for (int32_t p = chunk; p < chunk + OWN; p++) kept += rs_test_holds(c, s, p);
             assert_int_equal(kept, OWN / 2);
         }
+        const float *scores = alone->policy.observed.scores + (size_t)(s - last_layer) * N_BATCH;
         float least_kept = INFINITY, most_gone = -INFINITY;
-        for (int32_t p = 0; p < OWN; p++) {
+        for (int32_t p = 0; s >= last_layer && p < OWN; p++) {
             if (rs_test_holds(c, s, p)) least_kept = fminf(least_kept, scores[p]);
             else most_gone = fmaxf(most_gone, scores[p]);
         }
@@ -999,6 +1033,7 @@ int main(void) {
         cmocka_unit_test(test_window_holds_sinks_and_the_last),
         cmocka_unit_test(test_full_heads_hold_everything),
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_room_for_a_chunk),
         cmocka_unit_test(test_before_it_evicts_it_is_a_full_cache),
         cmocka_unit_test(test_window_is_a_mask),
         cmocka_unit_test(test_all_heads_or_none),
