@@ -907,127 +907,6 @@ static void test_kept_of_a_patched_chunk(void **state) {
     assert_int_equal(rs_observed_kept(100, 8, 0.001F, 8, false, 0, 30), 0);
 }
 
-/* ------------------------------------------------------------------------------------- random edits -- */
-
-/* All that is known of a context: its tokens, and which streams still have them. */
-typedef struct shadow {
-    int32_t positions[N_CTX];
-    bool held[N_CTX]; /* by streams that do not keep everything */
-    uint32_t n;
-    int32_t next;
-} shadow;
-
-static void shadow_evict(shadow *s) {
-    for (uint32_t i = SINKS; i + WINDOW < s->n; i++) s->held[i] = false;
-}
-
-static void shadow_read(shadow *s, uint32_t count) {
-    while (count > 0) {
-        const uint32_t chunk = count < N_BATCH ? count : N_BATCH;
-        for (uint32_t i = 0; i < chunk; i++) {
-            s->positions[s->n] = s->next++;
-            s->held[s->n++] = true;
-        }
-        shadow_evict(s);
-        count -= chunk;
-    }
-}
-
-static void shadow_erase(shadow *s, rs_span span, bool close) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->positions[i] >= span.begin && s->positions[i] < span.end) continue;
-        const bool moves = close && s->positions[i] >= span.end;
-        s->positions[kept] = s->positions[i] - (moves ? span.end - span.begin : 0);
-        s->held[kept++] = s->held[i];
-    }
-    s->n = kept;
-    if (close) s->next -= span.end - span.begin;
-}
-
-/* All that a cache of the first n tokens would hold is there. */
-static bool shadow_is_whole(const shadow *s, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        if (!s->held[i] && (i < SINKS || i + WINDOW >= n)) return false;
-    return true;
-}
-
-static void check_shadow(const rs_context *c, const shadow *s, const bool *full_heads) {
-    assert_int_equal(c->n_tokens, s->n);
-    assert_int_equal(c->next_position, s->next);
-    for (uint32_t stream = 0; stream < c->kv.n_streams; stream++) {
-        uint32_t live = 0;
-        for (uint32_t i = 0; i < s->n; i++) {
-            const bool held = full_heads[stream] || s->held[i];
-            assert_int_equal(rs_test_holds(c, stream, s->positions[i]), held);
-            live += held;
-        }
-        assert_int_equal(c->kv.streams[stream].n_live, live);
-    }
-}
-
-static void test_random_edits(void **state) {
-    const rs_model *model = *state;
-    bool full_heads[MAX_STREAMS];
-    int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
-    rs_context *c = some_heads(model, full_heads);
-    shadow s = {.n = 0};
-    uint32_t refused = 0, gone_back = 0;
-    srand(11);
-    for (int step = 0; step < 400; step++) {
-        const uint32_t what = (uint32_t)rand() % 8, count = 1 + (uint32_t)rand() % 40;
-        if (s.n + count > N_CTX) {
-            rs_context_reset(c);
-            s = (shadow){.n = 0};
-        }
-        if (what < 4 || s.n < 12) {
-            read_tokens(c, tokens + s.n, count);
-            shadow_read(&s, count);
-        } else if (what < 6) {
-            const uint32_t first = (uint32_t)rand() % (s.n - 1),
-                           last = first + (uint32_t)rand() % (s.n - first);
-            const rs_span span = {s.positions[first], s.positions[last] + 1};
-            const rs_erase_params params = {.method = what == 4 ? RS_ERASE_DROP : RS_ERASE_SHIFT};
-            rs_test_ok(c, rs_erase(c, &span, 1, &params, NULL));
-            shadow_erase(&s, span, what == 5);
-        } else if (what == 6) {
-            const uint32_t n =
-                rand() % 2 == 0 ? (uint32_t)rand() % (SINKS + 1) : s.n - 1 - (uint32_t)rand() % (s.n - 1);
-            const int32_t position = s.positions[n];
-            const rs_status status = rs_truncate(c, position);
-            /* A refusal may be over-careful where erases have changed what counts as a sink. */
-            if (status == RS_OK) {
-                assert_true(shadow_is_whole(&s, n));
-                s.n = n;
-                s.next = position;
-                gone_back++;
-            } else {
-                assert_int_equal(status, RS_UNSUPPORTED);
-                refused++;
-            }
-        } else {
-            const uint32_t first = (uint32_t)rand() % s.n;
-            const rs_span span = {s.positions[first], s.positions[first] + 1};
-            rs_test_ok(c, rs_erase(c, &span, 1, NULL, NULL));
-            const uint32_t left = s.n - 1;
-            const int32_t begin = s.positions[first];
-            shadow again = {.n = 0};
-            /* Read from the beginning or from the span on, in chunks: what is held in the end is the same. */
-            for (uint32_t i = 0; i < left; i++) {
-                again.positions[i] = i < first ? s.positions[i] : begin + (int32_t)(i - first);
-                again.held[i] = i < SINKS || i + WINDOW >= left;
-            }
-            again.n = left;
-            again.next = begin + (int32_t)(left - first);
-            s = again;
-        }
-        check_shadow(c, &s, full_heads);
-    }
-    assert_true(refused > 5 && gone_back > 5);
-    rs_test_free(c);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_holds_sinks_and_the_last),
@@ -1060,7 +939,6 @@ int main(void) {
         cmocka_unit_test(test_patched_chunks),
         cmocka_unit_test(test_exact_over_patched_chunks),
         cmocka_unit_test(test_kept_of_a_patched_chunk),
-        cmocka_unit_test(test_random_edits),
     };
     return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);
 }
