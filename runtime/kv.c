@@ -79,21 +79,6 @@ size_t rs_kv_used_bytes(const rs_kv *kv) {
     return (size_t)(kv->n_pages - kv->n_free) * kv->page_bytes;
 }
 
-static void copy_entry(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, const rs_kv_page *from,
-                       uint32_t from_slot) {
-    for (uint32_t d = 0; d < kv->head_dim; d += 4) {
-        memcpy(to->view.k + (size_t)d * RS_PAGE_ENTRIES + to_slot * 4,
-               from->view.k + (size_t)d * RS_PAGE_ENTRIES + from_slot * 4, 4);
-    }
-    int8_t *to_v = to->view.v + (size_t)(to_slot / 4) * kv->head_dim * 4 + to_slot % 4;
-    const int8_t *from_v = from->view.v + (size_t)(from_slot / 4) * kv->head_dim * 4 + from_slot % 4;
-    for (uint32_t d = 0; d < kv->head_dim; d++) to_v[(size_t)d * 4] = from_v[(size_t)d * 4];
-    to->view.k_scale[to_slot] = from->view.k_scale[from_slot];
-    to->view.v_scale[to_slot] = from->view.v_scale[from_slot];
-    to->position[to_slot] = from->position[from_slot];
-    if (kv->has_lambda) to->lambda[to_slot] = from->lambda[from_slot];
-}
-
 static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) {
     for (uint32_t d = 0; d < kv->head_dim; d += 4) {
         memset(page->view.k + (size_t)d * RS_PAGE_ENTRIES + slot * 4, 0, 4);
@@ -179,21 +164,29 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
 }
 
+/* How many entries follow each other from a slot of a page on, up to `most`. */
+static uint32_t run_length(const rs_kv_page *page, uint32_t slot, uint32_t most) {
+    uint32_t n = 0;
+    while (n < most && page->position[slot + n] != RS_KV_HOLE) n++;
+    return n;
+}
+
 /* Moves the entries of a stream's pages from `first` on together. What was there is written over, or zeroed
  * behind them; pages that are left empty are to be trimmed. */
 static void move_together(const rs_kv *kv, const rs_kv_stream *stream, uint32_t first) {
-    rs_kv_cursor from = {first, UINT32_MAX}; /* before the first slot */
     uint32_t to = first * RS_PAGE_ENTRIES;
-    bool more = rs_kv_next(kv, stream, &from);
-    while (more) {
-        const uint32_t to_page = to / RS_PAGE_ENTRIES, to_slot = to % RS_PAGE_ENTRIES;
-        if (from.page_index != to_page || from.slot != to_slot) {
-            const rs_kv_page source = rs_kv_get_page(kv, stream->pages[from.page_index]);
-            const rs_kv_page target = rs_kv_get_page(kv, stream->pages[to_page]);
-            copy_entry(kv, &target, to_slot, &source, from.slot);
+    for (uint32_t p = first; p < stream->n_pages; p++) {
+        const rs_kv_page source = rs_kv_get_page(kv, stream->pages[p]);
+        for (uint32_t slot = 0; slot < slots_of(stream, p);) {
+            const rs_kv_page target = rs_kv_get_page(kv, stream->pages[to / RS_PAGE_ENTRIES]);
+            const uint32_t to_slot = to % RS_PAGE_ENTRIES, left = slots_of(stream, p) - slot;
+            const uint32_t room = RS_PAGE_ENTRIES - to_slot;
+            const uint32_t n = run_length(&source, slot, left < room ? left : room);
+            if (n > 0 && p * RS_PAGE_ENTRIES + slot != to)
+                rs_kv_copy_entries(kv, &target, to_slot, &source, slot, n);
+            to += n;
+            slot += n > 0 ? n : 1;
         }
-        to++;
-        more = rs_kv_next(kv, stream, &from);
     }
     for (; to < stream->n_pages * RS_PAGE_ENTRIES && to % RS_PAGE_ENTRIES != 0; to++) {
         const rs_kv_page last = rs_kv_get_page(kv, stream->pages[to / RS_PAGE_ENTRIES]);
@@ -360,7 +353,7 @@ static void insert(rs_kv *kv, rs_kv_stream *stream, const int32_t *missing, uint
         const rs_kv_page target_page = rs_kv_get_page(kv, stream->pages[target.page_index]);
         if (from > 0 && rs_kv_position(kv, stream, source) > missing[n - 1]) {
             const rs_kv_page source_page = rs_kv_get_page(kv, stream->pages[source.page_index]);
-            copy_entry(kv, &target_page, target.slot, &source_page, source.slot);
+            rs_kv_copy_entries(kv, &target_page, target.slot, &source_page, source.slot, 1);
             from--;
         } else {
             clear_entry(kv, &target_page, target.slot);

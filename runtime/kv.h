@@ -141,6 +141,11 @@ int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor
 /* Changes an entry's position by `by`; the stream's order MUST stay. */
 void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by);
 
+/* Copies n entries that follow each other in a page to slots that do so in another, or in the same one
+ * further up. */
+void rs_kv_copy_entries(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, const rs_kv_page *from,
+                        uint32_t from_slot, uint32_t n);
+
 /* Quantises one key and one value [head_dim] into an entry. `scratch`: head_dim int8. */
 void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
                  const float *key, const float *value, int8_t *scratch);

@@ -247,12 +247,11 @@ RS_API rs_status rs_chat_tokens(const rs_model *model, rs_chat_part part, rs_rol
 /* ------------------------------------------------------------------------------------------ context -- */
 
 /*
- * What the KV cache keeps. All but FULL evict when a layer (with GATES: a sixth of the layers) has read a
- * chunk: of a head that does not keep everything, the entries between the first `sinks` tokens and the last
- * `window` go, for good. The cache has room for what stays, and for a chunk in those layers alone. A token
- * sees what is there when its layer reads it: sinks, the last `window` tokens before its chunk, and its chunk
- * up to itself (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never
- * renumbered.
+ * What the KV cache keeps. All but FULL evict when a layer (with GATES: some of the layers) has read a chunk:
+ * of a head that does not keep everything, the entries between the first `sinks` tokens and the last `window`
+ * go, for good. The cache has room for what stays, and for a chunk in those layers alone. A token sees what
+ * is there when its layer reads it: sinks, the last `window` tokens before its chunk, and its chunk up to
+ * itself (arXiv 2309.17453, section 3; by head arXiv 2506.17121, section 4). Positions are never renumbered.
  */
 typedef enum rs_policy {
     RS_POLICY_FULL = 0,   /* everything, in every head */

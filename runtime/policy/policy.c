@@ -10,7 +10,10 @@
 enum {
     MAX_COUNT = 1 << 20,
     MAX_OBSERVERS = 1024,
-    RANKINGS = 6, /* of all streams, for a chunk: more would need less room, and more time */
+    /* Of all streams, for a chunk: so many that the room for it is at most a tenth of the budget, but not
+     * more of them than are worth their time. */
+    RANKINGS_OF_BUDGET = 10,
+    MAX_RANKINGS = 6,
 };
 
 static bool has_gates(const rs_policy_params *params) {
@@ -148,10 +151,19 @@ uint32_t rs_policy_room(const rs_policy_state *policy, uint32_t stream, uint32_t
     return room_with(policy, stream, n_ctx, n_batch, n_batch);
 }
 
+static uint32_t rankings_of_a_chunk(const rs_policy_state *policy) {
+    const uint64_t budget = policy->params.budget > 0 ? policy->params.budget : 1;
+    const uint64_t wanted = ((uint64_t)policy->n_batch * RANKINGS_OF_BUDGET + budget - 1) / budget;
+    return wanted < MAX_RANKINGS ? (uint32_t)wanted : MAX_RANKINGS;
+}
+
 uint32_t rs_policy_layers_at_once(const rs_policy_state *policy) {
+    uint32_t rankings;
     switch (policy->params.policy) {
     case RS_POLICY_FULL: return policy->n_layers;
-    case RS_POLICY_GATES: return (policy->n_layers + RANKINGS - 1) / RANKINGS;
+    case RS_POLICY_GATES:
+        rankings = rankings_of_a_chunk(policy);
+        return (policy->n_layers + rankings - 1) / rankings;
     default: return 1;
     }
 }
@@ -230,6 +242,7 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
     const rs_policy_params *params = &policy->params;
     const uint32_t n_streams = shape->n_layers * shape->n_kv_heads;
     policy->n_layers = shape->n_layers;
+    policy->n_batch = n_batch;
     policy->n_kv_heads = shape->n_kv_heads;
     if (params->policy != RS_POLICY_FULL) {
         policy->loan.words = (n_batch + 31) / 32;

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "kernels/inline.h"
+
 enum { DIGIT = 11, BINS = 1 << DIGIT, KEY_BITS = 64 };
 
 /* What a pass finds out about a stream. */
@@ -43,9 +45,9 @@ static bool may_go(const search *s, int32_t position) {
     return position >= s->plan->middle.begin && position < s->plan->middle.end;
 }
 
-/* Calls `each` with the key of every entry of a stream that may go. */
-static void over_entries(const search *s, const rs_kv_stream *stream,
-                         void (*each)(void *user, uint64_t key, rs_kv_cursor at), void *user) {
+/* Calls `each` with the key of every entry of a stream that may go. Inline, so that the call is none. */
+RS_INLINE void over_entries(const search *s, const rs_kv_stream *stream,
+                            void (*each)(void *user, uint64_t key, rs_kv_cursor at), void *user) {
     for (uint32_t p = 0; p < stream->n_pages; p++) {
         const rs_kv_page page = rs_kv_get_page(s->kv, stream->pages[p]);
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
@@ -61,7 +63,7 @@ static void over_entries(const search *s, const rs_kv_stream *stream,
 
 typedef struct best {
     uint64_t keys[RS_RANKED_MAX_FLOOR]; /* a heap, the lowest first */
-    uint32_t n, wanted, n_all;
+    uint32_t n, wanted;
 } best;
 
 static void sift_down(best *b) {
@@ -88,7 +90,6 @@ static void sift_up(best *b) {
 static void note_best(void *user, uint64_t key, rs_kv_cursor at) {
     best *b = user;
     (void)at;
-    b->n_all++;
     if (b->n < b->wanted) {
         b->keys[b->n++] = key;
         sift_up(b);
@@ -98,10 +99,16 @@ static void note_best(void *user, uint64_t key, rs_kv_cursor at) {
     }
 }
 
-static void count_all(void *user, uint64_t key, rs_kv_cursor at) {
-    (void)key;
-    (void)at;
-    ++*(uint32_t *)user;
+/* Entries of a stream that may not go: few, at its ends. */
+static uint32_t count_pinned(const search *s, const rs_kv_stream *stream) {
+    uint32_t n = 0;
+    rs_kv_cursor at;
+    bool more = rs_kv_seek(s->kv, stream, 0, &at);
+    for (; more && rs_kv_position(s->kv, stream, at) < s->plan->middle.begin; n++)
+        more = rs_kv_next(s->kv, stream, &at);
+    more = rs_kv_seek(s->kv, stream, s->plan->middle.end, &at);
+    for (; more; n++) more = rs_kv_next(s->kv, stream, &at);
+    return n;
 }
 
 /* How many entries of a stream may go, and which of them its floor keeps. Keys of a stream are all
@@ -111,15 +118,13 @@ static void protect(void *argument, size_t thread, size_t index) {
     const rs_kv_stream *stream = &s->kv->streams[index];
     rs_ranked_stream *found = &s->work->streams[index];
     (void)thread;
-    uint32_t n = 0;
-    over_entries(s, stream, count_all, &n);
-    const uint32_t pinned = stream->n_live - n;
+    const uint32_t pinned = count_pinned(s, stream);
     best b;
-    b.n = b.n_all = 0;
+    b.n = 0;
     b.wanted = s->plan->floor > pinned ? s->plan->floor - pinned : 0;
     if (b.wanted > 0) over_entries(s, stream, note_best, &b);
     found->protected_from = b.n > 0 ? b.keys[0] : UINT64_MAX;
-    found->n_loose = n - b.n;
+    found->n_loose = stream->n_live - pinned - b.n;
 }
 
 /* ------------------------------------------------------------------------------------------- the limit -- */
