@@ -21,7 +21,7 @@ from gguf import GGUFReader
 
 from rasure_training.eraser.documents import Encoder
 from rasure_training.gguf_model import GgufModel, load_model
-from rasure_training.heads import ablate, masks
+from rasure_training.heads import ablate, chance, masks
 from rasure_training.heads.config import HeadsConfig, load_config, parse_config
 from rasure_training.heads.model import HeadsModel, Mix, Streaming, attend_locally
 from rasure_training.heads.samples import TASKS, Source
@@ -288,3 +288,14 @@ def test_ablation_ranks_by_what_a_head_is_worth(data: Path, tmp_path: Path, monk
 def test_heads_that_see_everything_lose_nothing(data: Path, tmp_path: Path) -> None:
     trainer = Trainer(replace(load_config(CONFIG), window=200), MODEL, data, tmp_path, World())
     assert ablate.increases(trainer, 1).abs().max() < 1e-6
+
+
+def test_heads_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["chance", str(MODEL), "--seeds", "1,2", "--out", str(tmp_path)])
+    assert chance.main() == 0
+    config = load_model(MODEL).config
+    first, second = ((tmp_path / f"heads_chance_{seed}.tsv").read_text().splitlines() for seed in (1, 2))
+    assert first != second and len(first) == config.n_layer
+    assert all(len(line.split("\t")) == config.n_kv_head for line in first)
+    monkeypatch.setattr(sys, "argv", ["chance", str(tmp_path / "nothing.gguf"), "--out", str(tmp_path)])
+    assert chance.main() == 1
