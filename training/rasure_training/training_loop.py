@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from .runs import Log, duration, say
 from .world import World
@@ -13,8 +14,10 @@ from .world import World
 SHOW_EVERY = 5  # steps
 
 
-class LoopConfig(Protocol):
+@dataclass(frozen=True)
+class Loop:
     name: str
+    steps: int
     checkpoint: int  # steps between two of them
     validate: int  # steps between two looks at the validation split; 0: none
 
@@ -25,9 +28,8 @@ class TrainingLoop(ABC):
     log_columns: ClassVar[tuple[str, ...]]  # of log.csv; "step" and "seconds" are among them
     validation_columns: ClassVar[tuple[str, ...]]  # of validation.csv; "step" is among them
 
-    def __init__(self, config: LoopConfig, steps: int, out: Path, world: World) -> None:
-        self.loop = config
-        self.steps = steps
+    def __init__(self, loop: Loop, out: Path, world: World) -> None:
+        self.loop = loop
         self.out = out
         self.world = world
         self.step = 0
@@ -53,6 +55,16 @@ class TrainingLoop(ABC):
     def validate(self) -> list[dict[str, Any]]:
         """Rows of validation.csv."""
 
+    def open_logs(self) -> None:
+        """Opens further logs for the steps from self.step on."""
+
+    def baselines(self) -> list[dict[str, Any]]:
+        """Rows of validation.csv before the first step."""
+        return []
+
+    def note(self, row: dict[str, Any]) -> None:
+        """Writes down what a step's row has beside the columns of the log, and takes it out of it."""
+
     @abstractmethod
     def plot(self) -> None:
         """Draws the course of the run."""
@@ -64,23 +76,28 @@ class TrainingLoop(ABC):
     def run(self, show: bool = True) -> None:
         """Trains to the end."""
         resumed = self.resume()
-        first, every = self.world.is_first, self.loop.validate
+        first, every, steps = self.world.is_first, self.loop.validate, self.loop.steps
         log = Log(self.out / "log.csv", self.log_columns, self.step) if first else None
         validation = Log(self.out / "validation.csv", self.validation_columns, self.step) if first else None
+        if first:
+            self.open_logs()
         if first and show:
             start = f"from step {self.step}" if resumed else "from the beginning"
-            say(f"{self.loop.name}: {self.steps} steps, {start}; {self.out}")
+            say(f"{self.loop.name}: {steps} steps, {start}; {self.out}")
+        if validation is not None and every and self.step == 0:
+            validation.write(self.baselines())
         recent: list[float] = []
-        while self.step < self.steps:
+        while self.step < steps:
             row = self.do_step()
             recent = [*recent[-19:], float(row["seconds"])]
             if log is None or validation is None:
                 continue
+            self.note(row)
             log.write([row])
-            done = self.step == self.steps
+            done = self.step == steps
             if show and (self.step % SHOW_EVERY == 0 or done):
-                left = duration(fmean(recent) * (self.steps - self.step))
-                say(f"step {self.step} of {self.steps}: {self.progress(row)}, {fmean(recent):.1f} s a step, {left} left")
+                left = duration(fmean(recent) * (steps - self.step))
+                say(f"step {self.step} of {steps}: {self.progress(row)}, {fmean(recent):.1f} s a step, {left} left")
             if self.step % self.loop.checkpoint == 0 or done:
                 self.save()
             if every and (self.step % every == 0 or done):

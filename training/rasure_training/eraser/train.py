@@ -1,4 +1,4 @@
-"""The training loop: documents that follow from the step's number, checkpoints, a log, and the adapter file.
+"""The training of an adapter: documents that follow from the step's number, checkpoints, and the adapter file.
 
 A step reads `documents` documents. Each of them is read once with its spans; then every unit is erased through the adapter and
 asked, and its loss is taken back through the frozen model into the adapter. What a step sees depends on the seed and its number
@@ -23,8 +23,9 @@ import torch
 
 from ..files import sha256
 from ..gguf_model import load_model
-from ..runs import Log, TrainingError, duration, load_state, save_state, say
+from ..runs import Log, TrainingError, load_state, save_state
 from ..text import DataError
+from ..training_loop import Loop, TrainingLoop
 from ..world import World
 from .adapter_file import Adapter, write_adapter
 from .config import Stage, TrainingConfig
@@ -36,10 +37,7 @@ from .plot import plot_training
 from .tasks import Corpus, Style, training_document
 from .units import clean_unit, training_method, unit_losses
 
-
-LOG_COLUMNS = ("step", "stage", "lr", "loss", "kl", "first_kl", "nll", "leak", "probes", "grad_norm", "seconds")
-VALIDATION_COLUMNS = ("step", "method", "task", "n", "kl", "first_kl", "leak")
-SHOW_EVERY = 10  # steps
+SHOWN = 10  # steps whose mean loss is shown
 BASELINES = ("drop", "shift", "repair:16")
 
 
@@ -74,11 +72,13 @@ def draw_document(corpus: Corpus, config: TrainingConfig, stage: Stage, key: str
     raise TrainingError(f"no document can be made: {last}")
 
 
-class Trainer:
+class Trainer(TrainingLoop):
+    log_columns = ("step", "stage", "lr", "loss", "kl", "first_kl", "nll", "leak", "probes", "grad_norm", "seconds")
+    validation_columns = ("step", "method", "task", "n", "kl", "first_kl", "leak")
+
     def __init__(self, config: TrainingConfig, model: Path, data: Path, out: Path, world: World) -> None:
+        super().__init__(Loop(config.name, config.total_steps, config.output.checkpoint, config.output.validate), out, world)
         self.config = config
-        self.out = out
-        self.world = world
         loaded = load_model(model)
         self.base = loaded.file
         self.encoder = Encoder(loaded.file)
@@ -95,8 +95,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=optimizer.lr, betas=tuple(optimizer.betas), weight_decay=optimizer.weight_decay
         )
-        self.step = 0
-        self.seconds = 0.0
+        self.own_methods = ["bridge", "bridge+shift"] if adapter.kind == "bridge" else ["steer"]
         self.losses: list[float] = []
 
     # ------------------------------------------------------------------------------------------------- a step
@@ -173,10 +172,6 @@ class Trainer:
     # -------------------------------------------------------------------------------------------- checkpoints
 
     @property
-    def checkpoint_path(self) -> Path:
-        return self.out / "checkpoint.pt"
-
-    @property
     def adapter_path(self) -> Path:
         return self.out / f"{self.config.name}.gguf"
 
@@ -220,16 +215,16 @@ class Trainer:
             | {name: version(name) for name in ("torch", "gguf", "numpy", "tokenizers")},
         }
 
-    def export(self) -> int:
+    def export(self) -> None:
         section = self.config.adapter
         adapter = Adapter(self.settings, self.lora, self.base.fingerprint(), section.name, section.license, self.record())
-        return write_adapter(self.adapter_path, self.base, adapter, section.a_type, section.b_type)
+        write_adapter(self.adapter_path, self.base, adapter, section.a_type, section.b_type)
 
     # --------------------------------------------------------------------------------------------- validation
 
     @torch.no_grad()
-    def validate(self, methods: list[str]) -> list[dict[str, Any]]:
-        """Rows of the validation file: by method, the means over the probes of each task, and over all of them."""
+    def validate(self, methods: list[str] | None = None) -> list[dict[str, Any]]:
+        """By method (None: the adapter's own), the means over the probes of each task, and over all of them."""
         stage = self.config.stages[-1]
         found: dict[tuple[str, str], list[ProbeLoss]] = defaultdict(list)
         for i in range(self.config.output.validation_documents):
@@ -238,7 +233,7 @@ class Trainer:
             context = self.engine.read(encoded.tokens)
             for unit in encoded.units:
                 clean = clean_unit(self.engine, context, unit, self.config.step.answer_tokens, self.encoder.ends)
-                for method in methods:
+                for method in methods or self.own_methods:
                     for probe, loss in unit_losses(self.engine, context, clean, method, LossOptions()):
                         task = task_and_probe(unit.unit.task, probe)
                         found[method, task].append(loss)
@@ -254,46 +249,18 @@ class Trainer:
             })  # fmt: skip
         return rows
 
-    # --------------------------------------------------------------------------------------------- the loop
+    def baselines(self) -> list[dict[str, Any]]:
+        return self.validate([*BASELINES, *self.own_methods])
 
-    def run(self, show: bool = True) -> None:
-        """Trains to the end. Only the first process writes."""
-        resumed = self.resume()
-        first = self.world.is_first
-        log = Log(self.out / "log.csv", LOG_COLUMNS, self.step) if first else None
-        tasks = Log(self.out / "tasks.csv", ("step", "task", "kl"), self.step) if first else None
-        validation = Log(self.out / "validation.csv", VALIDATION_COLUMNS, self.step) if first else None
-        total = self.config.total_steps
-        if first and show:
-            start = f"from step {self.step}" if resumed else "from the beginning"
-            say(f"{self.config.name}: {total} steps, {start}; {self.out}")
-        own = ["bridge", "bridge+shift"] if self.config.adapter.kind == "bridge" else ["steer"]
-        if first and self.config.output.validate and self.step == 0:
-            validation.write(self.validate([*BASELINES, *own]))
-        recent: list[float] = []
-        while self.step < total:
-            row = self.do_step()
-            recent = [*recent[-49:], float(row["seconds"])]
-            if not first:
-                continue
-            by_task = row.pop("tasks")
-            log.write([row])
-            tasks.write([{"step": self.step, "task": task, "kl": f"{kl:.6f}"} for task, kl in sorted(by_task.items())])
-            if show and (self.step % SHOW_EVERY == 0 or self.step == total):
-                last = self.losses[-SHOW_EVERY:]
-                left = duration(fmean(recent) * (total - self.step))
-                say(
-                    f"step {self.step} of {total}, {row['stage']}: loss {fmean(last):.4f}, {fmean(recent):.2f} s a step, "
-                    f"{left} left"
-                )  # fmt: skip
-            if self.step % self.config.output.checkpoint == 0 or self.step == total:
-                self.save()
-            every = self.config.output.validate
-            if every and (self.step % every == 0 or self.step == total):
-                validation.write(self.validate(own))
-                plot_training(self.out)
-        if first:
-            size = self.export()
-            plot_training(self.out)
-            if show:
-                say(f"{self.adapter_path}: {size} bytes after {duration(self.seconds)}")
+    def open_logs(self) -> None:
+        self.tasks = Log(self.out / "tasks.csv", ("step", "task", "kl"), self.step)
+
+    def note(self, row: dict[str, Any]) -> None:
+        rows = [{"step": self.step, "task": task, "kl": f"{kl:.6f}"} for task, kl in sorted(row.pop("tasks").items())]
+        self.tasks.write(rows)
+
+    def progress(self, row: dict[str, Any]) -> str:
+        return f"{row['stage']}, loss {fmean(self.losses[-SHOWN:]):.4f}"
+
+    def plot(self) -> None:
+        plot_training(self.out)

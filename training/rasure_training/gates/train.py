@@ -29,7 +29,7 @@ from ..gguf_model import load_model
 from ..heads.samples import TASKS, Sample, Source
 from ..runs import TrainingError, load_state, save_state
 from ..text import load_split
-from ..training_loop import TrainingLoop
+from ..training_loop import Loop, TrainingLoop
 from ..world import World
 from .config import GatesConfig
 from .evict import Rule
@@ -70,7 +70,7 @@ class Trainer(TrainingLoop):
     validation_columns = ("step", "task", "n", "nll_full", "nll_soft", "nll_evicted", "kl_soft", "kl_evicted", "held")
 
     def __init__(self, config: GatesConfig, model: Path, data: Path, out: Path, world: World) -> None:
-        super().__init__(config, config.steps, out, world)
+        super().__init__(Loop(config.name, config.steps, config.checkpoint, config.validate), out, world)
         self.config = config
         loaded = load_model(model)
         self.base = loaded.file

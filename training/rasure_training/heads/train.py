@@ -26,7 +26,7 @@ from ..files import sha256
 from ..gguf_model import load_model
 from ..runs import TrainingError, load_state, save_state
 from ..text import load_split
-from ..training_loop import TrainingLoop
+from ..training_loop import Loop, TrainingLoop
 from ..world import World
 from . import masks
 from .config import HeadsConfig
@@ -52,7 +52,7 @@ class Trainer(TrainingLoop):
     validation_columns = ("step", "mask", "task", "n", "loss")
 
     def __init__(self, config: HeadsConfig, model: Path, data: Path, out: Path, world: World) -> None:
-        super().__init__(config, config.steps, out, world)
+        super().__init__(Loop(config.name, config.steps, config.checkpoint, config.validate), out, world)
         self.config = config
         loaded = load_model(model)
         self.base = loaded.file
