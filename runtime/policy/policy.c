@@ -137,13 +137,17 @@ static uint64_t kept_of_all(const rs_policy_state *policy, uint32_t stream, uint
 static uint32_t room_with(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch,
                           uint32_t count) {
     const rs_policy_params *params = &policy->params;
-    uint64_t room = count;
+    uint64_t room;
     if (!is_local(params, stream) || params->policy == RS_POLICY_GATES) return n_ctx;
-    if (by_chunk(params)) room += kept_of_all(policy, stream, n_ctx, n_batch);
-    else if (has_scores(params)) room += (uint64_t)params->budget + RS_SCORED_SLACK;
-    else room += (uint64_t)params->sinks + window(params);
-    room +=
-        2 * RS_PAGE_ENTRIES; /* the page where the sinks end and that where the window begins have holes */
+    if (by_chunk(params)) {
+        room = kept_of_all(policy, stream, n_ctx, n_batch) + count;
+    } else if (has_scores(params)) {
+        room = (uint64_t)params->budget + RS_SCORED_SLACK + count;
+    } else {
+        /* The page where the sinks end has holes; window and chunk begin anywhere in a page. */
+        const uint64_t pages = rs_kv_pages_for((uint64_t)window(params) + count + RS_PAGE_ENTRIES - 1);
+        room = (rs_kv_pages_for(params->sinks) + pages) * RS_PAGE_ENTRIES;
+    }
     return room < n_ctx ? (uint32_t)room : n_ctx;
 }
 
