@@ -16,6 +16,10 @@ def numbers(text: str) -> list[int]:
     return [positive(item) for item in text.split(",")]
 
 
+def words(text: str) -> list[str]:
+    return text.split(",")
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0.0 <= value <= 1.0:

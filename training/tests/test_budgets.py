@@ -139,6 +139,17 @@ def test_a_measurement_goes_on_where_it_was(
     assert "11 parts are there already" in capsys.readouterr().err
 
 
+def test_some_arms_and_budgets(setting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(setting[setting.index("--out") + 1])
+    assert run([*setting, "--budgets", "25%"], monkeypatch) == 0
+    records = [json.loads(path.read_text()) for path in out.glob("*.record.json")]
+    assert {(record["arm"], record["order"], record["budget"]) for record in records} == {("full", 0, ""), ("window", 1, "25%")}
+    assert run([*setting, "--only", "window"], monkeypatch) == 0
+    assert "4 parts are there already" in capsys.readouterr().err
+    assert run([*setting, "--only", "door"], monkeypatch) == 1
+    assert "no arm door" in capsys.readouterr().err
+
+
 def test_other_failures_end_a_measurement(
     setting: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

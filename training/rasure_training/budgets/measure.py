@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..arguments import numbers, positive
+from ..arguments import numbers, positive, words
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import ConfigError, say
 from ..text import SPLITS, DataError
-from .arms import load_arms
+from .arms import Arm, load_arms
 from .make_tasks import ALL, load_texts, make_tasks, task_list
 
 LENGTHS = (1000, 2000, 4000, 7500)  # as asked of make_tasks; within the model's 8,192 with the answers
@@ -31,9 +32,22 @@ def files_among(options: list[str]) -> dict[str, str]:
     return {option: sha256(Path(option)) for option in options if Path(option).is_file()}
 
 
+def chosen(args: argparse.Namespace) -> Iterator[tuple[int, Arm, str]]:
+    """Arms that are wanted, each with its place in the file and every budget that is wanted."""
+    arms = load_arms(args.arms)
+    for name in sorted(set(args.only) - {arm.name for arm in arms}):
+        raise ConfigError(f"{args.arms} has no arm {name}")
+    for order, arm in enumerate(arms):
+        if args.only and arm.name not in args.only:
+            continue
+        for budget in arm.budgets:
+            if not budget or not args.budgets or budget in args.budgets:
+                yield order, arm, budget
+
+
 def plan_parts(args: argparse.Namespace) -> list[Part]:
     """Writes the tasks, and says what is to be done with them."""
-    arms = load_arms(args.arms)
+    arms = list(chosen(args))
     texts = load_texts(args.data, args.split)
     model_sha256, rasure_sha256 = sha256(args.model), sha256(args.rasure)
     parts = []
@@ -44,24 +58,23 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             made = list(make_tasks(texts, [task], args.n, tokens, args.seed))
             write_json_lines(cases, made)
             cases_sha256 = sha256(cases)
-            for order, arm in enumerate(arms):
-                for budget in arm.budgets:
-                    name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
-                    outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
-                    options = arm.options_at(budget)
-                    common = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa,
-                              "--max-tokens", str(args.max_tokens), "--batch", str(args.batch)]  # fmt: skip
-                    parts.append(Part(
-                        title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
-                        command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
-                        outcomes=outcomes, record=record,
-                        wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
-                                "batch": args.batch, "isa": args.isa, "model_sha256": model_sha256, "cases_sha256": cases_sha256},
-                        work=len(made) * tokens * (1.0 + tokens / 8000.0),
-                        noted={"arm": arm.name, "order": order, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
-                               "seed": args.seed, "contexts": len(made), "rasure_sha256": rasure_sha256},
-                        refusal=REFUSAL,
-                    ))  # fmt: skip
+            for order, arm, budget in arms:
+                name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
+                outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
+                options = arm.options_at(budget)
+                common = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa,
+                          "--max-tokens", str(args.max_tokens), "--batch", str(args.batch)]  # fmt: skip
+                parts.append(Part(
+                    title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
+                    command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
+                    outcomes=outcomes, record=record,
+                    wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
+                            "batch": args.batch, "isa": args.isa, "model_sha256": model_sha256, "cases_sha256": cases_sha256},
+                    work=len(made) * tokens * (1.0 + tokens / 8000.0),
+                    noted={"arm": arm.name, "order": order, "budget": budget, "task": task, "tokens": tokens, "split": args.split,
+                           "seed": args.seed, "contexts": len(made), "rasure_sha256": rasure_sha256},
+                    refusal=REFUSAL,
+                ))  # fmt: skip
     return parts
 
 
@@ -78,6 +91,9 @@ def main() -> int:
     parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
     parser.add_argument("model", type=Path, metavar="MODEL.gguf")
     parser.add_argument("--arms", type=Path, required=True, help="TOML file of arms")
+    parser.add_argument("--only", type=words, default=[], metavar="LIST", help="arms, with commas (default: all of the file)")
+    parser.add_argument("--budgets", type=words, default=[], metavar="LIST",
+                        help="of the arms that have one, with commas (default: all of the file)")  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz")
     parser.add_argument("--out", type=Path, required=True, help="the folder of tasks, outcomes and records")
     parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
