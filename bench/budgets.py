@@ -27,10 +27,12 @@ class BudgetsError(Exception):
     """Something that stops the measurement; the message says what."""
 
 
-def arms_of(path: Path, budget: str) -> list[tuple[str, list[str]]]:
-    """Names and options of the arms that have this budget, and of that which has a goal at another."""
+def arms_of(path: Path, budget: str, only: list[str]) -> list[tuple[str, list[str]]]:
+    """Names and options of the arms (only: of those) that have this budget, and of that which has a goal at another."""
     found = []
     for arm in tomllib.loads(path.read_text(encoding="utf-8"))["arm"]:
+        if only and arm["name"] not in only:
+            continue
         for at in (budget, HEADS_BUDGET) if arm["name"] == HEADS else (budget,):
             if at in arm["budgets"]:
                 options = [*arm["options"], *arm.get("at", {}).get(at, []), "--budget", at]
@@ -53,7 +55,7 @@ def sample(program: Path, model: Path, options: list[str], args: argparse.Namesp
 
 def measure(args: argparse.Namespace) -> dict[str, list[Row]]:
     """Samples of each arm. Every sample of an arm is followed by one of the full cache, which it is compared with."""
-    arms = arms_of(args.arms, args.budget)
+    arms = arms_of(args.arms, args.budget, args.only)
     found: dict[str, list[Row]] = {name: [] for name, _ in arms}
     for number in range(args.rounds):
         for name, options in arms:
@@ -135,6 +137,7 @@ def main() -> int:
     parser.add_argument("--arms", type=Path, default=ARMS)
     parser.add_argument("--depth", type=int, default=7936)
     parser.add_argument("--budget", default="25%")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs"))

@@ -13,6 +13,7 @@ has nothing else to do; with 8,000 tokens about a minute an arm and round.
 
   --depth N      tokens in the context before (default 7936)
   --budget B     of the arms: one that they have in that file (default 25%)
+  --only LIST    arms, with commas (default: all that have the budget)
   --rounds N     (default 5)
   --threads N    (default 2)
   --out FOLDER   (default docs)
