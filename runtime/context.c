@@ -84,13 +84,17 @@ static void layout(rs_context *c, rs_arena *arena) {
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
     c->policy.params = c->params.policy;
     rs_policy_layout(&c->policy, arena, shape, c->params.n_ctx, c->params.n_batch, c->model->threads);
-    rs_kv_layout(&c->kv, arena,
-                 &(rs_kv_shape){.n_streams = shape->n_layers * shape->n_kv_heads,
-                                .head_dim = shape->head_dim,
-                                .has_lambda = rs_policy_has_gates(&c->policy),
-                                .room = room,
-                                .user = c,
-                                .n_pages = rs_policy_pages(&c->policy, c->params.n_ctx, c->params.n_batch)});
+    rs_kv_shape shape_of_cache = {.n_streams = shape->n_layers * shape->n_kv_heads,
+                                  .head_dim = shape->head_dim,
+                                  .has_lambda = rs_policy_has_gates(&c->policy),
+                                  .room = room,
+                                  .user = c,
+                                  .n_pages = rs_policy_pages(&c->policy, c->params.n_ctx, c->params.n_batch)};
+    rs_kv_layout(&c->kv, arena, &shape_of_cache);
+    if (c->params.refine) {
+        shape_of_cache.spare = true;
+        rs_kv_layout(&c->draft.kv, arena, &shape_of_cache);
+    }
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =
@@ -200,6 +204,8 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
     memcpy(c->items, arena.items, sizeof c->items);
     c->n_items = arena.n_items;
     rs_kv_reset(&c->kv);
+    rs_kv_reset(&c->draft.kv);
+    c->first_cheap = RS_NOTHING_CHEAP;
     rs_meter_reset(&c->meter);
     *context = c;
     return RS_OK;
@@ -207,6 +213,8 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
 
 void rs_context_reset(rs_context *context) {
     if (context == NULL) return;
+    rs_draft_cut(context, 0);
+    context->first_cheap = RS_NOTHING_CHEAP;
     rs_kv_reset(&context->kv);
     rs_meter_reset(&context->meter);
     rs_port_secure_zero(context->tokens, context->params.n_ctx * sizeof *context->tokens);
@@ -235,6 +243,8 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
                        from->n_tokens, to->params.n_ctx);
     }
     if (to == from) return RS_OK;
+    rs_draft_cut(to, 0);
+    to->first_cheap = from->first_cheap;
     rs_kv_copy(&to->kv, &from->kv);
     rs_meter_copy(&to->meter, &from->meter);
     rs_context_cut(to, 0);
@@ -332,6 +342,7 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .cache_bytes =
             cache_bytes(context->items, context->n_items) + rs_policy_outside_bytes(&context->policy),
         .policy = context->params.policy,
+        .n_cheap = context->first_cheap < context->n_tokens ? context->n_tokens - context->first_cheap : 0,
         .poisoned = context->poisoned,
     };
     return RS_OK;

@@ -24,6 +24,15 @@ typedef struct rs_scratch {
     float *sine[RS_ROPE_KINDS];
 } rs_scratch;
 
+#define RS_NOTHING_CHEAP UINT32_MAX
+
+/* A second cache, in which the tokens are read again (refine.c). */
+typedef struct rs_draft {
+    rs_kv kv;
+    rs_span evicted; /* as the policy's, of this cache */
+    uint32_t n_read; /* tokens of the list that it holds; 0: nothing */
+} rs_draft;
+
 struct rs_context {
     const rs_model *model;
     rs_context_params params;
@@ -39,7 +48,11 @@ struct rs_context {
     int32_t *tokens;    /* [n_ctx], in order of position; RS_TOKEN_GONE where a span was steered */
     int32_t *positions; /* [n_ctx] */
 
+    uint32_t first_cheap; /* index of the first token whose entries erasing has left as reading would not;
+                             RS_NOTHING_CHEAP: there is none */
+
     rs_kv kv;
+    rs_draft draft; /* without streams in a context that does not refine */
     rs_policy_state policy;
     rs_meter meter;
     rs_team team;
@@ -67,6 +80,10 @@ uint32_t rs_context_index(const rs_context *context, int32_t position);
 
 /* Cuts the token list behind its first `kept` entries. */
 void rs_context_cut(rs_context *context, uint32_t kept);
+
+/* To be told before the entries at positions >= `position` are changed otherwise than by appending: what was
+ * read again of them is of no use any more. */
+void rs_draft_cut(rs_context *context, int32_t position);
 
 /* Zeroes scratch and logits: what was computed from erased text. */
 void rs_context_clear_scratch(rs_context *context);

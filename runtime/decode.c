@@ -9,6 +9,8 @@
 
 /* Removes list entries and cache entries from index `keep` on. */
 static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
+    rs_draft_cut(c, next_position);
+    if (c->first_cheap >= keep) c->first_cheap = RS_NOTHING_CHEAP;
     if (keep < c->n_tokens) rs_kv_remove(&c->kv, &c->team, c->positions[keep], INT32_MAX);
     rs_context_cut(c, keep);
     rs_policy_cut(&c->policy, next_position);

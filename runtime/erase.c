@@ -18,6 +18,7 @@ typedef struct plan {
     const rs_span *spans;
     size_t n_spans;
     rs_erase_params params;
+    bool progressive;
 } plan;
 
 rs_erase_params rs_erase_default_params(void) {
@@ -34,6 +35,7 @@ const char *rs_erase_method_name(rs_erase_method method) {
     case RS_ERASE_BRIDGE: return "bridge";
     case RS_ERASE_LEARNED: return "learned";
     case RS_ERASE_REFILL: return "refill";
+    case RS_ERASE_PROGRESSIVE: return "progressive";
     }
     return "?";
 }
@@ -141,6 +143,17 @@ static rs_status check_room(rs_context *c, const plan *p) {
         rs_erase_method_name(p->params.method), n_batch);
 }
 
+/* It begins as another method, whose gaps it closes. */
+static rs_status complete_progressive(rs_context *c, rs_erase_params *params) {
+    if (!c->params.refine) {
+        return rs_fail(&c->error, RS_UNSUPPORTED,
+                       "progressive needs spare pages to refine in, and the context was made without");
+    }
+    params->method = params->adapter != NULL ? RS_ERASE_BRIDGE : RS_ERASE_DROP;
+    params->close_gap = true;
+    return params->adapter != NULL ? complete_learned(c, params) : RS_OK;
+}
+
 static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     rs_error *error = &c->error;
     switch (params->method) {
@@ -162,6 +175,7 @@ static rs_status complete_params(rs_context *c, rs_erase_params *params) {
     case RS_ERASE_STEER:
     case RS_ERASE_BRIDGE:
     case RS_ERASE_LEARNED: RS_TRY(complete_learned(c, params)); break;
+    case RS_ERASE_PROGRESSIVE: RS_TRY(complete_progressive(c, params)); break;
     default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
     }
     const bool leaves_gap = params->method != RS_ERASE_EXACT && params->method != RS_ERASE_STEER &&
@@ -317,6 +331,11 @@ static void rotate(rs_context *c, int32_t begin, int32_t end, int32_t by) {
     rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
 }
 
+/* The position of a token of the list; the next one behind its end. */
+static int32_t position_at(const rs_context *c, uint32_t index) {
+    return index < c->n_tokens ? c->positions[index] : c->next_position;
+}
+
 /* Where a position comes to lie when the gaps are closed. */
 static int32_t closed_up(const plan *p, int32_t position) {
     int32_t gap = 0;
@@ -342,6 +361,26 @@ static void close_gaps(rs_context *c, const plan *p, rs_erase_report *report) {
     c->next_position -= gap;
     c->head_end = closed_up(p, c->head_end);
     c->policy.evicted = (rs_span){closed_up(p, c->policy.evicted.begin), closed_up(p, c->policy.evicted.end)};
+    report->n_rotated = c->n_tokens - first;
+}
+
+/* Moves all tokens from list index `first` on together, behind `position`: older gaps are closed too. */
+static void close_all_gaps(rs_context *c, uint32_t first, int32_t position, rs_erase_report *report) {
+    const uint32_t head = rs_context_index(c, c->head_end);
+    const uint32_t gone_from = rs_context_index(c, c->policy.evicted.begin);
+    const uint32_t gone_to = rs_context_index(c, c->policy.evicted.end);
+    for (uint32_t i = first; i < c->n_tokens;) {
+        const int32_t from = c->positions[i], by = position - from;
+        uint32_t n = 1;
+        while (i + n < c->n_tokens && c->positions[i + n] == from + (int32_t)n) n++;
+        if (by != 0) rotate(c, from, from + (int32_t)n, by);
+        for (uint32_t k = 0; k < n; k++) c->positions[i + k] += by;
+        position += (int32_t)n;
+        i += n;
+    }
+    c->next_position = position;
+    c->head_end = position_at(c, head);
+    c->policy.evicted = (rs_span){position_at(c, gone_from), position_at(c, gone_to)};
     report->n_rotated = c->n_tokens - first;
 }
 
@@ -399,7 +438,9 @@ static rs_status erase_rows(rs_context *c, const plan *p, rs_erase_report *repor
     drop(c, p, report);
     if (p->params.method == RS_ERASE_REPAIR || p->params.method == RS_ERASE_BRIDGE)
         RS_TRY(encode_after_holes(c, p, p->params.adapter, report));
-    if (p->params.close_gap) close_gaps(c, p, report);
+    const int32_t begin = p->spans[0].begin;
+    if (p->progressive) close_all_gaps(c, rs_context_index(c, begin), begin, report);
+    else if (p->params.close_gap) close_gaps(c, p, report);
     return RS_OK;
 }
 
@@ -441,17 +482,34 @@ static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
     }
 }
 
+/* The same, and the context knows afterwards from where on it is cheap. */
+static rs_status run_noted(rs_context *c, const plan *p, rs_erase_report *report) {
+    const int32_t begin = p->spans[0].begin;
+    const uint32_t first = rs_context_index(c, begin);
+    rs_draft_cut(c, begin);
+    RS_TRY(run(c, p, report));
+    if (p->params.method != RS_ERASE_EXACT) {
+        if (first < c->first_cheap && first < c->n_tokens) c->first_cheap = first;
+    } else if (c->first_cheap >= first || report->n_recomputed == c->n_tokens) {
+        c->first_cheap = RS_NOTHING_CHEAP;
+        rs_draft_cut(c, 0);
+    }
+    return RS_OK;
+}
+
 rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, const rs_erase_params *params,
                    rs_erase_report *report) {
     RS_TRY(rs_context_check(context));
-    plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params()};
+    plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params(), false};
+    p.progressive = p.params.method == RS_ERASE_PROGRESSIVE;
     RS_TRY(complete_params(context, &p.params));
     RS_TRY(check_spans(context, &p));
     RS_TRY(check_room(context, &p));
 
     const uint64_t start = rs_port_clock_ns();
-    rs_erase_report result = {.method = p.params.method, .n_spans = (uint32_t)n_spans};
-    const rs_status status = run(context, &p, &result);
+    rs_erase_report result = {.method = p.progressive ? RS_ERASE_PROGRESSIVE : p.params.method,
+                              .n_spans = (uint32_t)n_spans};
+    const rs_status status = run_noted(context, &p, &result);
     rs_context_clear_scratch(context);
     if (status != RS_OK) {
         context->poisoned = true;

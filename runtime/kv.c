@@ -29,10 +29,12 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
         if (n > kv->max_pages) kv->max_pages = n;
     }
     kv->n_pages = shape->n_pages > 0 && shape->n_pages < table_pages ? shape->n_pages : table_pages;
-    kv->memory = rs_arena_take(arena, "KV pages", kv->n_pages, kv->page_bytes);
-    kv->free_pages = rs_arena_take(arena, "KV page tables", kv->n_pages, sizeof *kv->free_pages);
-    kv->streams = rs_arena_take(arena, "KV page tables", kv->n_streams, sizeof *kv->streams);
-    uint32_t *table = rs_arena_take(arena, "KV page tables", table_pages, sizeof *table);
+    const char *tables = shape->spare ? "spare KV pages" : "KV page tables";
+    kv->memory =
+        rs_arena_take(arena, shape->spare ? "spare KV pages" : "KV pages", kv->n_pages, kv->page_bytes);
+    kv->free_pages = rs_arena_take(arena, tables, kv->n_pages, sizeof *kv->free_pages);
+    kv->streams = rs_arena_take(arena, tables, kv->n_streams, sizeof *kv->streams);
+    uint32_t *table = rs_arena_take(arena, tables, table_pages, sizeof *table);
     if (arena->base == NULL) return;
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         kv->streams[s].pages = table;
@@ -432,12 +434,17 @@ bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from) {
     return from->n_pages - from->n_free <= to->n_pages;
 }
 
-/* Pages that the target has already are written over, so that nothing is written twice. */
-static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, const rs_kv_stream *source) {
-    while (target->n_pages < source->n_pages) target->pages[target->n_pages++] = to->free_pages[--to->n_free];
-    for (uint32_t p = 0; p < source->n_pages; p++)
+/* The first n_pages. Pages that the target has already are written over, so that nothing is written twice. */
+static void copy_pages(rs_kv *to, rs_kv_stream *target, const rs_kv *from, const rs_kv_stream *source,
+                       uint32_t n_pages) {
+    while (target->n_pages < n_pages) target->pages[target->n_pages++] = to->free_pages[--to->n_free];
+    for (uint32_t p = 0; p < n_pages; p++)
         memcpy(to->memory + (size_t)target->pages[p] * to->page_bytes,
                from->memory + (size_t)source->pages[p] * from->page_bytes, to->page_bytes);
+}
+
+static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, const rs_kv_stream *source) {
+    copy_pages(to, target, from, source, source->n_pages);
     target->n_used = source->n_used;
     target->n_live = source->n_live;
 }
@@ -453,4 +460,22 @@ static void shrink_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t n_pages) {
 void rs_kv_copy(rs_kv *to, const rs_kv *from) {
     for (uint32_t s = 0; s < to->n_streams; s++) shrink_stream(to, &to->streams[s], from->streams[s].n_pages);
     for (uint32_t s = 0; s < to->n_streams; s++) copy_stream(to, &to->streams[s], from, &from->streams[s]);
+}
+
+void rs_kv_copy_below(rs_kv *to, rs_team *team, const rs_kv *from, int32_t end) {
+    for (uint32_t s = 0; s < to->n_streams; s++) {
+        rs_kv_stream *target = &to->streams[s];
+        const rs_kv_stream *source = &from->streams[s];
+        rs_kv_cursor at = {source->n_pages, 0};
+        const bool cut = rs_kv_seek(from, source, end, &at) && at.page_index < source->n_pages;
+        const uint32_t n_pages = cut ? at.page_index + 1 : source->n_pages;
+        copy_pages(to, target, from, source, n_pages);
+        target->n_used = n_pages == source->n_pages ? source->n_used : RS_PAGE_ENTRIES;
+        target->n_live = 0;
+        for (uint32_t p = 0; p < n_pages; p++) {
+            const int32_t *position = rs_kv_get_page(to, target->pages[p]).position;
+            for (uint32_t e = 0; e < slots_of(target, p); e++) target->n_live += position[e] != RS_KV_HOLE;
+        }
+    }
+    rs_kv_remove(to, team, end, INT32_MAX);
 }

@@ -56,6 +56,7 @@ typedef struct rs_kv_shape {
     rs_kv_room_fn room;
     const void *user;
     uint32_t n_pages; /* that all streams hold together at most; 0: each may be full at once */
+    bool spare;       /* beside another cache, and named so */
 } rs_kv_shape;
 
 /* Takes the cache's memory from the arena. */
@@ -87,6 +88,9 @@ bool rs_kv_can_hold(const rs_kv *to, const rs_kv *from);
 /* Makes `to` hold what `from` holds, and nothing else. Both have the same streams; rs_kv_can_hold MUST be
  * true. */
 void rs_kv_copy(rs_kv *to, const rs_kv *from);
+
+/* Makes `to`, which is empty, hold what `from` holds at positions < end. Else as rs_kv_copy. */
+void rs_kv_copy_below(rs_kv *to, rs_team *team, const rs_kv *from, int32_t end);
 
 /* Removes the entries with begin <= position < end from all streams and zeroes their bytes. */
 void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);

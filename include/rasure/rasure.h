@@ -322,7 +322,7 @@ typedef struct rs_policy_params {
     uint32_t window;        /* 1 to 1,048,576; not with FULL */
     uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
     uint32_t budget;        /* RANDOM, KEYNORM, gates: entries of a stream (GATES: on average), at least sinks
-                               + window + rewind and floor; there may be 32 more */
+                               + window + rewind and floor; there may be 16 more */
     uint32_t floor;         /* GATES: entries that every stream keeps of what it has, 0 to 1,024 */
     const rs_gates *gates;  /* GATES, HEAD_GATES: of the context's model */
     float keep;             /* SNAPKV, PYRAMIDKV: share of a chunk that stays, above 0, to 1 */
@@ -343,6 +343,7 @@ typedef struct rs_context_params {
     uint32_t n_ctx;   /* tokens that the context can hold, 16 to 1,048,576 */
     uint32_t n_batch; /* tokens of a prefill chunk, 1 to 4,096: larger is faster and takes more scratch */
     rs_policy_params policy; /* which of the tokens' entries the KV cache keeps */
+    bool refine;             /* a second cache as large as the first, for rs_refine */
 } rs_context_params;
 
 /* n_ctx 2,048, n_batch 128, a full cache. */
@@ -403,6 +404,7 @@ typedef struct rs_context_info {
     size_t kv_capacity;      /* bytes of all KV pages */
     size_t cache_bytes;      /* what rs_context_cache_size said */
     rs_policy_params policy; /* as completed; full_heads lives as long as the context */
+    uint32_t n_cheap;        /* last tokens whose entries are not what reading the tokens now would give */
     bool poisoned;
 } rs_context_info;
 
@@ -602,6 +604,9 @@ typedef enum rs_erase_method {
     RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the adapter is for */
     RS_ERASE_REFILL = 7, /* the span's entries written anew by the model itself, from filler tokens that stand
                             in place of the span's; positions and room stay taken */
+    RS_ERASE_PROGRESSIVE = 8, /* at once BRIDGE, if an adapter is given, else DROP, with all gaps behind the
+                                 first span closed; and EXACT by rs_refine, in idle time. Positions are
+                                 EXACT's from the start: they do not change again */
 } rs_erase_method;
 
 RS_API const char *rs_erase_method_name(rs_erase_method method);
@@ -655,10 +660,25 @@ typedef struct rs_erase_report {
  * holds before them, and, n_batch at a time, each other in every head. params NULL: the defaults; report may
  * be NULL. RS_UNSUPPORTED: a learned method without an adapter. RS_NO_SPACE: entries that were evicted are
  * lent to a pass, and the cache has no room for n_batch of them. RS_MISMATCH: an adapter of another model or
- * kind. A failure inside a pass after the checks (XNNPACK's, none else) poisons the context.
+ * kind. PROGRESSIVE in a context that was not made to `refine` is RS_UNSUPPORTED. A failure inside a pass
+ * after the checks (XNNPACK's, none else) poisons the context.
  */
 RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
                           const rs_erase_params *params, rs_erase_report *report);
+
+/*
+ * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first
+ * such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of them are
+ * (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress callback says
+ * stop; a later call goes on there. *tokens_left is what is still to be read. When it is 0 the caches have
+ * been exchanged, all at once, and the old one zeroed: the context then is what EXACT gives, but that
+ * positions stay as they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is
+ * gone too. Until then the context answers from the cache that erasing left. Tokens may be added, erased and
+ * taken back in between: further erasing, by any method, joins what is to be made good. Afterwards rs_logits
+ * is NULL, if the caches were exchanged. RS_UNSUPPORTED: the context was not made to `refine`. A failure
+ * inside a pass (XNNPACK's) loses what was read, and nothing else. tokens_left may be NULL.
+ */
+RS_API rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left);
 
 #ifdef __cplusplus
 }

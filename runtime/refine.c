@@ -1,0 +1,125 @@
+/* Reading again, aside and in idle time, what erasing has left cheap: into a second cache, which takes the
+ * place of the first when it holds all that the first does. */
+#include "ports/port.h"
+#include "runtime/chunk.h"
+#include "runtime/status.h"
+
+/* What passes and policy work on becomes the second cache, or the first again. */
+static void exchange(rs_context *c) {
+    const rs_kv kv = c->kv;
+    const rs_span evicted = c->policy.evicted;
+    c->kv = c->draft.kv;
+    c->policy.evicted = c->draft.evicted;
+    c->draft.kv = kv;
+    c->draft.evicted = evicted;
+}
+
+static void empty(rs_context *c) {
+    rs_kv_remove(&c->draft.kv, &c->team, 0, INT32_MAX);
+    c->draft.evicted = (rs_span){0, 0};
+    c->draft.n_read = 0;
+}
+
+void rs_draft_cut(rs_context *context, int32_t position) {
+    rs_context *c = context;
+    const uint32_t index = rs_context_index(c, position);
+    if (c->draft.n_read <= index) return;
+    exchange(c);
+    const bool whole = rs_policy_is_whole(&c->policy, c->positions, index);
+    if (whole) {
+        rs_kv_remove(&c->kv, &c->team, position, INT32_MAX);
+        rs_policy_cut(&c->policy, position);
+        c->draft.n_read = index;
+    }
+    exchange(c);
+    if (!whole) empty(c);
+}
+
+/* The second cache begins as the first up to what is cheap; or with nothing, where the policy has evicted
+ * what that saw. */
+static void begin(rs_context *c) {
+    const uint32_t first = c->first_cheap;
+    if (!rs_policy_is_whole(&c->policy, c->positions, first)) return;
+    const int32_t position = c->positions[first];
+    rs_kv_copy_below(&c->draft.kv, &c->team, &c->kv, position);
+    c->draft.evicted = c->policy.evicted;
+    exchange(c);
+    rs_policy_cut(&c->policy, position);
+    exchange(c);
+    c->draft.n_read = first;
+}
+
+/* Tokens that were steered have no place in what reading gives. */
+static void skip_gone(rs_context *c) {
+    while (c->draft.n_read < c->n_tokens && c->tokens[c->draft.n_read] == RS_TOKEN_GONE) c->draft.n_read++;
+}
+
+static rs_status read_chunk(rs_context *c) {
+    const uint32_t first = c->draft.n_read;
+    uint32_t known = 0, n_patch;
+    while (first + known < c->n_tokens && c->tokens[first + known] != RS_TOKEN_GONE) known++;
+    const uint32_t count = rs_policy_chunk(&c->policy, known, c->params.n_batch, &n_patch);
+    exchange(c);
+    const rs_status status = rs_chunk_read(c, &(rs_chunk){.first = first,
+                                                          .count = count,
+                                                          .patch = c->tokens + first + known - n_patch,
+                                                          .n_patch = n_patch,
+                                                          .again = true});
+    exchange(c);
+    if (status != RS_OK) {
+        empty(c);
+        return status;
+    }
+    c->draft.n_read += count;
+    skip_gone(c);
+    return RS_OK;
+}
+
+/* Steered tokens that were skipped leave the list. */
+static void drop_gone(rs_context *c) {
+    uint32_t kept = c->first_cheap;
+    for (uint32_t i = kept; i < c->n_tokens; i++) {
+        if (c->tokens[i] == RS_TOKEN_GONE) continue;
+        c->tokens[kept] = c->tokens[i];
+        c->positions[kept++] = c->positions[i];
+    }
+    rs_context_cut(c, kept);
+}
+
+static void finish(rs_context *c) {
+    exchange(c);
+    drop_gone(c);
+    c->first_cheap = RS_NOTHING_CHEAP;
+    empty(c);
+    rs_context_clear_scratch(c);
+}
+
+static rs_status refine(rs_context *c, uint32_t max_tokens, double max_ms, uint32_t *left) {
+    const uint64_t start = rs_port_clock_ns();
+    if (c->draft.n_read == 0) begin(c);
+    skip_gone(c);
+    const uint32_t first = c->draft.n_read, total = c->n_tokens - c->first_cheap;
+    bool more = true;
+    while (more && c->draft.n_read < c->n_tokens) {
+        RS_TRY(read_chunk(c));
+        const double ms = (double)(rs_port_clock_ns() - start) / 1e6;
+        more = (max_ms <= 0 || ms < max_ms) && (max_tokens == 0 || c->draft.n_read - first < max_tokens);
+        *left = c->n_tokens - c->draft.n_read;
+        if (!rs_context_report(c, *left < total ? total - *left : 0, total)) more = false;
+    }
+    *left = c->n_tokens - c->draft.n_read;
+    if (*left == 0) finish(c);
+    return RS_OK;
+}
+
+rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left) {
+    RS_TRY(rs_context_check(context));
+    uint32_t left = 0;
+    if (!context->params.refine) {
+        return rs_fail(&context->error, RS_UNSUPPORTED,
+                       "the context has no spare pages to refine in: it was not made to");
+    }
+    if (context->first_cheap < context->n_tokens) RS_TRY(refine(context, max_tokens, max_ms, &left));
+    if (tokens_left != NULL) *tokens_left = left;
+    return RS_OK;
+}
