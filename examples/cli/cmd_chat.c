@@ -6,6 +6,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -222,7 +223,9 @@ static void show_help(void) {
     puts("/context                  numbered spans: turns and their sentences, with positions and tokens\n"
          "/erase N[,M...] [METHOD]  erase these spans\n"
          "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
-         "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%\n"
+         "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%, progressive\n"
+         "/refine                   make exact what erasing has left cheap (with --refine; also while you "
+         "type)\n"
          "/undo                     take the last erase back\n"
          "/stats                    tokens, times, memory\n"
          "/save FILE, /load FILE    keep the conversation\n"
@@ -326,11 +329,30 @@ static cli_exit erase(chat *c, const char *arguments) {
     return code;
 }
 
+static cli_exit refine(chat *c) {
+    uint32_t n_tokens;
+    const double started = cli_now_ms();
+    const cli_exit code = cli_refine(&c->engine, &n_tokens);
+    if (code == CLI_OK && n_tokens > 0)
+        printf("refined  %u tokens in %.0f ms; exact now\n", n_tokens, cli_now_ms() - started);
+    if (code == CLI_OK && n_tokens == 0) puts("refined  nothing: all is exact");
+    return code;
+}
+
+/* Until there is something to read, or all is exact. A failure is left for /refine to say. */
+static void refine_while_idle(const chat *c) {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    uint32_t left = 1;
+    while (left > 0 && poll(&input, 1, 0) == 0)
+        if (rs_refine(c->engine.context, 1, 0, &left) != RS_OK) return;
+}
+
 static void show_stats(const chat *c) {
     rs_context_info info;
     rs_context_get_info(c->engine.context, &info);
     printf("context  %u of %u tokens, next position %d\n", info.n_tokens, info.n_ctx,
            (int)info.next_position);
+    if (info.n_cheap > 0) printf("cheap    the last %u tokens, since something was erased\n", info.n_cheap);
     printf("memory   %.1f MB in all, %.1f of %.1f MB of KV pages in use\n", (double)info.arena_bytes / 1e6,
            (double)info.kv_bytes / 1e6, (double)info.kv_capacity / 1e6);
     printf("read     %llu tokens in %.0f ms\n", (unsigned long long)c->n_read, c->read_ms);
@@ -349,6 +371,7 @@ static cli_exit command_line(chat *c, const char *line) {
     if (strcmp(name, "/help") == 0) show_help();
     else if (strcmp(name, "/context") == 0) return show_context(c);
     else if (strcmp(name, "/erase") == 0) return erase(c, arguments);
+    else if (strcmp(name, "/refine") == 0) return refine(c);
     else if (strcmp(name, "/undo") == 0) cli_fail(CLI_FAILED, "/undo is not available yet");
     else if (strcmp(name, "/stats") == 0) show_stats(c);
     else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0)
@@ -374,6 +397,7 @@ static cli_exit converse(chat *c) {
     while (!c->done && !info.poisoned) {
         if (prompt) printf("%s>%s ", cli_style_of(stdout, CLI_CYAN), cli_style_of(stdout, CLI_PLAIN));
         fflush(stdout);
+        if (person && c->engine.refine) refine_while_idle(c);
         const ssize_t got = getline(&line, &capacity, stdin);
         if (got < 0) break;
         size_t bytes = (size_t)got;
@@ -389,10 +413,11 @@ static cli_exit converse(chat *c) {
 }
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
-    enum { N_OWN = 3 };
+    enum { N_OWN = 4 };
     chat c = {0};
     const char *method = "exact";
     cli_list erasers = {0};
+    bool refines = false;
     const cli_option own[N_OWN] = {
         {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
          .string = &c.system},
@@ -400,6 +425,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .string = &method},
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
          .list = &erasers},
+        {0, "refine", NULL, "spare pages, so that progressive erases become exact while you type",
+         .flag = &refines},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
     memcpy(options, own, sizeof own);
@@ -416,6 +443,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
 
     if (code == CLI_OK) code = cli_open_model(&c.engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&c.engine, &erasers);
+    c.engine.refine = refines;
     if (code == CLI_OK) code = cli_open_context(&c.engine, rs_context_default_params().n_ctx);
     if (code == CLI_OK) code = begin(&c);
     if (code == CLI_OK && isatty(STDIN_FILENO))

@@ -66,6 +66,9 @@ static const way ways[N_WAYS] = {
     {"exact", "All that comes after is read again: as if the sentence had never been there."},
 };
 
+/* The way that begins cheaply and ends exactly. */
+static const char progressive[] = "progressive";
+
 /* What came of one question. */
 typedef struct result {
     cli_text answer;
@@ -82,6 +85,9 @@ typedef struct demo {
     rs_span span;     /* the wrong sentence in it */
     cli_tokens ask;   /* the question, up to where the answer begins */
     result before, after[N_WAYS];
+    result cheap, refined; /* of the progressive way: before and after refining */
+    double refine_ms;
+    uint32_t n_refined;
     bool json;
 } demo;
 
@@ -134,26 +140,39 @@ static cli_exit erase(demo *d, const char *name, rs_erase_report *report) {
     return status == RS_OK ? CLI_OK : cli_context_failed(&d->engine, status);
 }
 
-/* Reads the notes into an empty cache, erases (if `method` is not NULL), asks. */
-static cli_exit ask(demo *d, const char *method, result *r) {
-    rs_context *context = d->engine.context;
-    rs_context_reset(context);
-    const double started = cli_now_ms();
-    cli_exit code = cli_read(&d->engine, d->text.ids, d->text.count);
-    r->read_ms = cli_now_ms() - started;
-    if (code == CLI_OK && method != NULL) code = erase(d, method, &r->erased);
+static cli_exit ask(demo *d, result *r) {
     const double asked = cli_now_ms();
-    if (code == CLI_OK) code = cli_read(&d->engine, d->ask.ids, d->ask.count);
+    const cli_exit code = cli_read(&d->engine, d->ask.ids, d->ask.count);
     if (code != CLI_OK) return code;
     rs_generate_params params = rs_generate_default_params();
     params.max_tokens = MAX_ANSWER;
     params.on_text = collect;
     params.user = &r->answer;
-    const rs_status status = rs_generate(context, &params, NULL);
+    const rs_status status = rs_generate(d->engine.context, &params, NULL);
     if (status != RS_OK) return cli_context_failed(&d->engine, status);
     r->answer_ms = cli_now_ms() - asked;
     r->verdict = verdict(&r->answer);
     return CLI_OK;
+}
+
+/* Reads the notes into an empty cache, erases (if `method` is not NULL), asks. */
+static cli_exit try_way(demo *d, const char *method, result *r) {
+    rs_context_reset(d->engine.context);
+    const double started = cli_now_ms();
+    cli_exit code = cli_read(&d->engine, d->text.ids, d->text.count);
+    r->read_ms = cli_now_ms() - started;
+    if (code == CLI_OK && method != NULL) code = erase(d, method, &r->erased);
+    return code == CLI_OK ? ask(d, r) : code;
+}
+
+/* Takes question and answer back, makes the rest exact, and asks again. */
+static cli_exit refine(demo *d) {
+    const rs_status status = rs_truncate(d->engine.context, d->cheap.erased.next_position);
+    if (status != RS_OK) return cli_context_failed(&d->engine, status);
+    const double started = cli_now_ms();
+    const cli_exit code = cli_refine(&d->engine, &d->n_refined);
+    d->refine_ms = cli_now_ms() - started;
+    return code == CLI_OK ? ask(d, &d->refined) : code;
 }
 
 /* ------------------------------------------------------------------------------------------- output -- */
@@ -226,8 +245,16 @@ static void show_way(const way *w, const result *r) {
     fflush(stdout);
 }
 
+static void show_progressive(const demo *d) {
+    title("\n4. Cheap at once, exact while nobody waits\n");
+    show_way(&(way){progressive, ""}, &d->cheap);
+    printf("  then, in idle time: %u tokens read again aside in %.0f ms; now exact\n", d->n_refined,
+           d->refine_ms);
+    print_answer(&d->refined);
+}
+
 static void show_table(const demo *d) {
-    title("\n4. What it took, and what is promised\n");
+    title("\n5. What it took, and what is promised\n");
     printf("  %-12s %10s %12s  %s\n", "", "ms", "recomputed", "answer");
     printf("  %-12s %10.2f %12zu  %s\n", "reading", d->before.read_ms, d->text.count, d->before.verdict);
     for (size_t i = 0; i < N_WAYS; i++)
@@ -269,19 +296,26 @@ static void print_json(const demo *d) {
     json_array_append_new(results, result_json("none", &d->before));
     for (size_t i = 0; i < N_WAYS; i++)
         if (is_there(d, i)) json_array_append_new(results, result_json(ways[i].method, &d->after[i]));
+    json_array_append_new(results, result_json(progressive, &d->cheap));
+    json_array_append_new(results, result_json("progressive, refined", &d->refined));
+    cli_json_set_real(root, "refine_ms", d->refine_ms);
+    cli_json_set_int(root, "n_refined", d->n_refined);
     json_object_set_new(root, "results", results);
     cli_json_print(stdout, root, 2);
 }
 
 static cli_exit show(demo *d) {
     if (!d->json) show_notes();
-    cli_exit code = ask(d, NULL, &d->before);
+    cli_exit code = try_way(d, NULL, &d->before);
     if (code == CLI_OK && !d->json) show_answer_before(d);
     for (size_t i = 0; i < N_WAYS && code == CLI_OK; i++) {
         if (!is_there(d, i)) continue;
-        code = ask(d, ways[i].method, &d->after[i]);
+        code = try_way(d, ways[i].method, &d->after[i]);
         if (code == CLI_OK && !d->json) show_way(&ways[i], &d->after[i]);
     }
+    if (code == CLI_OK) code = try_way(d, progressive, &d->cheap);
+    if (code == CLI_OK) code = refine(d);
+    if (code == CLI_OK && !d->json) show_progressive(d);
     if (code == CLI_OK) (d->json ? print_json : show_table)(d);
     return code;
 }
@@ -302,11 +336,14 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     code = cli_open_model(&d.engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&d.engine, &d.erasers);
     if (code == CLI_OK) code = build(&d);
+    d.engine.refine = true;
     if (code == CLI_OK)
         code = cli_open_context(&d.engine, (uint32_t)(d.text.count + d.ask.count) + MAX_ANSWER);
     if (code == CLI_OK) code = show(&d);
     cli_text_free(&d.before.answer);
     for (size_t i = 0; i < N_WAYS; i++) cli_text_free(&d.after[i].answer);
+    cli_text_free(&d.cheap.answer);
+    cli_text_free(&d.refined.answer);
     cli_tokens_free(&d.text);
     cli_tokens_free(&d.ask);
     cli_close(&d.engine);

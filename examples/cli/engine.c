@@ -96,8 +96,10 @@ static cli_exit open_gates(cli_engine *engine) {
 }
 
 static cli_exit context_params(const cli_engine *engine, uint32_t n_ctx, rs_context_params *filled) {
-    rs_context_params params = {
-        .n_ctx = n_ctx, .n_batch = engine->setup->batch, .policy = engine->setup->policy};
+    rs_context_params params = {.n_ctx = n_ctx,
+                                .n_batch = engine->setup->batch,
+                                .policy = engine->setup->policy,
+                                .refine = engine->refine};
     rs_policy_params *policy = &params.policy;
     policy->full_heads = engine->full_heads;
     policy->gates = engine->gates;
@@ -151,6 +153,19 @@ cli_exit cli_read(cli_engine *engine, const int32_t *ids, size_t count) {
     cli_progress_begin(&progress, "reading", "tokens");
     rs_context_set_progress(engine->context, on_progress, &progress);
     const rs_status status = rs_decode(engine->context, ids, count);
+    rs_context_set_progress(engine->context, NULL, NULL);
+    cli_progress_end(&progress);
+    return status == RS_OK ? CLI_OK : cli_context_failed(engine, status);
+}
+
+cli_exit cli_refine(cli_engine *engine, uint32_t *n_tokens) {
+    cli_progress progress;
+    rs_context_info info;
+    rs_context_get_info(engine->context, &info);
+    *n_tokens = info.n_cheap;
+    cli_progress_begin(&progress, "refining", "tokens");
+    rs_context_set_progress(engine->context, on_progress, &progress);
+    const rs_status status = rs_refine(engine->context, 0, 0, NULL);
     rs_context_set_progress(engine->context, NULL, NULL);
     cli_progress_end(&progress);
     return status == RS_OK ? CLI_OK : cli_context_failed(engine, status);

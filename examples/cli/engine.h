@@ -24,6 +24,7 @@ typedef struct cli_engine {
     rs_heads_info heads;
     rs_gates *gates;     /* of the policy; NULL where it has none */
     cli_tokens filler;   /* of "refill"; empty until a method wants it */
+    bool refine;         /* contexts are to have spare pages; set before they are opened */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;
 } cli_engine;
@@ -54,6 +55,9 @@ cli_exit cli_call_failed(const rs_error *error);
 
 /* rs_decode with progress on stderr; no tokens is fine. */
 cli_exit cli_read(cli_engine *engine, const int32_t *ids, size_t count);
+
+/* rs_refine to the end, with progress on stderr. *n_tokens: how many were read again. */
+cli_exit cli_refine(cli_engine *engine, uint32_t *n_tokens);
 
 /* Makes logits after an erase that nothing was read after: reads the last token again. */
 cli_exit cli_reread_last(cli_engine *engine);

@@ -62,10 +62,10 @@ static bool parse_step(const char *text, rs_erase_params *params) {
 
 static bool parse_name(const char *name, rs_erase_params *params) {
     int found = RS_ERASE_EXACT;
-    while (found <= RS_ERASE_REFILL && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
+    while (found <= RS_ERASE_PROGRESSIVE && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
         found++;
     params->method = (rs_erase_method)found;
-    return found <= RS_ERASE_REFILL;
+    return found <= RS_ERASE_PROGRESSIVE;
 }
 
 /* Cuts `text` at the first `separator`; returns what is behind it, NULL when there is none. */
@@ -97,11 +97,12 @@ static bool parse_method(const char *text, size_t bytes, cli_method *method) {
 
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     if (parse_method(text, bytes, method)) return CLI_OK;
-    return cli_fail(CLI_USAGE,
-                    "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
-                    "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned, refill; "
-                    ":window=TOKENS limits what is seen of the prefix, +shift closes the gap",
-                    (int)(bytes < 64 ? bytes : 64), text);
+    return cli_fail(
+        CLI_USAGE,
+        "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
+        "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned, refill, progressive; "
+        ":window=TOKENS limits what is seen of the prefix, +shift closes the gap",
+        (int)(bytes < 64 ? bytes : 64), text);
 }
 
 static void bind_eraser(const cli_engine *engine, rs_erase_params *params) {
@@ -110,7 +111,9 @@ static void bind_eraser(const cli_engine *engine, rs_erase_params *params) {
         rs_adapter_info info;
         rs_adapter_get_info(engine->erasers[i], &info);
         const rs_erase_method made_for = info.kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
-        if (wanted != RS_ERASE_LEARNED && wanted != made_for) continue;
+        const bool fits = wanted == made_for || wanted == RS_ERASE_LEARNED ||
+                          (wanted == RS_ERASE_PROGRESSIVE && made_for == RS_ERASE_BRIDGE);
+        if (!fits) continue;
         params->adapter = engine->erasers[i];
         return;
     }

@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -371,8 +372,8 @@ def context_after(*commands: str) -> list[Span]:
 
 
 class Chat(Case):
-    def chat(self, *lines: str, code: int = 0) -> tuple[str, str]:
-        result = rasure("chat", "-n", 6, stdin="".join(line + "\n" for line in lines))
+    def chat(self, *lines: str, options: tuple[str, ...] = (), code: int = 0) -> tuple[str, str]:
+        result = rasure("chat", "-n", 6, *options, stdin="".join(line + "\n" for line in lines))
         self.assertEqual(result.returncode, code, result.stderr.decode())
         return result.stdout.decode(), result.stderr.decode()
 
@@ -414,6 +415,33 @@ class Chat(Case):
         self.assertIn("/erase N[,M...]", text)
         self.assertIn("not available yet", said)
         self.assertEqual(said.count("comes with sessions"), 2)
+
+    def test_refines(self) -> None:
+        lines = ("Ann lives in Oslo. She likes tea.", "/erase 4 progressive", "/stats", "/refine", "/refine", "/stats")
+        text, _ = self.chat(*lines, options=("--refine",))
+        self.assertEqual(text.count("by progressive"), 3)
+        self.assertEqual(len(re.findall(r"cheap +the last \d+ tokens", text)), 1)
+        self.assertRegex(text, r"refined +\d+ tokens in \d+ ms; exact now\nrefined +nothing")
+        _, said = self.chat(*lines[:2], "/refine", code=1)
+        self.assertEqual(said.count("spare pages"), 2)
+
+    def test_refines_while_it_waits(self) -> None:
+        """At a terminal: sooner or later nothing is cheap any more, though nobody asks for it."""
+        terminal, end = pty.openpty()
+        command = [str(RASURE), "chat", "-n", "6", "--refine"]
+        with subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            os.close(end)
+            os.write(terminal, b"Ann lives in Oslo. She likes tea.\n/erase 4 progressive\n")
+            for _ in range(10):
+                time.sleep(0.2)
+                os.write(terminal, b"/stats\n")
+            os.write(terminal, b"/quit\n")
+            text = process.stdout.read().decode()
+        os.close(terminal)
+        self.assertIn("by progressive", text)
+        *_, last = text.split("context  ")
+        self.assertIn("next position", last)
+        self.assertNotIn("cheap", last)
 
     def test_refuses(self) -> None:
         for command, phrase in (("/nothing", "is no command"), ("/erase", "which?"), ("/erase 99", 'no span "99"'),
@@ -495,12 +523,14 @@ class Demo(Case):
         """The story holds with the default model; the verdicts follow from the answers with any."""
         found = json.loads(self.good("demo", "--json"))
         self.assertGreaterEqual(found["text_tokens"], 400)
-        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair:16", "exact"])
+        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair:16", "exact",
+                                                                "progressive", "progressive, refined"])  # fmt: skip
+        self.assertGreater(found["n_refined"], 50)
         for result in found["results"]:
             right, wrong = found["right"] in result["answer"], found["wrong"] in result["answer"]
             self.assertEqual(result["verdict"], "wrong" if wrong else "right" if right else "neither")
         if "RASURE_MODEL" not in os.environ:
-            self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 4)
+            self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 6)
 
 
 class Keep(Case):
