@@ -94,7 +94,7 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
     params.n_stop_strings = 1;
     rs_test_ok(c, rs_generate(c, &params, NULL));
     rs_test_ok(twin, rs_context_copy(twin, c));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_REFILL; method++) {
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_PROGRESSIVE; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
         erase.filler = tokens;
@@ -102,7 +102,9 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
         erase.adapter = method == RS_ERASE_STEER ? steer : bridge;
         const rs_span spans[] = {{1 + method, 2 + method}, {20 + method, 22 + method}};
         rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));
+        rs_test_ok(c, rs_refine(c, 1, 0, NULL));
     }
+    rs_test_ok(c, rs_refine(c, 0, 0, NULL));
     (void)rs_erase(c, &(rs_span){9, 3}, 1, NULL, NULL);
     (void)rs_decode(c, tokens, 4000);
     rs_test_ok(c, rs_context_tokens(c, 0, 10, got, NULL, 64, &n));
@@ -118,7 +120,8 @@ static void test_no_allocation(void **state) {
     rs_adapter *steer = rs_test_adapter(model, &spec);
     spec.kind = "bridge";
     rs_adapter *bridge = rs_test_adapter(model, &spec);
-    rs_context *c = rs_test_context(model, 128, 16), *twin = rs_test_context(model, 128, 16);
+    const rs_context_params params = {.n_ctx = 128, .n_batch = 16, .refine = true};
+    rs_context *c = rs_test_context_of(model, &params), *twin = rs_test_context_of(model, &params);
     counted = 0;
     armed = true;
     use(c, twin, steer, bridge);
