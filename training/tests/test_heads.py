@@ -24,7 +24,7 @@ from rasure_training.gguf_model import GgufModel, load_model
 from rasure_training.heads import ablate, chance, masks
 from rasure_training.heads.config import HeadsConfig, load_config, parse_config
 from rasure_training.heads.model import HeadsModel, Mix, Streaming, attend_locally
-from rasure_training.heads.samples import TASKS, Source
+from rasure_training.heads.samples import TASKS, Source, draw_sample
 from rasure_training.heads.train import Trainer
 from rasure_training.reference import Reference
 from rasure_training.runs import ConfigError, TrainingError
@@ -152,6 +152,15 @@ def test_samples(source: Source, task: str) -> None:
         assert sample == TASKS[task](source, random.Random(seed), 400)
         assert set(sample.weights) <= {0.0, 1.0, 5.0}
         assert (5.0 in sample.weights) == (task != "text")
+
+
+def test_only_answers_count_in_some(source: Source) -> None:
+    for task in TASKS:
+        every, answers = (draw_sample(source, random.Random(7), {task: 1.0}, share, 400) for share in (0.0, 1.0))
+        assert every.task == answers.task == task
+        assert (1.0 in answers.weights) == (task == "text") and (5.0 in answers.weights) == (task != "text")
+    drawn = [draw_sample(source, random.Random(seed), {"needles": 1.0}, 0.5, 400) for seed in range(40)]
+    assert 10 < sum(1.0 not in sample.weights for sample in drawn) < 30
 
 
 def test_what_counts_most_can_be_looked_up(source: Source) -> None:

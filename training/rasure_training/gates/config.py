@@ -37,6 +37,7 @@ class GatesConfig:
     capacity: float  # weight of the capacity loss, which is reached after a quarter of the steps
     capacity_rows: float  # share of the positions at which it is summed up
     answer_weight: float
+    answers_only: float  # share of the sequences with something to be looked up of which only the answers count
     dtype: str  # of the frozen matrices
     checkpoint: int
     validate: int
@@ -71,6 +72,8 @@ def parse_config(data: dict[str, Any]) -> GatesConfig:
         raise ConfigError(f"capacity_rows {config.capacity_rows} is not above 0, to 1")
     if config.budget < max(config.sinks + config.window, config.floor):
         raise ConfigError(f"a budget of {config.budget} is less than sinks and window, or than the floor")
+    if not 0.0 <= config.answers_only <= 1.0:
+        raise ConfigError(f"answers_only {config.answers_only} is not from 0 to 1")
     for task in config.tasks:
         if task not in TASKS:
             raise ConfigError(f"there is no task {task}")

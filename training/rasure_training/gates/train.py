@@ -26,7 +26,7 @@ from torch import Tensor
 from ..eraser.documents import Encoder
 from ..files import sha256
 from ..gguf_model import load_model
-from ..heads.samples import TASKS, Sample, Source
+from ..heads.samples import Sample, Source, draw_sample
 from ..runs import TrainingError, load_state, save_state
 from ..text import load_split
 from ..training_loop import Loop, TrainingLoop
@@ -115,9 +115,8 @@ class Trainer(TrainingLoop):
         return self.config.capacity * min(1.0, 0.1 + 0.9 * self.progress_end_to_end(step) / RISE)
 
     def draw_sample(self, split: str, key: str, n_tokens: int) -> Sample:
-        random_ = random.Random(f"{self.config.seed} {key}")
-        task = random_.choices(list(self.config.tasks), list(self.config.tasks.values()))[0]
-        return TASKS[task](self.sources[split], random_, n_tokens)
+        c, random_ = self.config, random.Random(f"{self.config.seed} {key}")
+        return draw_sample(self.sources[split], random_, c.tasks, c.answers_only, n_tokens)
 
     def warm(self, sample: Sample) -> tuple[Tensor, Outcome]:
         """The error of lifetimes. No gradient goes through the model."""

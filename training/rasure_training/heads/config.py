@@ -33,6 +33,7 @@ class HeadsConfig:
     initial: float  # log_alpha (prulong) or alpha (duo) at the start
     sparsity: float  # duo: weight of the mean of the masks
     answer_weight: float
+    answers_only: float  # share of the sequences with something to be looked up of which only the answers count
     dtype: str  # of the frozen matrices
     checkpoint: int  # steps between two of them
     validate: int  # steps between two looks at the validation split; 0: none
@@ -51,6 +52,8 @@ def parse_config(data: dict[str, Any]) -> HeadsConfig:
         raise ConfigError(f"dtype {config.dtype} is neither float32 nor bfloat16")
     if not 0.0 < config.local_share < 1.0:
         raise ConfigError(f"local_share {config.local_share} is not between 0 and 1")
+    if not 0.0 <= config.answers_only <= 1.0:
+        raise ConfigError(f"answers_only {config.answers_only} is not from 0 to 1")
     for task in config.tasks:
         if task not in TASKS:
             raise ConfigError(f"there is no task {task}")

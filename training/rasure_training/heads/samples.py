@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..eraser.documents import Encoder
 from ..eraser.facts import draw
@@ -33,6 +33,7 @@ class Source:
     paragraphs: list[Paragraph]
     split: str
     answer_weight: float
+    body_weight: float = 1.0  # of what is not looked up
 
     def prose(self, random_: random.Random, n_tokens: int) -> list[str]:
         words = max(20, int(n_tokens * WORDS_PER_TOKEN))
@@ -64,7 +65,7 @@ def text(source: Source, random_: random.Random, n_tokens: int) -> Sample:
     """Paragraphs, one after the other."""
     writer = Writer(source)
     while len(writer.tokens) < n_tokens:
-        writer.add("".join(source.prose(random_, n_tokens)) + "\n\n", 1.0)
+        writer.add("".join(source.prose(random_, n_tokens)) + "\n\n", source.body_weight)
     return writer.sample("text", n_tokens)
 
 
@@ -137,7 +138,7 @@ def recall(source: Source, random_: random.Random, n_tokens: int) -> Sample:
             break
         lines.append(item)
     for item in random_.sample([*lines, *asked], len(lines) + len(asked)):
-        writer.add(LINE.cue.format(k=item.key), 1.0)
+        writer.add(LINE.cue.format(k=item.key), source.body_weight)
         writer.add(f" {item.value}\n", 0.0)
     writer.append(tail)
     return writer.sample("recall", n_tokens)
@@ -162,7 +163,7 @@ def needles(source: Source, random_: random.Random, n_tokens: int) -> Sample:
             if place == i:
                 writer.add(text, 0.0)
         if i < len(pieces):
-            writer.add(pieces[i], 1.0)
+            writer.add(pieces[i], source.body_weight)
     writer.append(tail)
     return writer.sample("needles", n_tokens)
 
@@ -170,3 +171,12 @@ def needles(source: Source, random_: random.Random, n_tokens: int) -> Sample:
 TASKS: dict[str, Callable[[Source, random.Random, int], Sample]] = {
     "text": text, "copies": copies, "recall": recall, "needles": needles,
 }  # fmt: skip
+
+
+def draw_sample(source: Source, random_: random.Random, tasks: dict[str, float], answers_only: float, n_tokens: int) -> Sample:
+    """One of the tasks, by their weights. Of those with something to be looked up, only the answers count in a share `answers_only`:
+    among a thousand tokens of prose they would hardly be heard."""
+    task = random_.choices(list(tasks), list(tasks.values()))[0]
+    if task != "text" and random_.random() < answers_only:
+        source = replace(source, body_weight=0.0)
+    return TASKS[task](source, random_, n_tokens)

@@ -32,7 +32,7 @@ from . import masks
 from .config import HeadsConfig
 from .model import HeadsModel, Mix, Streaming
 from .plot import plot_masks
-from .samples import TASKS, Sample, Source
+from .samples import Sample, Source, draw_sample
 from .sidecar import write_sidecar
 
 SLOPE = 0.25  # of the sigmoid that makes a table's values of log_alpha: they still differ where masks have saturated
@@ -86,9 +86,8 @@ class Trainer(TrainingLoop):
         return self.config.local_share * min(1.0, step / max(1.0, self.config.rise * self.config.steps))
 
     def draw_sample(self, split: str, key: str) -> Sample:
-        random_ = random.Random(f"{self.config.seed} {key}")
-        task = random_.choices(list(self.config.tasks), list(self.config.tasks.values()))[0]
-        return TASKS[task](self.sources[split], random_, self.config.tokens)
+        c, random_ = self.config, random.Random(f"{self.config.seed} {key}")
+        return draw_sample(self.sources[split], random_, c.tasks, c.answers_only, c.tokens)
 
     def next_token_loss(self, hidden: Tensor, sample: Sample) -> Tensor:
         """Mean cross-entropy, weighted; hidden [n, d] are the states of all tokens but the last."""
