@@ -366,6 +366,16 @@ static void insert(rs_kv *kv, rs_kv_stream *stream, const int32_t *missing, uint
 
 enum { WORD = 32, INSERTED_AT_ONCE = 64 };
 
+void rs_kv_insert(rs_kv *kv, const int32_t *positions, uint32_t count) {
+    make_room(kv, rs_kv_all(kv), count);
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        for (uint32_t done = 0; done < count; done += INSERTED_AT_ONCE) {
+            const uint32_t left = count - done, n = left < INSERTED_AT_ONCE ? left : INSERTED_AT_ONCE;
+            insert(kv, &kv->streams[s], positions + done, n);
+        }
+    }
+}
+
 void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int32_t *positions,
                 uint32_t count) {
     make_room(kv, streams, count);

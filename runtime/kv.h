@@ -131,6 +131,10 @@ void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int
 void rs_kv_take_back(rs_kv *kv, rs_team *team, const rs_kv_loan *loan, rs_streams streams,
                      const int32_t *positions, uint32_t count);
 
+/* Adds entries (keys and values zero) for `count` ascending positions, none of which any stream has, each at
+ * its place. All MUST have room for n_live + count entries, and so MUST the pool. */
+void rs_kv_insert(rs_kv *kv, const int32_t *positions, uint32_t count);
+
 /* Whether every stream has room for `count` more entries, and the pool for those of `at_once` streams. */
 bool rs_kv_has_room(const rs_kv *kv, uint32_t count, uint32_t at_once);
 

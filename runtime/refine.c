@@ -2,6 +2,7 @@
  * place of the first when it holds all that the first does. */
 #include "ports/port.h"
 #include "runtime/chunk.h"
+#include "runtime/edit.h"
 #include "runtime/status.h"
 
 /* What passes and policy work on becomes the second cache, or the first again. */
@@ -75,20 +76,9 @@ static rs_status read_chunk(rs_context *c) {
     return RS_OK;
 }
 
-/* Steered tokens that were skipped leave the list. */
-static void drop_gone(rs_context *c) {
-    uint32_t kept = c->first_cheap;
-    for (uint32_t i = kept; i < c->n_tokens; i++) {
-        if (c->tokens[i] == RS_TOKEN_GONE) continue;
-        c->tokens[kept] = c->tokens[i];
-        c->positions[kept++] = c->positions[i];
-    }
-    rs_context_cut(c, kept);
-}
-
 static void finish(rs_context *c) {
     exchange(c);
-    drop_gone(c);
+    rs_edit_forget_gone(c, c->first_cheap);
     c->first_cheap = RS_NOTHING_CHEAP;
     empty(c);
     rs_context_clear_scratch(c);

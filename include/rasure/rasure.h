@@ -667,6 +667,20 @@ RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_sp
                           const rs_erase_params *params, rs_erase_report *report);
 
 /*
+ * Puts n_tokens (at least 1) new tokens in place of one span, which is as for rs_erase: its tokens and
+ * entries are erased, the new ones are read where it stood and see all that is before them. What lies behind
+ * moves up, its keys re-rotated, when they need more positions than the span had; when they need fewer, a gap
+ * stays, unless close_gap says otherwise. What becomes of the suffix is as params->method says: EXACT reads
+ * all of it again, all older gaps in it closed, and then the context is one that was read so from the start;
+ * REPAIR and BRIDGE (LEARNED) encode the k tokens behind the new ones again; DROP none. No other method goes
+ * with new tokens. params NULL: EXACT. report may be NULL; n_recomputed counts the new tokens too.
+ * RS_UNSUPPORTED: a policy that evicts. RS_NO_SPACE: there is no room for them. Else as rs_erase: all or
+ * nothing, and rs_logits is NULL afterwards.
+ */
+RS_API rs_status rs_replace(rs_context *context, rs_span span, const int32_t *tokens, size_t n_tokens,
+                            const rs_erase_params *params, rs_erase_report *report);
+
+/*
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first
  * such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of them are
  * (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress callback says

@@ -1,0 +1,176 @@
+/* The pieces of erasing and replacing: what changes list and cache, and the passes that write to entries. */
+#include "runtime/edit.h"
+
+#include "runtime/chunk.h"
+#include "runtime/forward.h"
+#include "runtime/status.h"
+
+/* -------------------------------------------------------------------------------------- list, cache -- */
+
+uint32_t rs_edit_drop(rs_context *context, const rs_span *spans, size_t n_spans) {
+    rs_context *c = context;
+    const uint32_t n_before = c->n_tokens;
+    uint32_t kept = rs_context_index(c, spans[0].begin);
+    size_t s = 0;
+    for (uint32_t i = kept; i < c->n_tokens; i++) {
+        while (s < n_spans && c->positions[i] >= spans[s].end) s++;
+        if (s < n_spans && c->positions[i] >= spans[s].begin) continue;
+        c->tokens[kept] = c->tokens[i];
+        c->positions[kept++] = c->positions[i];
+    }
+    rs_context_cut(c, kept);
+    for (size_t i = 0; i < n_spans; i++) rs_kv_remove(&c->kv, &c->team, spans[i].begin, spans[i].end);
+    return n_before - c->n_tokens;
+}
+
+typedef struct rotate_task {
+    const rs_context *context;
+    int32_t begin, end; /* positions of the entries to move */
+    int32_t by;
+} rotate_task;
+
+static void rotate_stream(void *argument, size_t thread, size_t index) {
+    const rotate_task *task = argument;
+    (void)thread;
+    const rs_context *c = task->context;
+    const rs_model *model = c->model;
+    const uint32_t rope = model->layers[index / model->shape.n_kv_heads].rope;
+    const rs_kv_stream *stream = &c->kv.streams[index];
+    float key[RS_HEAD_DIM_MAX];
+    int8_t scratch[RS_HEAD_DIM_MAX];
+    rs_kv_cursor at;
+    bool more = rs_kv_seek(&c->kv, stream, task->begin, &at);
+    while (more && rs_kv_position(&c->kv, stream, at) < task->end) {
+        rs_kv_load_key(&c->kv, stream, at, key);
+        model->kernels->rope(key, c->scratch.cosine[rope], c->scratch.sine[rope], model->shape.n_rot,
+                             model->shape.rope_interleaved);
+        rs_kv_store_key(&c->kv, model->kernels, stream, at, key, scratch);
+        rs_kv_move(&c->kv, stream, at, task->by);
+        more = rs_kv_next(&c->kv, stream, &at);
+    }
+}
+
+/* R(p + by) k = R(by) R(p) k (RoPE, arXiv 2104.09864, section 3.2). */
+void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by) {
+    rs_context *c = context;
+    for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
+        if (c->model->rope_freq[kind] == NULL) continue;
+        rs_rope_angles(c->model, kind, by, c->scratch.cosine[kind], c->scratch.sine[kind]);
+    }
+    rotate_task task = {c, begin, end, by};
+    rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
+}
+
+/* The position of a token of the list; the next one behind its end. */
+static int32_t position_at(const rs_context *c, uint32_t index) {
+    return index < c->n_tokens ? c->positions[index] : c->next_position;
+}
+
+void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position) {
+    rs_context *c = context;
+    const uint32_t head = rs_context_index(c, c->head_end);
+    const uint32_t gone_from = rs_context_index(c, c->policy.evicted.begin);
+    const uint32_t gone_to = rs_context_index(c, c->policy.evicted.end);
+    for (uint32_t i = first; i < c->n_tokens;) {
+        const int32_t from = c->positions[i], by = position - from;
+        uint32_t n = 1;
+        while (i + n < c->n_tokens && c->positions[i + n] == from + (int32_t)n) n++;
+        if (by != 0) rs_edit_rotate(c, from, from + (int32_t)n, by);
+        for (uint32_t k = 0; k < n; k++) c->positions[i + k] += by;
+        position += (int32_t)n;
+        i += n;
+    }
+    c->next_position = position;
+    c->head_end = position_at(c, head);
+    c->policy.evicted = (rs_span){position_at(c, gone_from), position_at(c, gone_to)};
+}
+
+void rs_edit_forget_gone(rs_context *context, uint32_t first) {
+    rs_context *c = context;
+    uint32_t kept = first;
+    for (uint32_t i = first; i < c->n_tokens; i++) {
+        if (c->tokens[i] == RS_TOKEN_GONE) continue;
+        c->tokens[kept] = c->tokens[i];
+        c->positions[kept++] = c->positions[i];
+    }
+    rs_context_cut(c, kept);
+}
+
+/* ------------------------------------------------------------------------------------------ passes -- */
+
+rs_visible rs_edit_visible(const rs_context *context, uint32_t sinks, uint32_t window, uint32_t first) {
+    if (window == RS_WINDOW_ALL || (uint64_t)window + sinks >= first) return rs_visible_all();
+    return (rs_visible){
+        .sinks_end = sinks > 0 ? context->positions[sinks - 1] + 1 : 0,
+        .window_begin = context->positions[first - window],
+    };
+}
+
+/* The next tokens of the list within [at, end) that one pass can take: neighbours that are still known.
+ * Returns how many; *at is where they begin. */
+static uint32_t next_chunk(const rs_context *c, uint32_t *at, uint32_t end) {
+    while (*at < end && c->tokens[*at] == RS_TOKEN_GONE) ++*at;
+    uint32_t count = 0;
+    while (*at + count < end && count < c->params.n_batch && c->tokens[*at + count] != RS_TOKEN_GONE) count++;
+    return count;
+}
+
+typedef struct lending {
+    rs_context *context;
+    const int32_t *positions;
+    uint32_t count;
+} lending;
+
+static void lend(void *user, rs_streams streams) {
+    const lending *l = user;
+    rs_kv_lend(&l->context->kv, &l->context->policy.loan, streams, l->positions, l->count);
+}
+
+static void take_back(void *user, rs_streams streams) {
+    const lending *l = user;
+    rs_context *c = l->context;
+    rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, streams, l->positions, l->count);
+}
+
+/* Runs some tokens through the model again, into their own entries. Where a policy has evicted some of them,
+ * those are there for the pass, so that its tokens see each other in every head as when they were read. */
+static rs_status encode_chunk(rs_context *c, rs_pass pass) {
+    lending l = {c, pass.positions, pass.count};
+    const rs_pass_entries entries = {lend, take_back, &l, rs_policy_layers_at_once(&c->policy)};
+    if (pass.positions[0] < c->policy.evicted.end) pass.entries = &entries;
+    return rs_forward(c, &pass);
+}
+
+rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_visible visible,
+                         const rs_adapter *adapter, uint32_t *done) {
+    rs_context *c = context;
+    uint32_t at = begin;
+    for (uint32_t count; (count = next_chunk(c, &at, end)) > 0; at += count) {
+        RS_TRY(encode_chunk(c, (rs_pass){.tokens = c->tokens + at,
+                                         .positions = c->positions + at,
+                                         .count = count,
+                                         .visible = visible,
+                                         .adapter = adapter,
+                                         .kv_only = true}));
+        *done += count;
+        (void)rs_context_report(c, at + count - begin, end - begin);
+    }
+    return RS_OK;
+}
+
+rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done) {
+    rs_context *c = context;
+    for (uint32_t at = first; at < c->n_tokens;) {
+        uint32_t n_patch;
+        const uint32_t count = rs_policy_chunk(&c->policy, c->n_tokens - at, c->params.n_batch, &n_patch);
+        RS_TRY(rs_chunk_read(c, &(rs_chunk){.first = at,
+                                            .count = count,
+                                            .patch = c->tokens + c->n_tokens - n_patch,
+                                            .n_patch = n_patch,
+                                            .again = true}));
+        at += count;
+        *done += count;
+        (void)rs_context_report(c, at - first, c->n_tokens - first);
+    }
+    return RS_OK;
+}

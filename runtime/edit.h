@@ -1,0 +1,47 @@
+/* What erasing, replacing and refining are made of. */
+#ifndef RASURE_RUNTIME_EDIT_H
+#define RASURE_RUNTIME_EDIT_H
+
+#include "runtime/adapter.h"
+#include "runtime/context.h"
+
+/* ------------------------------------------------------------------------- checks (edit_params.c) -- */
+
+/* Whether a call may have these spans; below the protected head only by `force`. */
+rs_status rs_edit_check_spans(rs_context *context, const rs_span *spans, size_t n_spans, bool force);
+
+/* Fills in what the caller has left open: no method is LEARNED or PROGRESSIVE any more. */
+rs_status rs_edit_complete(rs_context *context, rs_erase_params *params);
+
+/* How many of the `suffix` tokens behind a hole REPAIR and BRIDGE encode again. */
+uint32_t rs_edit_repair_count(const rs_erase_params *params, uint32_t suffix);
+
+/* -------------------------------------------------------------------------------- pieces (edit.c) -- */
+
+/* Takes the tokens of spans (ascending, at least one) out of list and cache; the others keep their positions.
+ * Returns how many. */
+uint32_t rs_edit_drop(rs_context *context, const rs_span *spans, size_t n_spans);
+
+/* Moves the entries at positions [begin, end) by `by` positions, their keys re-rotated. The list stays. */
+void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by);
+
+/* Moves all tokens from list index `first` on together, to positions from `position` on: no gap is left. */
+void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position);
+
+/* Takes tokens that are RS_TOKEN_GONE out of the list, from index `first` on. */
+void rs_edit_forget_gone(rs_context *context, uint32_t first);
+
+/* What a pass over the tokens from list index `first` on sees of those before it: the first `sinks` and the
+ * last `window`. RS_WINDOW_ALL: everything. */
+rs_visible rs_edit_visible(const rs_context *context, uint32_t sinks, uint32_t window, uint32_t first);
+
+/* Runs tokens [begin, end) of the list through the model again, into their own entries; adds how many to
+ * *done. Steered tokens' entries stay as they are. */
+rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_visible visible,
+                         const rs_adapter *adapter, uint32_t *done);
+
+/* Reads the tokens of the list from index `first` on, which have no entries, as one call of prefill would;
+ * adds how many to *done. */
+rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done);
+
+#endif
