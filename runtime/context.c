@@ -95,6 +95,7 @@ static void layout(rs_context *c, rs_arena *arena) {
         shape_of_cache.spare = true;
         rs_kv_layout(&c->draft.kv, arena, &shape_of_cache);
     }
+    if (c->params.undo_bytes > 0) rs_undo_layout(c, arena);
     rs_meter_layout(&c->meter, arena, c->kv.n_streams);
     c->logits = rs_arena_take_scratch(arena, "logits and sampling", shape->n_vocab, sizeof *c->logits);
     c->candidates =
@@ -213,6 +214,7 @@ rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, con
 
 void rs_context_reset(rs_context *context) {
     if (context == NULL) return;
+    rs_forget_undo(context);
     rs_draft_cut(context, 0);
     context->first_cheap = RS_NOTHING_CHEAP;
     rs_kv_reset(&context->kv);
@@ -243,6 +245,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
                        from->n_tokens, to->params.n_ctx);
     }
     if (to == from) return RS_OK;
+    rs_forget_undo(to);
     rs_draft_cut(to, 0);
     to->first_cheap = from->first_cheap;
     rs_kv_copy(&to->kv, &from->kv);
@@ -342,6 +345,7 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .cache_bytes =
             cache_bytes(context->items, context->n_items) + rs_policy_outside_bytes(&context->policy),
         .policy = context->params.policy,
+        .can_undo = rs_kv_journal_is_whole(&context->undo.journal),
         .n_cheap = context->first_cheap < context->n_tokens ? context->n_tokens - context->first_cheap : 0,
         .poisoned = context->poisoned,
     };

@@ -5,6 +5,7 @@
 
 #include "runtime/attention.h"
 #include "runtime/kv.h"
+#include "runtime/kv_journal.h"
 #include "runtime/linear.h"
 #include "runtime/meter.h"
 #include "runtime/model.h"
@@ -33,6 +34,16 @@ typedef struct rs_draft {
     uint32_t n_read; /* tokens of the list that it holds; 0: nothing */
 } rs_draft;
 
+/* What the context was before the last edit (undo.c). */
+typedef struct rs_undo_state {
+    rs_kv_journal journal;
+    int32_t *tokens, *positions; /* [n_ctx] */
+    uint32_t n_tokens, first_cheap;
+    int32_t next_position, head_end;
+    int32_t begin; /* of what was edited */
+    rs_span evicted;
+} rs_undo_state;
+
 struct rs_context {
     const rs_model *model;
     rs_context_params params;
@@ -52,7 +63,8 @@ struct rs_context {
                              RS_NOTHING_CHEAP: there is none */
 
     rs_kv kv;
-    rs_draft draft; /* without streams in a context that does not refine */
+    rs_undo_state undo; /* without room for a page in a context that does not undo */
+    rs_draft draft;     /* without streams in a context that does not refine */
     rs_policy_state policy;
     rs_meter meter;
     rs_team team;
@@ -84,6 +96,14 @@ void rs_context_cut(rs_context *context, uint32_t kept);
 /* To be told before the entries at positions >= `position` are changed otherwise than by appending: what was
  * read again of them is of no use any more. */
 void rs_draft_cut(rs_context *context, int32_t position);
+
+/* To be told before the first change of an edit that begins at `position`: this is what rs_undo_state goes
+ * back to.
+ */
+void rs_undo_note(rs_context *context, int32_t position);
+
+/* Takes the memory for it. */
+void rs_undo_layout(rs_context *context, rs_arena *arena);
 
 /* Zeroes scratch and logits: what was computed from erased text. */
 void rs_context_clear_scratch(rs_context *context);

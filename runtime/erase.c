@@ -164,6 +164,7 @@ static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
 static rs_status run_noted(rs_context *c, const plan *p, rs_erase_report *report) {
     const int32_t begin = p->spans[0].begin;
     const uint32_t first = rs_context_index(c, begin);
+    rs_undo_note(c, begin);
     rs_draft_cut(c, begin);
     RS_TRY(run(c, p, report));
     if (p->params.method != RS_ERASE_EXACT) {

@@ -1,6 +1,8 @@
 /* Pages and streams: where entries are, how they come and go. */
 #include "runtime/kv.h"
 
+#include "runtime/kv_journal.h"
+
 #include <string.h>
 
 size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda) {
@@ -28,6 +30,7 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
         table_pages += n;
         if (n > kv->max_pages) kv->max_pages = n;
     }
+    kv->table_pages = table_pages;
     kv->n_pages = shape->n_pages > 0 && shape->n_pages < table_pages ? shape->n_pages : table_pages;
     const char *tables = shape->spare ? "spare KV pages" : "KV page tables";
     kv->memory =
@@ -57,7 +60,8 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
     };
 }
 
-static void clear_page(const rs_kv *kv, uint32_t page) {
+void rs_kv_clear_page(const rs_kv *kv, uint32_t page) {
+    rs_kv_touch(kv, page);
     memset(kv->memory + (size_t)page * kv->page_bytes, 0, kv->page_bytes);
     const rs_kv_page view = rs_kv_get_page(kv, page);
     for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) view.position[e] = RS_KV_HOLE;
@@ -66,7 +70,7 @@ static void clear_page(const rs_kv *kv, uint32_t page) {
 void rs_kv_reset(rs_kv *kv) {
     /* Pages are handed out in ascending order, so that a fresh cache is filled front to back. */
     for (uint32_t p = 0; p < kv->n_pages; p++) {
-        clear_page(kv, p);
+        rs_kv_clear_page(kv, p);
         kv->free_pages[p] = kv->n_pages - 1 - p;
     }
     kv->n_free = kv->n_pages;
@@ -82,6 +86,7 @@ size_t rs_kv_used_bytes(const rs_kv *kv) {
 }
 
 static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) {
+    rs_kv_touch_view(kv, page);
     for (uint32_t d = 0; d < kv->head_dim; d += 4) {
         memset(page->view.k + (size_t)d * RS_PAGE_ENTRIES + slot * 4, 0, 4);
     }
@@ -194,7 +199,7 @@ static void move_together(const rs_kv *kv, const rs_kv_stream *stream, uint32_t 
         const rs_kv_page last = rs_kv_get_page(kv, stream->pages[to / RS_PAGE_ENTRIES]);
         clear_entry(kv, &last, to % RS_PAGE_ENTRIES);
     }
-    for (uint32_t p = to / RS_PAGE_ENTRIES; p < stream->n_pages; p++) clear_page(kv, stream->pages[p]);
+    for (uint32_t p = to / RS_PAGE_ENTRIES; p < stream->n_pages; p++) rs_kv_clear_page(kv, stream->pages[p]);
 }
 
 static void squeeze_stream(rs_kv *kv, rs_kv_stream *stream) {
@@ -212,8 +217,9 @@ static void append_stream(rs_kv *kv, rs_kv_stream *stream, const int32_t *positi
             stream->pages[stream->n_pages++] = kv->free_pages[--kv->n_free];
             stream->n_used = 0;
         }
-        const rs_kv_page page = rs_kv_get_page(kv, stream->pages[stream->n_pages - 1]);
-        page.position[stream->n_used++] = positions[i];
+        const uint32_t page = stream->pages[stream->n_pages - 1];
+        rs_kv_touch(kv, page);
+        rs_kv_get_page(kv, page).position[stream->n_used++] = positions[i];
     }
     stream->n_live += count;
 }
@@ -248,7 +254,7 @@ static uint32_t clear_entries(const rs_kv *kv, uint32_t page_id, int32_t begin, 
         else if (position != RS_KV_HOLE) n_outside++;
     }
     if (n_outside == 0) {
-        clear_page(kv, page_id);
+        rs_kv_clear_page(kv, page_id);
         return n_inside;
     }
     for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++)
@@ -325,7 +331,9 @@ void rs_kv_clear(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
 }
 
 void rs_kv_mark(rs_kv *kv, rs_kv_stream *stream, rs_kv_cursor at) {
-    rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] = RS_KV_HOLE;
+    const uint32_t page = stream->pages[at.page_index];
+    rs_kv_touch(kv, page);
+    rs_kv_get_page(kv, page).position[at.slot] = RS_KV_HOLE;
     note_cleared(stream, at);
 }
 
@@ -462,7 +470,7 @@ static void copy_stream(rs_kv *to, rs_kv_stream *target, const rs_kv *from, cons
 static void shrink_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t n_pages) {
     while (stream->n_pages > n_pages) {
         const uint32_t page = stream->pages[--stream->n_pages];
-        clear_page(kv, page);
+        rs_kv_clear_page(kv, page);
         kv->free_pages[kv->n_free++] = page;
     }
 }

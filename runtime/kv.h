@@ -29,17 +29,21 @@ typedef struct rs_kv_stream {
     uint32_t cleared, cleared_end; /* pages [cleared, cleared_end) that a removal has been over */
 } rs_kv_stream;
 
+struct rs_kv_journal;
+
 typedef struct rs_kv {
     uint32_t n_streams;
     uint32_t head_dim;
-    uint32_t n_pages;   /* of all streams together */
-    uint32_t max_pages; /* of the stream that can have most */
-    bool has_lambda;    /* pages hold what retention gates said */
+    uint32_t n_pages;     /* of all streams together */
+    uint32_t max_pages;   /* of the stream that can have most */
+    uint32_t table_pages; /* max_pages of all streams */
+    bool has_lambda;      /* pages hold what retention gates said */
     size_t page_bytes;
     unsigned char *memory; /* n_pages pages */
     rs_kv_stream *streams;
     uint32_t *free_pages; /* stack of page ids */
     uint32_t n_free;
+    struct rs_kv_journal *journal; /* is told of a page before it changes; NULL: nobody is */
 } rs_kv;
 
 /* Streams that follow each other. */
@@ -72,6 +76,9 @@ uint32_t rs_kv_pages_for(uint64_t entries);
 size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda);
 
 rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
+
+/* Zeroes a page; its entries become holes. */
+void rs_kv_clear_page(const rs_kv *kv, uint32_t page);
 
 /* Bytes of the pages that are in use. */
 size_t rs_kv_used_bytes(const rs_kv *kv);

@@ -2,16 +2,19 @@
 #include <string.h>
 
 #include "runtime/kv.h"
+#include "runtime/kv_journal.h"
 
 int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at) {
     return rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot];
 }
 
 void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by) {
+    rs_kv_touch(kv, stream->pages[at.page_index]);
     rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] += by;
 }
 
 void rs_kv_set_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float lambda) {
+    rs_kv_touch(kv, stream->pages[at.page_index]);
     rs_kv_get_page(kv, stream->pages[at.page_index]).lambda[at.slot] = lambda;
 }
 
@@ -52,6 +55,7 @@ static void copy_values(uint32_t head_dim, int8_t *to, uint32_t to_slot, const i
 
 void rs_kv_copy_entries(const rs_kv *kv, const rs_kv_page *to, uint32_t to_slot, const rs_kv_page *from,
                         uint32_t from_slot, uint32_t n) {
+    rs_kv_touch_view(kv, to);
     for (uint32_t d = 0; d < kv->head_dim; d += 4) {
         int8_t *row = to->view.k + (size_t)d * RS_PAGE_ENTRIES;
         const int8_t *source = from->view.k + (size_t)d * RS_PAGE_ENTRIES;
@@ -72,6 +76,7 @@ static void put_key(const rs_kv *kv, const rs_kv_page *page, uint32_t slot, cons
 
 void rs_kv_store_key(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
                      const float *key, int8_t *scratch) {
+    rs_kv_touch(kv, stream->pages[at.page_index]);
     const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
     page.view.k_scale[at.slot] = kernels->quantize_head(key, scratch, kv->head_dim);
     put_key(kv, &page, at.slot, scratch);

@@ -77,6 +77,7 @@ static rs_status read_chunk(rs_context *c) {
 }
 
 static void finish(rs_context *c) {
+    rs_forget_undo(c); /* notes pages of the cache that goes */
     exchange(c);
     rs_edit_forget_gone(c, c->first_cheap);
     c->first_cheap = RS_NOTHING_CHEAP;

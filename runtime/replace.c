@@ -99,6 +99,7 @@ static void move_suffix(rs_context *c, const replacement *r, uint32_t first) {
 
 static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *report) {
     const uint32_t first = rs_context_index(c, r->span.begin), behind = first + r->n_tokens;
+    rs_undo_note(c, r->span.begin);
     rs_draft_cut(c, r->span.begin);
     report->n_erased = rs_edit_drop(c, &r->span, 1);
     if (r->params.method == RS_ERASE_EXACT) return replace_exactly(c, r, first, report);

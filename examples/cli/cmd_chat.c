@@ -35,6 +35,9 @@ typedef struct chat {
     cli_text lead;     /* to go in front of the user's first turn */
     span *spans;
     size_t n_spans, capacity;
+    span *spans_before; /* the last erase, for /undo */
+    size_t n_spans_before;
+    bool answer_was_open;
     unsigned last_number;
     bool answer_open; /* the last answer's turn has not been closed in the cache */
     bool done;
@@ -226,7 +229,7 @@ static void show_help(void) {
          "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%, progressive\n"
          "/refine                   make exact what erasing has left cheap (with --refine; also while you "
          "type)\n"
-         "/undo                     take the last erase back\n"
+         "/undo                     take the last erase back, and what came after it (with --undo)\n"
          "/stats                    tokens, times, memory\n"
          "/save FILE, /load FILE    keep the conversation\n"
          "/reset                    forget everything\n"
@@ -290,6 +293,14 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
     return CLI_OK;
 }
 
+/* To be called when something has been erased, and the list of spans does not know it yet. */
+static void remember_spans(chat *c) {
+    c->spans_before = cli_reallocate(c->spans_before, c->n_spans + 1, sizeof *c->spans);
+    memcpy(c->spans_before, c->spans, c->n_spans * sizeof *c->spans);
+    c->n_spans_before = c->n_spans;
+    c->answer_was_open = c->answer_open;
+}
+
 static cli_exit erase(chat *c, const char *arguments) {
     const size_t what = strcspn(arguments, " ");
     const char *name = arguments + what + strspn(arguments + what, " ");
@@ -318,6 +329,7 @@ static cli_exit erase(chat *c, const char *arguments) {
         if (status != RS_OK) code = cli_context_failed(&c->engine, status);
     }
     if (code == CLI_OK) {
+        remember_spans(c);
         for (size_t i = v.count; i-- > 0;)
             if (marked[i]) remove_token(c, i);
         if (open_turn(c) == NULL) c->answer_open = false;
@@ -327,6 +339,17 @@ static cli_exit erase(chat *c, const char *arguments) {
     free(marked);
     view_close(&v);
     return code;
+}
+
+static cli_exit undo(chat *c) {
+    const rs_status status = rs_undo(c->engine.context);
+    if (status != RS_OK) return cli_context_failed(&c->engine, status);
+    memcpy(c->spans, c->spans_before, c->n_spans_before * sizeof *c->spans);
+    c->n_spans = c->n_spans_before;
+    c->answer_open = c->answer_was_open;
+    c->erased.n_spans = 0;
+    puts("undone   the last erase, and what came after it");
+    return CLI_OK;
 }
 
 static cli_exit refine(chat *c) {
@@ -372,7 +395,7 @@ static cli_exit command_line(chat *c, const char *line) {
     else if (strcmp(name, "/context") == 0) return show_context(c);
     else if (strcmp(name, "/erase") == 0) return erase(c, arguments);
     else if (strcmp(name, "/refine") == 0) return refine(c);
-    else if (strcmp(name, "/undo") == 0) cli_fail(CLI_FAILED, "/undo is not available yet");
+    else if (strcmp(name, "/undo") == 0) return undo(c);
     else if (strcmp(name, "/stats") == 0) show_stats(c);
     else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0)
         cli_fail(CLI_FAILED, "%s comes with sessions, which this version does not have yet", name);
@@ -413,11 +436,12 @@ static cli_exit converse(chat *c) {
 }
 
 static cli_exit run(const cli_command *command, int argc, char **argv) {
-    enum { N_OWN = 4 };
+    enum { N_OWN = 5 };
     chat c = {0};
     const char *method = "exact";
     cli_list erasers = {0};
     bool refines = false;
+    uint32_t undo_mb = 0;
     const cli_option own[N_OWN] = {
         {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
          .string = &c.system},
@@ -427,6 +451,9 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .list = &erasers},
         {0, "refine", NULL, "spare pages, so that progressive erases become exact while you type",
          .flag = &refines},
+        {0, "undo", "MB",
+         "room to take the last erase back; what is erased is gone only then, or with the next (default 0)",
+         .u32 = &undo_mb, .max = 65536},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
     memcpy(options, own, sizeof own);
@@ -444,12 +471,14 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (code == CLI_OK) code = cli_open_model(&c.engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&c.engine, &erasers);
     c.engine.refine = refines;
+    c.engine.undo_bytes = (size_t)undo_mb << 20;
     if (code == CLI_OK) code = cli_open_context(&c.engine, rs_context_default_params().n_ctx);
     if (code == CLI_OK) code = begin(&c);
     if (code == CLI_OK && isatty(STDIN_FILENO))
         fprintf(stderr, "%s; /help lists the commands\n", c.engine.info.name);
     if (code == CLI_OK) code = converse(&c);
     free(c.spans);
+    free(c.spans_before);
     cli_text_free(&c.lead);
     cli_close(&c.engine);
     return code;

@@ -99,7 +99,8 @@ static cli_exit context_params(const cli_engine *engine, uint32_t n_ctx, rs_cont
     rs_context_params params = {.n_ctx = n_ctx,
                                 .n_batch = engine->setup->batch,
                                 .policy = engine->setup->policy,
-                                .refine = engine->refine};
+                                .refine = engine->refine,
+                                .undo_bytes = engine->undo_bytes};
     rs_policy_params *policy = &params.policy;
     policy->full_heads = engine->full_heads;
     policy->gates = engine->gates;

@@ -25,6 +25,7 @@ typedef struct cli_engine {
     rs_gates *gates;     /* of the policy; NULL where it has none */
     cli_tokens filler;   /* of "refill"; empty until a method wants it */
     bool refine;         /* contexts are to have spare pages; set before they are opened */
+    size_t undo_bytes;   /* and this area; likewise */
     rs_context *context; /* NULL until cli_open_context */
     void *memory;
 } cli_engine;

@@ -344,6 +344,7 @@ typedef struct rs_context_params {
     uint32_t n_batch; /* tokens of a prefill chunk, 1 to 4,096: larger is faster and takes more scratch */
     rs_policy_params policy; /* which of the tokens' entries the KV cache keeps */
     bool refine;             /* a second cache as large as the first, for rs_refine */
+    size_t undo_bytes;       /* for KV pages as they were before the last erase, for rs_undo; 0: none */
 } rs_context_params;
 
 /* n_ctx 2,048, n_batch 128, a full cache. */
@@ -404,6 +405,7 @@ typedef struct rs_context_info {
     size_t kv_capacity;      /* bytes of all KV pages */
     size_t cache_bytes;      /* what rs_context_cache_size said */
     rs_policy_params policy; /* as completed; full_heads lives as long as the context */
+    bool can_undo;           /* rs_undo can be had */
     uint32_t n_cheap;        /* last tokens whose entries are not what reading the tokens now would give */
     bool poisoned;
 } rs_context_info;
@@ -679,6 +681,21 @@ RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_sp
  */
 RS_API rs_status rs_replace(rs_context *context, rs_span span, const int32_t *tokens, size_t n_tokens,
                             const rs_erase_params *params, rs_erase_report *report);
+
+/*
+ * Takes back the last call of rs_erase or rs_replace, and with it all that was read or taken back since:
+ * tokens, positions and cache are what they were before it, to the byte, and rs_logits is NULL. KV pages are
+ * copied into an area of the context before they change for the first time after such a call, so what was
+ * erased is *not* gone as long as it can be taken back: rs_forget_undo zeroes it; so does the next such call,
+ * for the one before, and whatever makes the cache another (rs_context_reset, rs_context_copy, the end of
+ * rs_refine). rs_context_info.can_undo says whether it can be had. RS_UNSUPPORTED: the context was made
+ * without the area, or there is nothing to take back. RS_NO_SPACE: the area was too small for what has
+ * changed.
+ */
+RS_API rs_status rs_undo(rs_context *context);
+
+/* Zeroes what rs_undo would go back to. */
+RS_API void rs_forget_undo(rs_context *context);
 
 /*
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first

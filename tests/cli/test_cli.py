@@ -375,7 +375,7 @@ class Chat(Case):
     def chat(self, *lines: str, options: tuple[str, ...] = (), code: int = 0) -> tuple[str, str]:
         result = rasure("chat", "-n", 6, *options, stdin="".join(line + "\n" for line in lines))
         self.assertEqual(result.returncode, code, result.stderr.decode())
-        return result.stdout.decode(), result.stderr.decode()
+        return result.stdout.decode(errors="replace"), result.stderr.decode()
 
     def test_context(self) -> None:
         spans = context_after()
@@ -410,11 +410,21 @@ class Chat(Case):
     def test_goes_on(self) -> None:
         """A conversation survives an erase, a reset and wrong commands."""
         text, said = self.chat("Hi.", "/erase 3,5 drop", "Hello again.", "/stats", "/reset", "/context", "Hi.", "/help",
-                               "/undo", "/save x", "/load x")  # fmt: skip
+                               "/undo", "/save x", "/load x", code=1)  # fmt: skip
         self.assertIn("next position", text)
         self.assertIn("/erase N[,M...]", text)
-        self.assertIn("not available yet", said)
+        self.assertIn("without an undo area", said)
         self.assertEqual(said.count("comes with sessions"), 2)
+
+    def test_undoes(self) -> None:
+        """The list of spans is what it was, whatever was said since; and only one step back."""
+        lines = ("Ann lives in Oslo. She likes tea.", "/context", "/erase 4", "Where?", "/undo", "/context", "/undo")
+        text, said = self.chat(*lines, options=("--undo", "64"), code=1)
+        before, after = text.split("undone")
+        spans = re.findall(r"(?m)^ *\d+ +\d+-\d+ +\d+ tokens .*$", before)
+        self.assertGreater(len(spans), 4)
+        self.assertEqual(re.findall(r"(?m)^ *\d+ +\d+-\d+ +\d+ tokens .*$", after), spans)
+        self.assertIn("nothing to take back", said)
 
     def test_refines(self) -> None:
         lines = ("Ann lives in Oslo. She likes tea.", "/erase 4 progressive", "/stats", "/refine", "/refine", "/stats")

@@ -102,6 +102,8 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
         erase.adapter = method == RS_ERASE_STEER ? steer : bridge;
         const rs_span spans[] = {{1 + method, 2 + method}, {20 + method, 22 + method}};
         rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));
+        (void)rs_undo(c);
+        rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));
         rs_test_ok(c, rs_refine(c, 1, 0, NULL));
     }
     rs_test_ok(c, rs_refine(c, 0, 0, NULL));
@@ -120,7 +122,7 @@ static void test_no_allocation(void **state) {
     rs_adapter *steer = rs_test_adapter(model, &spec);
     spec.kind = "bridge";
     rs_adapter *bridge = rs_test_adapter(model, &spec);
-    const rs_context_params params = {.n_ctx = 128, .n_batch = 16, .refine = true};
+    const rs_context_params params = {.n_ctx = 128, .n_batch = 16, .refine = true, .undo_bytes = 100000};
     rs_context *c = rs_test_context_of(model, &params), *twin = rs_test_context_of(model, &params);
     counted = 0;
     armed = true;
