@@ -227,6 +227,7 @@ static void show_help(void) {
          "/erase N[,M...] [METHOD]  erase these spans\n"
          "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
          "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%, progressive\n"
+         "/replace N TEXT           say this in place of the sentence N\n"
          "/refine                   make exact what erasing has left cheap (with --refine; also while you "
          "type)\n"
          "/undo                     take the last erase back, and what came after it (with --undo)\n"
@@ -341,6 +342,66 @@ static cli_exit erase(chat *c, const char *arguments) {
     return code;
 }
 
+/* The sentence's number stays; what is behind it moves. */
+static void resize_span(chat *c, span *changed, size_t n_tokens) {
+    const size_t end = changed->end, begin = changed->begin;
+    for (size_t i = 0; i < c->n_spans; i++) {
+        span *s = &c->spans[i];
+        if (s->begin >= end) s->begin = s->begin - end + begin + n_tokens;
+        if (s->end >= end) s->end = s->end - end + begin + n_tokens;
+    }
+}
+
+/* `text` with the white space in front that the tokens [begin, end) of the cache have. */
+static cli_exit in_place_of(const chat *c, const view *v, const span *old, const char *text,
+                            cli_tokens *tokens) {
+    cli_text with = {0};
+    cli_exit code = cli_detokenize(&c->engine, v->ids + old->begin, old->end - old->begin, false, &with);
+    size_t space = 0;
+    while (space < with.bytes && strchr(" \n\t", with.data[space]) != NULL) space++;
+    with.bytes = space;
+    cli_text_add(&with, text, strlen(text));
+    if (code == CLI_OK) code = cli_add_text(&c->engine, tokens, with.data, with.bytes, 0);
+    cli_text_free(&with);
+    return code;
+}
+
+static cli_exit replace(chat *c, const char *arguments) {
+    const size_t what = strcspn(arguments, " ");
+    const char *text = arguments + what + strspn(arguments + what, " ");
+    char number[24] = "";
+    if (what < sizeof number) memcpy(number, arguments, what);
+    uint64_t wanted;
+    span *old = NULL;
+    if (*text == '\0') return cli_fail(CLI_USAGE, "/replace: what by what? \"/replace 3 The sky is green.\"");
+    for (size_t i = 0; cli_parse_u64(number, &wanted) && i < c->n_spans; i++)
+        if (c->spans[i].number == wanted && !c->spans[i].is_turn) old = &c->spans[i];
+    if (old == NULL)
+        return cli_fail(CLI_USAGE, "/replace: there is no sentence \"%s\"; see /context", number);
+
+    view v;
+    cli_tokens tokens = {0};
+    cli_method method = c->method;
+    cli_exit code = cli_bind_method(&c->engine, &method);
+    const cli_exit viewed = view_open(c, &v);
+    if (code == CLI_OK) code = viewed;
+    if (code == CLI_OK) code = in_place_of(c, &v, old, text, &tokens);
+    if (code == CLI_OK) {
+        const rs_span where = {v.positions[old->begin], v.positions[old->end - 1] + 1};
+        const rs_status status =
+            rs_replace(c->engine.context, where, tokens.ids, tokens.count, &method.params, &c->erased);
+        if (status != RS_OK) code = cli_context_failed(&c->engine, status);
+    }
+    if (code == CLI_OK) {
+        remember_spans(c);
+        resize_span(c, old, tokens.count);
+        cli_print_erase(stdout, &c->erased);
+    }
+    cli_tokens_free(&tokens);
+    view_close(&v);
+    return code;
+}
+
 static cli_exit undo(chat *c) {
     const rs_status status = rs_undo(c->engine.context);
     if (status != RS_OK) return cli_context_failed(&c->engine, status);
@@ -395,6 +456,7 @@ static cli_exit command_line(chat *c, const char *line) {
     else if (strcmp(name, "/context") == 0) return show_context(c);
     else if (strcmp(name, "/erase") == 0) return erase(c, arguments);
     else if (strcmp(name, "/refine") == 0) return refine(c);
+    else if (strcmp(name, "/replace") == 0) return replace(c, arguments);
     else if (strcmp(name, "/undo") == 0) return undo(c);
     else if (strcmp(name, "/stats") == 0) show_stats(c);
     else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0)

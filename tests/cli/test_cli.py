@@ -416,6 +416,26 @@ class Chat(Case):
         self.assertIn("without an undo area", said)
         self.assertEqual(said.count("comes with sessions"), 2)
 
+    def test_replaces(self) -> None:
+        """The sentence keeps its number, what is behind it moves, and the rest stays."""
+        before = context_after()
+        number, begin, end, tokens, _ = next(s for s in before if s[4] == "I live in Oslo!")
+        for text in ("No.", "I live in a small house by the sea in the north!"):
+            after = context_after(f"/replace {number} {text}")
+            n, b, e, t, what = next(s for s in after if s[0] == number)
+            self.assertEqual((b, e - b, what), (begin, t, text))
+            self.assertEqual([s[0] for s in after], [s[0] for s in before])
+            for (_, b0, e0, t0, what0), (_, b1, e1, t1, what1) in zip(before, after):
+                if what0 == "I live in Oslo!":
+                    continue
+                moved = t - tokens
+                self.assertEqual((b1, e1), (b0 + (moved if b0 >= end else 0), e0 + (moved if e0 >= end else 0)))
+                self.assertEqual(what1, what0)
+        for command, phrase in (("/replace", "what by what"), ("/replace 4", "what by what"), ("/replace 99 x", "no sentence"),
+                                ("/replace 1 x", "no sentence")):  # fmt: skip
+            _, said = self.chat(command, code=2)
+            self.assertIn(phrase, said)
+
     def test_undoes(self) -> None:
         """The list of spans is what it was, whatever was said since; and only one step back."""
         lines = ("Ann lives in Oslo. She likes tea.", "/context", "/erase 4", "Where?", "/undo", "/context", "/undo")
