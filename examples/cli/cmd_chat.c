@@ -513,8 +513,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .list = &erasers},
         {0, "refine", NULL, "spare pages, so that progressive erases become exact while you type",
          .flag = &refines},
-        {0, "undo", "MB",
-         "room to take the last erase back; what is erased is gone only then, or with the next (default 0)",
+        {0, "undo", "MB", "room to take the last erase back; until the next, what is erased is there still",
          .u32 = &undo_mb, .max = 65536},
     };
     cli_option options[N_OWN + CLI_N_ANSWER_OPTIONS];
