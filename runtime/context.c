@@ -304,6 +304,16 @@ rs_status rs_context_check(rs_context *context) {
                    "an earlier call failed half-way; the context must be reset");
 }
 
+rs_status rs_context_check_ids(rs_context *context, const int32_t *tokens, size_t count) {
+    const uint32_t n_vocab = context->model->shape.n_vocab;
+    for (size_t i = 0; i < count; i++) {
+        if (tokens[i] >= 0 && (uint32_t)tokens[i] < n_vocab) continue;
+        return rs_fail(&context->error, RS_OUT_OF_RANGE,
+                       "token %zu is %" PRId32 ", the vocabulary has %" PRIu32, i, tokens[i], n_vocab);
+    }
+    return RS_OK;
+}
+
 uint32_t rs_context_index(const rs_context *context, int32_t position) {
     uint32_t low = 0, high = context->n_tokens;
     while (low < high) {

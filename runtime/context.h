@@ -87,6 +87,9 @@ struct rs_context {
 /* RS_POISONED when it is, with a sentence. */
 rs_status rs_context_check(rs_context *context);
 
+/* Whether all token ids are within the vocabulary. */
+rs_status rs_context_check_ids(rs_context *context, const int32_t *tokens, size_t count);
+
 /* Index of the first token at a position >= `position`; n_tokens if there is none. */
 uint32_t rs_context_index(const rs_context *context, int32_t position);
 

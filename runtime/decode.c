@@ -22,13 +22,7 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count
     RS_TRY(rs_context_check(c));
     rs_error *error = &c->error;
     if (tokens == NULL || count == 0) return rs_fail(error, RS_INVALID_ARGUMENT, "no tokens were given");
-    const uint32_t n_vocab = c->model->shape.n_vocab;
-    for (size_t i = 0; i < count; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= n_vocab) {
-            return rs_fail(error, RS_OUT_OF_RANGE, "token %zu is %" PRId32 ", the vocabulary has %" PRIu32, i,
-                           tokens[i], n_vocab);
-        }
-    }
+    RS_TRY(rs_context_check_ids(c, tokens, count));
     if (count > c->params.n_ctx - c->n_tokens) {
         return rs_fail(error, RS_NO_SPACE, "%zu tokens do not fit: the cache holds %" PRIu32 " of %" PRIu32,
                        count, c->n_tokens, c->params.n_ctx);

@@ -1,6 +1,7 @@
 /* The pieces of erasing and replacing: what changes list and cache, and the passes that write to entries. */
 #include "runtime/edit.h"
 
+#include "ports/port.h"
 #include "runtime/chunk.h"
 #include "runtime/forward.h"
 #include "runtime/status.h"
@@ -172,5 +173,19 @@ rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done
         *done += count;
         (void)rs_context_report(c, at - first, c->n_tokens - first);
     }
+    return RS_OK;
+}
+
+rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_ns,
+                         const rs_erase_report *result, rs_erase_report *report) {
+    rs_context_clear_scratch(context);
+    if (status != RS_OK) {
+        context->poisoned = true;
+        return status;
+    }
+    if (report == NULL) return RS_OK;
+    *report = *result;
+    report->next_position = context->next_position;
+    report->ms = (double)(rs_port_clock_ns() - start_ns) / 1e6;
     return RS_OK;
 }

@@ -44,4 +44,9 @@ rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_v
  * adds how many to *done. */
 rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done);
 
+/* What comes behind an edit that began at `start_ns`: a failure poisons the context, a success completes the
+ * report. Returns `status`. */
+rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_ns,
+                         const rs_erase_report *result, rs_erase_report *report);
+
 #endif

@@ -189,13 +189,5 @@ rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, co
     rs_erase_report result = {.method = p.progressive ? RS_ERASE_PROGRESSIVE : p.params.method,
                               .n_spans = (uint32_t)n_spans};
     const rs_status status = run_noted(context, &p, &result);
-    rs_context_clear_scratch(context);
-    if (status != RS_OK) {
-        context->poisoned = true;
-        return status;
-    }
-    result.next_position = context->next_position;
-    result.ms = (double)(rs_port_clock_ns() - start) / 1e6;
-    if (report != NULL) *report = result;
-    return RS_OK;
+    return rs_edit_finish(context, status, start, &result, report);
 }

@@ -22,14 +22,7 @@ static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t n_tok
     if (n_tokens > c->params.n_ctx)
         return rs_fail(&c->error, RS_NO_SPACE, "%zu tokens do not fit a cache for %" PRIu32, n_tokens,
                        c->params.n_ctx);
-    for (size_t i = 0; i < n_tokens; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= c->model->shape.n_vocab) {
-            return rs_fail(&c->error, RS_OUT_OF_RANGE,
-                           "token %zu is %" PRId32 ", the vocabulary has %" PRIu32, i, tokens[i],
-                           c->model->shape.n_vocab);
-        }
-    }
-    return RS_OK;
+    return rs_context_check_ids(c, tokens, n_tokens);
 }
 
 static rs_status check_method(rs_context *c, rs_erase_params *params) {
@@ -136,13 +129,5 @@ rs_status rs_replace(rs_context *context, rs_span span, const int32_t *tokens, s
     const uint64_t start = rs_port_clock_ns();
     rs_erase_report result = {.method = r.params.method, .n_spans = 1};
     const rs_status status = replace(c, &r, &result);
-    rs_context_clear_scratch(c);
-    if (status != RS_OK) {
-        c->poisoned = true;
-        return status;
-    }
-    result.next_position = c->next_position;
-    result.ms = (double)(rs_port_clock_ns() - start) / 1e6;
-    if (report != NULL) *report = result;
-    return RS_OK;
+    return rs_edit_finish(c, status, start, &result, report);
 }
