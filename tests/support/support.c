@@ -45,6 +45,20 @@ rs_context *rs_test_context_of(const rs_model *model, const rs_context_params *p
     return context;
 }
 
+int rs_test_set_up_tiny(void **state) {
+    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
+    return 0;
+}
+
+int rs_test_tear_down(void **state) {
+    rs_model_free(*state);
+    return 0;
+}
+
+void rs_test_make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
+}
+
 rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch) {
     return rs_test_context_of(model, &(rs_context_params){.n_ctx = n_ctx, .n_batch = n_batch});
 }

@@ -21,6 +21,13 @@ const char *rs_test_golden_path(const char *name);
 
 rs_model *rs_test_load(const char *path, rs_linear linear, rs_isa isa, uint32_t threads);
 
+/* A group's set-up and tear-down: *state is a tiny model, with two threads. */
+int rs_test_set_up_tiny(void **state);
+int rs_test_tear_down(void **state);
+
+/* Tokens of its vocabulary, not in order. */
+void rs_test_make_tokens(const rs_model *model, int32_t *tokens, uint32_t count);
+
 /* A context in memory of its own; rs_test_free gives both back. */
 rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch);
 rs_context *rs_test_context_of(const rs_model *model, const rs_context_params *params);

@@ -214,7 +214,7 @@ static void edit_at_random(rs_context *c, shadow *s, const int32_t *tokens, int 
 
 static void edit(const rs_model *model, const rs_policy_params *policy) {
     int32_t tokens[N_CTX];
-    for (uint32_t i = 0; i < N_CTX; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = rs_test_context_of(
         model, &(rs_context_params){.n_ctx = N_CTX, .n_batch = N_BATCH, .policy = *policy});
     shadow *s = calloc(1, sizeof *s);

@@ -28,20 +28,6 @@ static const rs_test_gates_spec every_form[] = {
 };
 enum { FORMS = sizeof every_form / sizeof *every_form };
 
-static int set_up(void **state) {
-    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    rs_model_free(*state);
-    return 0;
-}
-
-static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
-}
-
 static rs_context *gated(const rs_model *model, const rs_gates *gates, rs_policy policy, uint32_t budget,
                          uint32_t floor) {
     return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
@@ -174,7 +160,7 @@ static void test_constant_lambdas(void **state) {
     rs_gates *gates = rs_test_gates(model, &every_form[3]);
     rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 0);
     int32_t tokens[40];
-    make_tokens(model, tokens, 40);
+    rs_test_make_tokens(model, tokens, 40);
     rs_test_ok(c, rs_decode(c, tokens, 40));
     for (uint32_t s = 0; s < c->kv.n_streams; s++) {
         const double z = -3.0 + 0.5 * s, wanted = -log1p(exp(-z));
@@ -204,7 +190,7 @@ static void test_lambdas_do_not_depend_on_chunks(void **state) {
     const rs_model *model = *state;
     rs_model *single = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
     int32_t tokens[40];
-    make_tokens(model, tokens, 40);
+    rs_test_make_tokens(model, tokens, 40);
     for (size_t i = 0; i < FORMS; i++) {
         rs_gates *gates = rs_test_gates(model, &every_form[i]), *same = rs_test_gates(single, &every_form[i]);
         rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 0);
@@ -232,7 +218,7 @@ static void test_lambdas_do_not_depend_on_chunks(void **state) {
 static void test_enough_for_all(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (size_t i = 0; i < FORMS; i++) {
         rs_gates *gates = rs_test_gates(model, &every_form[i]);
         rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 4);
@@ -295,7 +281,7 @@ static void test_ranking(void **state) {
     const rs_model *model = *state;
     rs_gates *gates = rs_test_gates(model, &every_form[3]);
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     srand(6);
     for (int round = 0; round < 60; round++) {
         rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 0);
@@ -350,7 +336,7 @@ static void test_equal_lambdas_are_a_window(void **state) {
     rs_gates *gates =
         rs_test_gates(model, &(rs_test_gates_spec){.form = "constant", .scope = "global", .bias = 1});
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = gated(model, gates, RS_POLICY_GATES, 40, 4),
                *h = gated(model, gates, RS_POLICY_HEAD_GATES, 40, 4);
     rs_test_ok(c, rs_decode(c, tokens, 200));
@@ -377,7 +363,7 @@ static void test_one_head_takes_all(void **state) {
     rs_gates *gates = rs_test_gates(
         model, &(rs_test_gates_spec){.form = "constant", .scope = "global", .bias = 15, .bias_step = -14});
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     enum { BUDGET = 30, FLOOR = 16 };
     rs_context *c = gated(model, gates, RS_POLICY_GATES, BUDGET, FLOOR);
     const uint32_t n_streams = c->kv.n_streams;
@@ -403,7 +389,7 @@ static void test_budgets_are_nested(void **state) {
     const rs_model *model = *state;
     rs_gates *gates = rs_test_gates(model, &every_form[0]);
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *kept[2];
     for (int i = 0; i < 2; i++) {
         kept[i] = rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
@@ -426,7 +412,7 @@ static void test_erasing(void **state) {
     const rs_model *model = *state;
     rs_gates *gates = rs_test_gates(model, &every_form[0]);
     int32_t tokens[N_CTX], others[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = gated(model, gates, RS_POLICY_GATES, 30, 4),
                *d = gated(model, gates, RS_POLICY_GATES, 30, 4);
     rs_test_ok(c, rs_decode(c, tokens, 150));
@@ -470,7 +456,7 @@ static void test_bytes(void **state) {
     assert_true(info.cache_bytes <= params.policy.budget_bytes);
     assert_true(info.cache_bytes > params.policy.budget_bytes - 4000);
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_test_ok(c, rs_decode(c, tokens, N_CTX));
     assert_true(c->policy.evicted.end > 0);
     rs_test_free(c);
@@ -493,5 +479,5 @@ int main(void) {
         cmocka_unit_test(test_erasing),
         cmocka_unit_test(test_bytes),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

@@ -16,22 +16,8 @@
 
 enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24, MAX_STREAMS = 64 };
 
-static int set_up(void **state) {
-    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    rs_model_free(*state);
-    return 0;
-}
-
 static uint32_t n_streams(const rs_model *model) {
     return model->shape.n_layers * model->shape.n_kv_heads;
-}
-
-static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
 }
 
 static rs_context *windowed(const rs_model *model, uint32_t sinks, uint32_t window) {
@@ -99,7 +85,7 @@ static void read_tokens(rs_context *c, const int32_t *tokens, uint32_t count) {
 static void test_window_holds_sinks_and_the_last(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = windowed(model, SINKS, WINDOW);
     for (uint32_t n = 0; n < 120;) {
         const uint32_t count = 1 + n % 20;
@@ -119,7 +105,7 @@ static void test_full_heads_hold_everything(void **state) {
     const rs_model *model = *state;
     bool full_heads[MAX_STREAMS];
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = some_heads(model, full_heads);
     bool kept[MAX_STREAMS];
     memcpy(kept, full_heads, sizeof kept);
@@ -159,7 +145,7 @@ static void test_room_for_a_chunk(void **state) {
         {.policy = RS_POLICY_PYRAMIDKV, .keep = 0.1F, .observers = OBSERVERS, .decoded = 1},
     };
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
         rs_context *c = rs_test_context_of(
             model, &(rs_context_params){.n_ctx = N_CTX, .n_batch = BATCH, .policy = policies[i]});
@@ -185,7 +171,7 @@ static void test_room_for_a_chunk(void **state) {
 static void test_before_it_evicts_it_is_a_full_cache(void **state) {
     const rs_model *model = *state;
     int32_t tokens[SINKS + WINDOW];
-    make_tokens(model, tokens, SINKS + WINDOW);
+    rs_test_make_tokens(model, tokens, SINKS + WINDOW);
     rs_context *c = windowed(model, SINKS, WINDOW), *full = rs_test_context(model, N_CTX, N_BATCH);
     read_tokens(c, tokens, SINKS + WINDOW);
     read_tokens(full, tokens, SINKS + WINDOW);
@@ -226,7 +212,7 @@ static void read_masked(rs_context *c, const int32_t *tokens, uint32_t count, rs
 static void test_window_is_a_mask(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = windowed(model, SINKS, WINDOW), *masked = rs_test_context(model, N_CTX, N_BATCH),
                *full = rs_test_context(model, N_CTX, N_BATCH);
     double to_masked = 0, to_full = 0;
@@ -250,7 +236,7 @@ static void test_all_heads_or_none(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
     bool heads[MAX_STREAMS];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (int all = 0; all <= 1; all++) {
         for (uint32_t s = 0; s < MAX_STREAMS; s++) heads[s] = all == 1;
         rs_context *c = rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
@@ -276,7 +262,7 @@ static void test_exact_over_evicted_entries(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200], kept[200];
     bool heads[MAX_STREAMS];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     memcpy(kept, tokens, 30 * sizeof *kept);
     memcpy(kept + 30, tokens + 50, 150 * sizeof *kept);
     rs_context *c = some_heads(model, heads), *clean = some_heads(model, heads);
@@ -297,7 +283,7 @@ static void test_exact_over_evicted_entries(void **state) {
 static void test_exact_at_the_end(void **state) {
     const rs_model *model = *state;
     int32_t tokens[SINKS + WINDOW + 8];
-    make_tokens(model, tokens, SINKS + WINDOW + 8);
+    rs_test_make_tokens(model, tokens, SINKS + WINDOW + 8);
     rs_context *c = windowed(model, SINKS, WINDOW), *clean = windowed(model, SINKS, WINDOW);
     rs_erase_report report;
     read_tokens(c, tokens, SINKS + WINDOW);
@@ -327,7 +313,7 @@ static void test_encoding_over_evicted_entries(void **state) {
     const uint32_t last = n_streams(model) - model->shape.n_kv_heads;
     bool full_heads[MAX_STREAMS];
     int32_t tokens[N];
-    make_tokens(model, tokens, N);
+    rs_test_make_tokens(model, tokens, N);
     for (uint32_t s = 0; s < n_streams(model); s++) full_heads[s] = s >= last;
     rs_context *c = rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
                                                                    .n_batch = N_BATCH,
@@ -383,7 +369,7 @@ static void test_every_method_on_every_policy(void **state) {
         {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1, .window = 12, .sinks = 2},
     };
     int32_t tokens[200];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     for (rs_policy policy = RS_POLICY_FULL; policy <= RS_POLICY_PYRAMIDKV; policy++) {
         rs_context *read = of_policy(model, policy), *c = of_policy(model, policy);
         read_tokens(read, tokens, 200);
@@ -411,7 +397,7 @@ static void test_every_method_on_every_policy(void **state) {
 static void test_too_far_back(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     rs_context *c = windowed(model, SINKS, WINDOW), *before = windowed(model, SINKS, WINDOW);
     read_tokens(c, tokens, 200);
     rs_test_ok(before, rs_context_copy(before, c));
@@ -435,7 +421,7 @@ static void test_too_far_back(void **state) {
 static void test_going_back(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = windowed(model, SINKS, WINDOW), *other = windowed(model, SINKS, WINDOW);
     read_tokens(c, tokens, SINKS + WINDOW); /* nothing evicted: any place will do */
     rs_test_ok(c, rs_truncate(c, 9));
@@ -458,7 +444,7 @@ static void test_going_back(void **state) {
 static void test_rewind(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = rs_test_context_of(
         model, &(rs_context_params){
                    .n_ctx = N_CTX,
@@ -496,7 +482,7 @@ static void test_stopped_half_way(void **state) {
     const rs_model *model = *state;
     int32_t tokens[100];
     uint32_t stop = 64;
-    make_tokens(model, tokens, 100);
+    rs_test_make_tokens(model, tokens, 100);
     rs_context *c = windowed(model, SINKS, WINDOW), *other = windowed(model, SINKS, WINDOW);
     rs_context_set_progress(c, stop_at_second, &stop);
     assert_int_equal(rs_decode(c, tokens, 100), RS_STOPPED);
@@ -603,7 +589,7 @@ static void test_shortest_keys_stay(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
     const uint32_t n = BUDGET + RS_SCORED_SLACK;
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = scored(model, RS_POLICY_KEYNORM, NULL), *full = rs_test_context(model, N_CTX, N_BATCH);
     read_tokens(c, tokens, n);
     assert_int_equal(c->kv.streams[0].n_live, n);
@@ -631,7 +617,7 @@ static void test_random_entries_stay(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
     bool full_heads[MAX_STREAMS];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (uint32_t s = 0; s < MAX_STREAMS; s++) full_heads[s] = s % 4 == 0;
     rs_context *c = scored(model, RS_POLICY_RANDOM, full_heads);
     read_tokens(c, tokens, N_CTX);
@@ -657,7 +643,7 @@ static void test_random_entries_stay(void **state) {
 static void test_exact_over_a_choice(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200], kept[200];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     memcpy(kept, tokens, 150 * sizeof *kept);
     memcpy(kept + 150, tokens + 160, 40 * sizeof *kept);
     for (rs_policy policy = RS_POLICY_RANDOM; policy <= RS_POLICY_KEYNORM; policy++) {
@@ -710,7 +696,7 @@ static void test_scores(void **state) {
     const uint32_t kv_heads = model->shape.n_kv_heads, group = heads / kv_heads;
     const float scale = 0.125F;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = by_share(model, RS_POLICY_SNAPKV, 1.0F); /* has the work, and evicts nothing */
     read_tokens(c, tokens, BEFORE);
     read_tokens(c, tokens + BEFORE, COUNT);
@@ -758,7 +744,7 @@ static void test_scores(void **state) {
 static void test_shares(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (rs_policy policy = RS_POLICY_SNAPKV; policy <= RS_POLICY_PYRAMIDKV; policy++) {
         rs_context *c = by_share(model, policy, 0.5F);
         read_tokens(c, tokens, 100); /* six chunks of 16, one of 4 that is not longer than its observers */
@@ -782,7 +768,7 @@ static void test_shares(void **state) {
 static void test_a_share_of_all_is_a_full_cache(void **state) {
     const rs_model *model = *state;
     int32_t tokens[100];
-    make_tokens(model, tokens, 100);
+    rs_test_make_tokens(model, tokens, 100);
     rs_context *c = by_share(model, RS_POLICY_PYRAMIDKV, 1.0F),
                *full = rs_test_context(model, N_CTX, N_BATCH);
     read_tokens(c, tokens, 100);
@@ -796,7 +782,7 @@ static void test_a_share_of_all_is_a_full_cache(void **state) {
 static void test_room_for_shares(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = by_share(model, RS_POLICY_SNAPKV, 0.5F);
     rs_status status = RS_OK;
     uint32_t n = 0;
@@ -814,7 +800,7 @@ static void test_room_for_shares(void **state) {
 static void test_exact_over_shares(void **state) {
     const rs_model *model = *state;
     int32_t tokens[120], kept[120];
-    make_tokens(model, tokens, 120);
+    rs_test_make_tokens(model, tokens, 120);
     memcpy(kept, tokens, 40 * sizeof *kept);
     memcpy(kept + 40, tokens + 50, 70 * sizeof *kept);
     rs_context *c = by_share(model, RS_POLICY_SNAPKV, 0.5F), *clean = by_share(model, RS_POLICY_SNAPKV, 0.5F);
@@ -843,7 +829,7 @@ static void test_patched_chunks(void **state) {
     enum { OWN = N_BATCH - OBSERVERS, N = 10 * OWN };
     const rs_model *model = *state;
     int32_t tokens[N], first[N_BATCH];
-    make_tokens(model, tokens, N);
+    rs_test_make_tokens(model, tokens, N);
     memcpy(first, tokens, OWN * sizeof *first);
     memcpy(first + OWN, tokens + N - OBSERVERS, OBSERVERS * sizeof *first);
     /* A chunk of its own that ends with those tokens, and so has the same scores. */
@@ -880,7 +866,7 @@ static void test_patched_chunks(void **state) {
 static void test_exact_over_patched_chunks(void **state) {
     const rs_model *model = *state;
     int32_t tokens[120], kept[120];
-    make_tokens(model, tokens, 120);
+    rs_test_make_tokens(model, tokens, 120);
     memcpy(kept, tokens, 40 * sizeof *kept);
     memcpy(kept + 40, tokens + 50, 70 * sizeof *kept);
     for (rs_policy policy = RS_POLICY_SNAPKV; policy <= RS_POLICY_PYRAMIDKV; policy++) {
@@ -940,5 +926,5 @@ int main(void) {
         cmocka_unit_test(test_exact_over_patched_chunks),
         cmocka_unit_test(test_kept_of_a_patched_chunk),
     };
-    return cmocka_run_group_tests_name("policies", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("policies", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

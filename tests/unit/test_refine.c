@@ -15,20 +15,6 @@
 
 enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24 };
 
-static int set_up(void **state) {
-    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    rs_model_free(*state);
-    return 0;
-}
-
-static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
-}
-
 static rs_context *refining(const rs_model *model, const rs_policy_params *policy) {
     return rs_test_context_of(
         model, &(rs_context_params){.n_ctx = N_CTX, .n_batch = N_BATCH, .policy = *policy, .refine = true});
@@ -70,7 +56,7 @@ static void check_wiped(const rs_context *c) {
 static void test_ends_as_exact(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     rs_context *c = refining(model, &everything), *exact = rs_test_context(model, N_CTX, N_BATCH);
     rs_test_ok(c, rs_decode(c, tokens, 200));
     rs_test_ok(exact, rs_decode(exact, tokens, 200));
@@ -107,7 +93,7 @@ static void test_begins_cheaply(void **state) {
         {.kind = "steer", .rank = 8, .size = 0.02F},
     };
     int32_t tokens[150];
-    make_tokens(model, tokens, 150);
+    rs_test_make_tokens(model, tokens, 150);
     rs_adapter *bridge = rs_test_adapter(model, &specs[0]), *steer = rs_test_adapter(model, &specs[1]);
     rs_context *c = refining(model, &everything), *cheap = rs_test_context(model, N_CTX, N_BATCH);
     for (int with = 0; with <= 1; with++) {
@@ -162,7 +148,7 @@ static void test_needs_spare_pages(void **state) {
 static void test_closes_older_gaps(void **state) {
     const rs_model *model = *state;
     int32_t tokens[120];
-    make_tokens(model, tokens, 120);
+    rs_test_make_tokens(model, tokens, 120);
     rs_context *c = refining(model, &everything), *exact = rs_test_context(model, N_CTX, N_BATCH);
     const rs_erase_params drop = {.method = RS_ERASE_DROP};
     rs_context *both[] = {c, exact};
@@ -194,7 +180,7 @@ static bool stop_at_once(void *user, uint32_t done, uint32_t total) {
 static void test_goes_on_where_it_was(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
-    make_tokens(model, tokens, 200);
+    rs_test_make_tokens(model, tokens, 200);
     rs_context *c = refining(model, &everything);
     rs_test_ok(c, rs_decode(c, tokens, 150));
     rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, &progressive, NULL));
@@ -234,7 +220,7 @@ static void test_after_steering(void **state) {
     rs_adapter *steer =
         rs_test_adapter(model, &(rs_test_adapter_spec){.kind = "steer", .rank = 8, .size = 0.02F});
     int32_t tokens[100];
-    make_tokens(model, tokens, 100);
+    rs_test_make_tokens(model, tokens, 100);
     rs_context *c = refining(model, &everything), *fresh = rs_test_context(model, N_CTX, N_BATCH);
     rs_test_ok(c, rs_decode(c, tokens, 100));
     const rs_erase_params params = {.method = RS_ERASE_STEER, .adapter = steer};
@@ -284,7 +270,7 @@ static void test_random_edits(void **state) {
         {.method = RS_ERASE_EXACT},
     };
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     srand(13);
     uint32_t exchanged = 0;
     rs_context *c = refining(model, &everything);
@@ -340,7 +326,7 @@ static void test_under_policies(void **state) {
     };
     const rs_span spans[] = {{8, 12}, {20, 30}, {140, 150}};
     int32_t tokens[160];
-    make_tokens(model, tokens, 160);
+    rs_test_make_tokens(model, tokens, 160);
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
         rs_context *c = refining(model, &policies[i]), *exact = refining(model, &policies[i]);
         for (size_t s = 0; s < sizeof spans / sizeof *spans; s++) {
@@ -368,7 +354,7 @@ static void test_under_policies(void **state) {
 static void test_copies(void **state) {
     const rs_model *model = *state;
     int32_t tokens[100];
-    make_tokens(model, tokens, 100);
+    rs_test_make_tokens(model, tokens, 100);
     rs_context *c = refining(model, &everything), *copy = refining(model, &everything);
     uint32_t left;
     rs_test_ok(c, rs_decode(c, tokens, 100));
@@ -395,5 +381,5 @@ int main(void) {
         cmocka_unit_test(test_under_policies),
         cmocka_unit_test(test_copies),
     };
-    return cmocka_run_group_tests_name("refining", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("refining", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

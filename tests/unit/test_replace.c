@@ -13,16 +13,6 @@
 
 enum { N_CTX = 300, N_BATCH = 16, N = 150, BEGIN = 40, END = 60, MOST = 90 };
 
-static int set_up(void **state) {
-    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    rs_model_free(*state);
-    return 0;
-}
-
 static const rs_span span = {BEGIN, END};
 static const uint32_t lengths[] = {1, 7, END - BEGIN, 35, MOST}; /* of what comes in its place */
 enum { N_LENGTHS = sizeof lengths / sizeof *lengths };
@@ -33,7 +23,7 @@ typedef struct texts {
 
 static texts make_texts(const rs_model *model) {
     texts t;
-    for (uint32_t i = 0; i < N; i++) t.old[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
+    rs_test_make_tokens(model, t.old, N);
     for (uint32_t i = 0; i < MOST; i++) t.new[i] = (int32_t)((i * 53 + 7) % model->shape.n_vocab);
     return t;
 }
@@ -219,5 +209,5 @@ int main(void) {
         cmocka_unit_test(test_at_the_ends), cmocka_unit_test(test_over_older_erases),
         cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests_name("replacing", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("replacing", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

@@ -14,20 +14,6 @@
 
 enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24, AREA = 1 << 22 };
 
-static int set_up(void **state) {
-    *state = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 2);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    rs_model_free(*state);
-    return 0;
-}
-
-static void make_tokens(const rs_model *model, int32_t *tokens, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
-}
-
 static rs_context *with_area(const rs_model *model, const rs_policy_params *policy, size_t bytes) {
     return rs_test_context_of(
         model,
@@ -135,7 +121,7 @@ static void test_every_method(void **state) {
     };
     const rs_span spans[] = {{0, 3}, {40, 60}, {100, 101}, {140, 150}};
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     for (size_t p = 0; p < sizeof policies / sizeof *policies; p++) {
         rs_context *c = with_area(model, &policies[p], AREA);
         for (int method = RS_ERASE_EXACT; method <= RS_ERASE_PROGRESSIVE + 1; method++) {
@@ -179,7 +165,7 @@ static void test_goes_on(void **state) {
     const rs_policy_params full = {.policy = RS_POLICY_FULL};
     const rs_erase_params shift = {.method = RS_ERASE_SHIFT};
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = with_area(model, &full, AREA), *never = rs_test_context(model, N_CTX, N_BATCH);
     rs_test_ok(c, rs_decode(c, tokens, 120));
     rs_test_ok(never, rs_decode(never, tokens, 120));
@@ -207,7 +193,7 @@ static void test_what_cannot_be_had(void **state) {
     const rs_policy_params full = {.policy = RS_POLICY_FULL};
     const rs_erase_params drop_rows = {.method = RS_ERASE_DROP};
     int32_t tokens[N_CTX];
-    make_tokens(model, tokens, N_CTX);
+    rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *without = rs_test_context(model, N_CTX, N_BATCH), *c = with_area(model, &full, AREA);
     refused(without, RS_UNSUPPORTED, "without an undo area");
     rs_forget_undo(without);
@@ -253,5 +239,5 @@ int main(void) {
         cmocka_unit_test(test_goes_on),
         cmocka_unit_test(test_what_cannot_be_had),
     };
-    return cmocka_run_group_tests_name("undoing", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("undoing", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }
