@@ -261,6 +261,15 @@ static cli_exit show_context(chat *c) {
     return code;
 }
 
+/* NULL: there is none of this number. */
+static span *find_span(const chat *c, const char *number) {
+    uint64_t wanted;
+    if (!cli_parse_u64(number, &wanted)) return NULL;
+    for (size_t i = 0; i < c->n_spans; i++)
+        if (c->spans[i].number == wanted) return &c->spans[i];
+    return NULL;
+}
+
 /* Marks the tokens of "BEGIN-END" (positions) or "N,M" (spans). */
 static cli_exit mark(const chat *c, const view *v, const char *text, size_t bytes, bool *marked) {
     char what[256] = "";
@@ -282,11 +291,7 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
         char *number = rest, *comma = strchr(rest, ',');
         rest = comma != NULL ? comma + 1 : NULL;
         if (comma != NULL) *comma = '\0';
-        uint64_t wanted;
-        const span *found = NULL;
-        if (cli_parse_u64(number, &wanted))
-            for (size_t i = 0; i < c->n_spans; i++)
-                if (c->spans[i].number == wanted) found = &c->spans[i];
+        const span *found = find_span(c, number);
         if (found == NULL)
             return cli_fail(CLI_USAGE, "/erase: there is no span \"%s\"; see /context", number);
         for (size_t i = found->begin; i < found->end; i++) marked[i] = true;
@@ -371,12 +376,9 @@ static cli_exit replace(chat *c, const char *arguments) {
     const char *text = arguments + what + strspn(arguments + what, " ");
     char number[24] = "";
     if (what < sizeof number) memcpy(number, arguments, what);
-    uint64_t wanted;
-    span *old = NULL;
     if (*text == '\0') return cli_fail(CLI_USAGE, "/replace: what by what? \"/replace 3 The sky is green.\"");
-    for (size_t i = 0; cli_parse_u64(number, &wanted) && i < c->n_spans; i++)
-        if (c->spans[i].number == wanted && !c->spans[i].is_turn) old = &c->spans[i];
-    if (old == NULL)
+    span *old = find_span(c, number);
+    if (old == NULL || old->is_turn)
         return cli_fail(CLI_USAGE, "/replace: there is no sentence \"%s\"; see /context", number);
 
     view v;

@@ -45,8 +45,9 @@ def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
         "`kv_budgets.json`.",
         "",
         f"The {record['split']} split, {cases:,} questions and texts, contexts of about "
-        f"{', '.join(f'{measured.size(n)} ({measured.batch(n)} at a time)' for n in measured.lengths())} tokens; answers of up to {record['max_tokens']} tokens, greedy; "
-        f"int8 KV cache, kernels: {record['isa']}. Brackets are 95 % intervals from a bootstrap over contexts, not corrected for the number of comparisons.",
+        f"{', '.join(f'{measured.size(n)} ({measured.batch(n)} at a time)' for n in measured.lengths())} tokens; answers of up to "
+        f"{record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}. Brackets are 95 % intervals from "
+        "a bootstrap over contexts, not corrected for the number of comparisons.",
         "",
         "### Which tasks count",
         "",
