@@ -1,11 +1,10 @@
 /* Attention over blocks of KV pages, AVX-512 VNNI. */
 #include <math.h>
 
-#include "kernels/ref/math.h"
 #include "kernels/x86/avx512.h"
-#include "kernels/x86/avx512_math.h"
+#include "kernels/x86/avx512_attend.h"
 
-enum { ENTRIES = RS_ATTEND_PAGES * RS_PAGE_ENTRIES, TILE = 4, KEY_PAGES = 4, VALUE_WIDTH = 2 };
+enum { TILE = 4, KEY_PAGES = 4, VALUE_WIDTH = 2 };
 
 float rs_avx512_quantize_head(const float *x, int8_t *q, size_t n) {
     __m512 top = _mm512_setzero_ps();
@@ -127,34 +126,11 @@ float rs_avx512_softmax_step(float *score, size_t n, float *max, float *sum) {
     return factor;
 }
 
-/* A row's weights, sixteen a page, in two times seven bits. */
+/* A row's weights in two parts, and what 1 stands for. */
 typedef struct split {
-    int8_t upper[ENTRIES], lower[ENTRIES];
-    float unit; /* what 1 stands for; 0: nothing to add */
+    int8_t upper[RS_ATTEND_ENTRIES], lower[RS_ATTEND_ENTRIES];
+    float unit;
 } split;
-
-RS_INLINE void split_weights(const float *prob, const rs_page_view *pages, size_t n_pages, split *s) {
-    __m512 weight[RS_ATTEND_PAGES], top = _mm512_setzero_ps();
-    for (size_t p = 0; p < n_pages; p++) {
-        weight[p] = _mm512_setzero_ps();
-        if (pages[p].v == NULL) continue;
-        weight[p] =
-            _mm512_mul_ps(_mm512_loadu_ps(prob + p * RS_PAGE_ENTRIES), _mm512_loadu_ps(pages[p].v_scale));
-        top = _mm512_max_ps(top, weight[p]);
-    }
-    const float max = _mm512_reduce_max_ps(top);
-    s->unit = 0.0f;
-    if (max < RS_WEIGHT_MIN) return;
-    const __m512 inverse = _mm512_set1_ps(RS_WEIGHT_STEPS / max);
-    for (size_t p = 0; p < n_pages; p++) {
-        const __m512i steps = _mm512_cvtps_epi32(_mm512_mul_ps(weight[p], inverse));
-        const __m512i lower = _mm512_and_si512(steps, _mm512_set1_epi32(127));
-        _mm_storeu_si128((__m128i *)(void *)(s->upper + p * RS_PAGE_ENTRIES),
-                         _mm512_cvtepi32_epi8(_mm512_srli_epi32(steps, 7)));
-        _mm_storeu_si128((__m128i *)(void *)(s->lower + p * RS_PAGE_ENTRIES), _mm512_cvtepi32_epi8(lower));
-    }
-    s->unit = max / RS_WEIGHT_STEPS;
-}
 
 /* `tile` rows of weights times `width` times sixteen dimensions of the values. */
 RS_INLINE void values_tile(size_t tile, size_t width, const split *weights, const float *factor,
@@ -192,13 +168,10 @@ RS_INLINE void values_of_pages(size_t tile, const float *prob, size_t stride, co
                                const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc) {
     split weights[TILE];
     for (size_t r = 0; r < tile; r++) {
-        split_weights(prob + r * stride, pages, n_pages, &weights[r]);
-        if (weights[r].unit == 0.0f) memset(&weights[r], 0, sizeof weights[r]);
+        weights[r].unit =
+            rs_avx512_split_weights(prob + r * stride, pages, n_pages, weights[r].upper, weights[r].lower);
     }
-    for (size_t p = 0; p < n_pages; p++) {
-        for (size_t i = 0; pages[p].next != NULL && i < RS_PAGE_ENTRIES * head_dim; i += 64)
-            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T0);
-    }
+    rs_avx512_fetch_next(pages, n_pages, head_dim);
     size_t d = 0;
     for (; d + 16 * VALUE_WIDTH <= head_dim; d += 16 * VALUE_WIDTH)
         values_tile(tile, VALUE_WIDTH, weights, factor, pages, n_pages, head_dim, d, acc);

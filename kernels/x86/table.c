@@ -186,7 +186,7 @@ static const rs_kernels avx512vnni_table = {
     .attend_values = rs_avx512_attend_values,
 };
 
-/* AVX-512 VNNI but for products of several rows. */
+/* AVX-512 VNNI but for what several rows are multiplied with. */
 static const rs_kernels amx_table = {
     .isa = RS_ISA_AMX,
     /* Nearly twice as fast in prefill, but one row goes by block scales and several by channels: results
@@ -255,9 +255,9 @@ static const rs_kernels amx_table = {
     .add = rs_avx512_add,
     .largest = rs_avx512_largest,
     .quantize_head = rs_avx512_quantize_head,
-    .attend_keys = rs_avx512_attend_keys,
+    .attend_keys = rs_amx_attend_keys,
     .softmax_step = rs_avx512_softmax_step,
-    .attend_values = rs_avx512_attend_values,
+    .attend_values = rs_amx_attend_values,
 };
 
 static bool has_avx2(void) {

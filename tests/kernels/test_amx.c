@@ -1,7 +1,7 @@
 /*
  * Channel panels and activations in two terms: the portable kernels against double arithmetic, and those of
  * the AMX level to the bit against the portable ones, in buffers of exactly the contract's size beside
- * inaccessible pages.
+ * inaccessible pages. Attention by tiles to the bit against that without.
  *
  * The machine code that ships is what runs here. Where the CPU has no tiles, or the system does not lend
  * them, each of its AMX instructions is carried out by the model of amx_model.h, which also sees to it that
@@ -20,6 +20,7 @@
 
 #include "kernels/levels.h"
 #include "kernels/x86/amx.h"
+#include "kernels/x86/avx512.h"
 #include "ports/port.h"
 #include "tests/kernels/amx_model.h"
 #include "tests/kernels/guard.h"
@@ -475,6 +476,126 @@ static void instructions_are_the_expected_ones(void **state) {
     assert_int_equal(amx_model_count(AMX_TILERELEASE), 1);
 }
 
+/* ------------------------------------------------------------------------------------- attention -- */
+
+/* A block of pages, some of which may not be there. */
+typedef struct guarded_block {
+    guard of[RS_ATTEND_PAGES][4];
+    rs_page_view view[RS_ATTEND_PAGES];
+    size_t n_pages;
+} guarded_block;
+
+static guarded_block make_block(size_t n_pages, size_t head_dim, bool gaps, uint64_t *seed) {
+    guarded_block block = {.n_pages = n_pages};
+    for (size_t p = 0; p < n_pages; p++) {
+        guard *g = block.of[p];
+        for (size_t i = 0; i < 4; i++) {
+            const size_t scales = RS_PAGE_ENTRIES * sizeof(float);
+            g[i] = guard_alloc(i < 2 ? RS_PAGE_ENTRIES * head_dim : scales, random_side(seed));
+        }
+        if (gaps && next_random(seed) % 3 == 0) continue;
+        rs_page_view *view = &block.view[p];
+        *view = (rs_page_view){g[0].data, g[1].data, g[2].data, g[3].data, NULL};
+        if (p > 0) view->next = g[0].data;
+        for (size_t i = 0; i < RS_PAGE_ENTRIES * head_dim; i++) {
+            view->k[i] = (int8_t)random_int(seed, -128, 127);
+            view->v[i] = (int8_t)random_int(seed, -128, 127);
+        }
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            view->k_scale[e] = random_float(seed);
+            view->v_scale[e] = fabsf(random_float(seed));
+        }
+    }
+    return block;
+}
+
+static void free_block(guarded_block *block) {
+    for (size_t p = 0; p < block->n_pages; p++)
+        for (size_t i = 0; i < 4; i++) guard_free(&block->of[p][i]);
+}
+
+typedef void attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
+                         size_t n_pages, size_t head_dim, float *score, size_t score_stride);
+typedef void attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
+                           const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+
+static void nothing_is_left_to_save(void) {
+    if (cpu.tiles) return;
+    if (amx_model_fault() != NULL) fail_msg("%s", amx_model_fault());
+    assert_false(amx_model_in_use());
+}
+
+static void check_attention(size_t rows, size_t head_dim, size_t n_pages, bool gaps, uint64_t *seed) {
+    static attend_keys *const keys[] = {rs_avx512_attend_keys, rs_amx_attend_keys};
+    static attend_values *const values[] = {rs_avx512_attend_values, rs_amx_attend_values};
+    const size_t n = n_pages * RS_PAGE_ENTRIES, stride = n + rows % 2;
+    guarded_block block = make_block(n_pages, head_dim, gaps, seed);
+    guard q = guard_alloc(rows * head_dim, random_side(seed));
+    guard row_scale = guard_alloc(rows * sizeof(float), random_side(seed));
+    guard score[2], acc[2];
+    int8_t *query = q.data;
+    for (size_t i = 0; i < rows * head_dim; i++) query[i] = (int8_t)random_int(seed, -127, 127);
+    for (size_t r = 0; r < rows; r++) ((float *)row_scale.data)[r] = random_float(seed);
+    for (size_t i = 0; i < 2; i++) {
+        score[i] = guard_alloc(((rows - 1) * stride + n) * sizeof(float), random_side(seed));
+        acc[i] = guard_alloc(rows * head_dim * sizeof(float), random_side(seed));
+        for (size_t j = 0; j < score[i].bytes / sizeof(float); j++) ((float *)score[i].data)[j] = SENTINEL;
+        keys[i](query, row_scale.data, rows, block.view, n_pages, head_dim, score[i].data, stride);
+    }
+    assert_memory_equal(score[1].data, score[0].data, score[0].bytes);
+
+    float *prob = score[0].data;
+    for (size_t i = 0; i < score[0].bytes / sizeof(float); i++)
+        prob[i] = i / stride == rows / 2 ? 0.0f : fabsf(random_float(seed)); /* one row sees nothing */
+    for (size_t i = 0; i < rows * head_dim; i++)
+        ((float *)acc[0].data)[i] = ((float *)acc[1].data)[i] = random_float(seed);
+    for (size_t i = 0; i < 2; i++)
+        values[i](prob, stride, row_scale.data, rows, block.view, n_pages, head_dim, acc[i].data);
+    assert_memory_equal(acc[1].data, acc[0].data, acc[0].bytes);
+    nothing_is_left_to_save();
+    for (size_t i = 0; i < 2; i++) {
+        guard_free(&score[i]);
+        guard_free(&acc[i]);
+    }
+    guard_free(&q);
+    guard_free(&row_scale);
+    free_block(&block);
+}
+
+static void attention_equals_avx512(void **state) {
+    (void)state;
+    use_tiles();
+    static const size_t row_counts[] = {1, 5, 6, 7, 15, 16, 17, 22, 24, 48},
+                        head_dims[] = {64, 96, 128, 256, 320};
+    uint64_t seed = 11;
+    for (size_t r = 0; r < COUNT(row_counts); r++) {
+        for (size_t d = 0; d < COUNT(head_dims); d++) {
+            const size_t n_pages = 1 + (r * COUNT(head_dims) + d) % RS_ATTEND_PAGES;
+            check_attention(row_counts[r], head_dims[d], n_pages, false, &seed);
+            check_attention(row_counts[r], head_dims[d], n_pages, true, &seed);
+            check_attention(row_counts[r], head_dims[d], RS_ATTEND_PAGES, true, &seed);
+        }
+    }
+}
+
+/* That they do run in tiles, and what the compiler made of them. */
+static void attention_is_made_of_tiles(void **state) {
+    (void)state;
+    if (cpu.tiles) skip(); /* nobody counts */
+    use_tiles();
+    uint64_t seed = 12;
+    check_attention(24, 128, RS_ATTEND_PAGES, false, &seed);
+    /* Two tiles of rows, of two shapes, for keys and for values. */
+    assert_int_equal(amx_model_count(AMX_LDTILECFG), 2 * 2);
+    assert_int_equal(amx_model_count(AMX_TILERELEASE), 2);
+    /* Keys: two quads of pages, two steps of 64 dimensions. Values: four steps of 32 dimensions, two quads.
+     */
+    assert_int_equal(amx_model_count(AMX_TILEZERO), 2 * 4 * (2 + 4));
+    assert_int_equal(amx_model_count(AMX_TILESTORED), 2 * 4 * (2 + 4));
+    assert_int_equal(amx_model_count(AMX_TDPBSSD), 2 * 4 * (2 * 2 + 4 * 2));
+    assert_int_equal(amx_model_count(AMX_TILELOADD), 2 * (5 * 2 * 2 + 4 * 4 * 2));
+}
+
 /* ------------------------------------------------------------------------------------ the model -- */
 
 /* Tile 0: 2 by 8 bytes, tile 1: 2 by 4, tile 2: 1 by 8. */
@@ -609,6 +730,8 @@ static void the_table_is_avx512_and_more(void **state) {
     want.requantize[RS_PANEL_S8] = rs_amx_requantize_s8;
     want.quantize_terms = rs_amx_quantize_terms;
     want.multiply_channels = rs_amx_multiply_channels;
+    want.attend_keys = rs_amx_attend_keys;
+    want.attend_values = rs_amx_attend_values;
     assert_memory_equal(table_of(RS_ISA_AMX), &want, sizeof want);
 }
 
@@ -634,6 +757,8 @@ int main(void) {
         cmocka_unit_test(products_of_extremes),
         cmocka_unit_test(long_rows_do_not_overflow),
         cmocka_unit_test(instructions_are_the_expected_ones),
+        cmocka_unit_test(attention_equals_avx512),
+        cmocka_unit_test(attention_is_made_of_tiles),
         cmocka_unit_test(amx_is_given_on_request_only),
         cmocka_unit_test(the_table_is_avx512_and_more),
         cmocka_unit_test(permission_is_asked_for),
