@@ -25,6 +25,11 @@ static bool has_scores(const rs_policy_params *params) {
     return params->policy == RS_POLICY_RANDOM || params->policy == RS_POLICY_KEYNORM || has_gates(params);
 }
 
+/* Entries of a stream behind a chunk, on average with GATES. */
+static uint32_t most_behind(const rs_policy_params *params) {
+    return params->budget + rs_scored_slack(params->budget);
+}
+
 static bool by_chunk(const rs_policy_params *params) {
     return params->policy == RS_POLICY_SNAPKV || params->policy == RS_POLICY_PYRAMIDKV;
 }
@@ -142,7 +147,7 @@ static uint32_t room_with(const rs_policy_state *policy, uint32_t stream, uint32
     if (by_chunk(params)) {
         room = kept_of_all(policy, stream, n_ctx, n_batch) + count;
     } else if (has_scores(params)) {
-        room = (uint64_t)params->budget + RS_SCORED_SLACK + count;
+        room = (uint64_t)most_behind(params) + count;
     } else {
         /* The page where the sinks end has holes; window and chunk begin anywhere in a page. */
         const uint64_t pages = rs_kv_pages_for((uint64_t)window(params) + count + RS_PAGE_ENTRIES - 1);
@@ -181,7 +186,7 @@ uint32_t rs_policy_pages(const rs_policy_state *policy, uint32_t n_ctx, uint32_t
     const uint32_t n_streams = policy->n_layers * policy->n_kv_heads, at_once = streams_at_once(policy);
     if (policy->params.policy == RS_POLICY_FULL) return 0;
     if (policy->params.policy == RS_POLICY_GATES) {
-        const uint64_t kept = (uint64_t)n_streams * (policy->params.budget + RS_SCORED_SLACK);
+        const uint64_t kept = (uint64_t)n_streams * most_behind(&policy->params);
         const uint64_t entries = kept + (uint64_t)at_once * n_batch;
         /* Without holes, each stream's last page is the only one that is not full. */
         const uint64_t pages = entries / RS_PAGE_ENTRIES + n_streams;
@@ -237,7 +242,7 @@ bool rs_policy_observes(const rs_policy_state *policy, uint32_t count) {
 
 /* Entries of a stream that are scored at once. */
 static uint32_t most_scored(const rs_policy_params *params, uint32_t n_ctx, uint32_t n_batch) {
-    const uint32_t most = params->budget + RS_SCORED_SLACK + n_batch;
+    const uint32_t most = most_behind(params) + n_batch;
     return most < n_ctx ? most : n_ctx;
 }
 
@@ -345,7 +350,7 @@ static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *tea
     }
     uint64_t live = 0;
     for (uint32_t s = 0; s < kv->n_streams; s++) live += kv->streams[s].n_live;
-    if (live <= n_streams * (params->budget + RS_SCORED_SLACK)) return false;
+    if (live <= n_streams * most_behind(params)) return false;
     const rs_ranked_plan plan = {
         .now = now, .middle = middle, .budget = n_streams * params->budget, .floor = params->floor};
     return rs_ranked_evict(&policy->ranked, &plan, kv, team);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/inline.h"
+#include "kernels/ref/math.h"
 
 enum { DIGIT = 11, BINS = 1 << DIGIT, KEY_BITS = 64 };
 
@@ -23,14 +24,8 @@ void rs_ranked_layout(rs_ranked_work *work, rs_arena *arena, uint32_t n_streams,
     work->streams = rs_arena_take_scratch(arena, "policy", n_streams, sizeof *work->streams);
 }
 
-/* Ascends with the score, then with the position. */
-static uint64_t key_of(float score, int32_t position) {
-    uint32_t bits;
-    const float plain = score + 0.0F; /* -0 is 0 */
-    memcpy(&bits, &plain, sizeof bits);
-    bits = bits >> 31 != 0 ? ~bits : bits | 0x80000000U;
-    return (uint64_t)bits << 32 | (uint32_t)position;
-}
+/* Of entries that may not go: above all keys. */
+#define NO_KEY UINT64_MAX
 
 typedef struct search {
     const rs_ranked_work *work;
@@ -41,21 +36,31 @@ typedef struct search {
     uint64_t limit; /* keys below it go */
 } search;
 
-static bool may_go(const search *s, int32_t position) {
-    return position >= s->plan->middle.begin && position < s->plan->middle.end;
+/* Keys of a page's entries. They ascend with the score, then with the position. The loop is one that
+ * compilers make vector code of. */
+static void keys_of(const rs_ranked_plan *plan, const rs_kv_page *page, uint64_t key[RS_PAGE_ENTRIES]) {
+    uint32_t upper[RS_PAGE_ENTRIES], lower[RS_PAGE_ENTRIES];
+    RS_KEEP_LOOP
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+        const int32_t position = page->position[e];
+        const float score = rs_ranked_score(page->lambda[e], plan->now, position) + 0.0F; /* -0 is 0 */
+        const uint32_t bits = rs_float_bits(score), sign = 0U - (bits >> 31);
+        const bool stays = position < plan->middle.begin || position >= plan->middle.end;
+        const uint32_t none = 0U - (uint32_t)stays;
+        upper[e] = (bits ^ (sign | 0x80000000U)) | none;
+        lower[e] = (uint32_t)position | none;
+    }
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) key[e] = (uint64_t)upper[e] << 32 | lower[e];
 }
 
-/* Calls `each` with the key of every entry of a stream that may go. Inline, so that the call is none. */
+/* Calls `each` with the key of every entry of a stream. Inline, so that the call is none. */
 RS_INLINE void over_entries(const search *s, const rs_kv_stream *stream,
                             void (*each)(void *user, uint64_t key, rs_kv_cursor at), void *user) {
     for (uint32_t p = 0; p < stream->n_pages; p++) {
         const rs_kv_page page = rs_kv_get_page(s->kv, stream->pages[p]);
-        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-            const int32_t position = page.position[e];
-            if (position == RS_KV_HOLE || !may_go(s, position)) continue;
-            each(user, key_of(rs_ranked_score(page.lambda[e], s->plan->now, position), position),
-                 (rs_kv_cursor){p, e});
-        }
+        uint64_t key[RS_PAGE_ENTRIES];
+        keys_of(s->plan, &page, key);
+        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) each(user, key[e], (rs_kv_cursor){p, e});
     }
 }
 
@@ -90,6 +95,7 @@ static void sift_up(best *b) {
 static void note_best(void *user, uint64_t key, rs_kv_cursor at) {
     best *b = user;
     (void)at;
+    if (key == NO_KEY) return;
     if (b->n < b->wanted) {
         b->keys[b->n++] = key;
         sift_up(b);
@@ -123,7 +129,7 @@ static void protect(void *argument, size_t thread, size_t index) {
     b.n = 0;
     b.wanted = s->plan->floor > pinned ? s->plan->floor - pinned : 0;
     if (b.wanted > 0) over_entries(s, stream, note_best, &b);
-    found->protected_from = b.n > 0 ? b.keys[0] : UINT64_MAX;
+    found->protected_from = b.n > 0 ? b.keys[0] : NO_KEY;
     found->n_loose = stream->n_live - pinned - b.n;
 }
 

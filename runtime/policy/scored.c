@@ -63,7 +63,7 @@ typedef struct task {
 
 static bool is_over(const rs_scored_plan *plan, const rs_kv *kv, uint32_t stream) {
     const bool full = plan->full_heads != NULL && plan->full_heads[stream];
-    return !full && kv->streams[stream].n_live > plan->budget + RS_SCORED_SLACK;
+    return !full && kv->streams[stream].n_live > plan->budget + rs_scored_slack(plan->budget);
 }
 
 static void evict_from_stream(void *argument, size_t thread, size_t index) {

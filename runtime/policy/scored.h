@@ -13,15 +13,18 @@ typedef struct rs_scored {
     uint32_t order;
 } rs_scored;
 
-/* Entries of a stream that are there beyond its budget before it is looked at again: choosing anew for every
- * token would cost more than it brings. */
-enum { RS_SCORED_SLACK = 16 };
+/* Entries of a stream, on average where streams share, that are there beyond a budget before it is looked at
+ * again: choosing anew for every token would cost more than it brings. What a choice costs grows with the
+ * budget, so the tokens between two choices do. */
+static inline uint32_t rs_scored_slack(uint32_t budget) {
+    return budget > 512 ? budget / 32 : 16;
+}
 
 /* Puts the n_gone entries with the lowest scores first, in any order. No score is NaN. */
 void rs_scored_choose(rs_scored *entries, uint32_t n, uint32_t n_gone);
 
 /* What a stream may lose: of its entries at `middle`, so many that `budget` of all are left, when it has more
- * than budget + RS_SCORED_SLACK. */
+ * than rs_scored_slack(budget) more. */
 typedef struct rs_scored_plan {
     rs_policy policy; /* RS_POLICY_RANDOM, RS_POLICY_KEYNORM or RS_POLICY_HEAD_GATES */
     rs_span middle;

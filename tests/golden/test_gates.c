@@ -171,7 +171,7 @@ static void test_decisions(void **state) {
         }
         for (uint32_t s = 0; s < n_streams; s++) {
             /* A stream by itself is looked at only when it is well above its budget. */
-            const bool waits = scope == 1 && streams[s].n <= budget + RS_SCORED_SLACK;
+            const bool waits = scope == 1 && streams[s].n <= budget + rs_scored_slack(budget);
             for (uint32_t i = 0; i < streams[s].n; i++) {
                 rs_kv_cursor at;
                 const int32_t p = streams[s].position[i];

@@ -65,7 +65,7 @@ static void evict_lowest(shadow *s, uint32_t first, uint32_t count, uint32_t flo
             of_stream[stream]--;
         }
     }
-    if (live <= count * (BUDGET + RS_SCORED_SLACK)) return;
+    if (live <= count * (BUDGET + rs_scored_slack(BUDGET))) return;
     qsort(entries, n, sizeof *entries, lower_first);
     for (uint32_t e = n; e-- > 0;) {
         if (of_stream[entries[e].stream] >= floor) continue;

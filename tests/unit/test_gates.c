@@ -344,7 +344,7 @@ static void test_equal_lambdas_are_a_window(void **state) {
     for (int i = 0; i < 2; i++) {
         const rs_context *of = i == 0 ? c : h;
         const uint32_t live = of->kv.streams[0].n_live;
-        assert_true(live >= 40 && live <= 40 + RS_SCORED_SLACK);
+        assert_true(live >= 40 && live <= 40 + rs_scored_slack(40));
         for (uint32_t s = 0; s < of->kv.n_streams; s++) {
             assert_int_equal(of->kv.streams[s].n_live, live);
             for (int32_t p = 0; p < 200; p++)
@@ -376,7 +376,7 @@ static void test_one_head_takes_all(void **state) {
             assert_true(c->kv.streams[s].n_live >= (at < FLOOR ? at : FLOOR));
             live += c->kv.streams[s].n_live;
         }
-        assert_true(live <= (uint64_t)n_streams * (BUDGET + RS_SCORED_SLACK));
+        assert_true(live <= (uint64_t)n_streams * (BUDGET + rs_scored_slack(BUDGET)));
     }
     assert_int_equal(c->kv.streams[n_streams - 1].n_live >= FLOOR, 1);
     assert_true(c->kv.streams[0].n_live > 2 * BUDGET);

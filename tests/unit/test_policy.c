@@ -588,7 +588,7 @@ static double key_norm(const rs_context *c, uint32_t stream, int32_t position) {
 static void test_shortest_keys_stay(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N_CTX];
-    const uint32_t n = BUDGET + RS_SCORED_SLACK;
+    const uint32_t n = BUDGET + rs_scored_slack(BUDGET);
     rs_test_make_tokens(model, tokens, N_CTX);
     rs_context *c = scored(model, RS_POLICY_KEYNORM, NULL), *full = rs_test_context(model, N_CTX, N_BATCH);
     read_tokens(c, tokens, n);
@@ -628,7 +628,7 @@ static void test_random_entries_stay(void **state) {
             assert_int_equal(live, N_CTX);
             continue;
         }
-        assert_in_range(live, BUDGET, BUDGET + RS_SCORED_SLACK);
+        assert_in_range(live, BUDGET, BUDGET + rs_scored_slack(BUDGET));
         for (uint32_t i = 0; i < N_CTX; i++) {
             const bool there = rs_test_holds(c, s, (int32_t)i);
             if (i < SINKS || i + WINDOW >= N_CTX) assert_true(there);
