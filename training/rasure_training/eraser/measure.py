@@ -34,11 +34,11 @@ SHORT = 1024
 def plan_parts(args: argparse.Namespace) -> list[Part]:
     """Writes the cases, and says what is to be done with them."""
     common = {
-        "methods": list(args.methods), "max_tokens": args.max_tokens, "model_sha256": sha256(args.model),
+        "methods": list(args.methods), "max_tokens": args.max_tokens, "isa": args.isa, "model_sha256": sha256(args.model),
         "adapters": {path.name: sha256(path) for path in args.adapter},
     }  # fmt: skip
-    options = ["--model", str(args.model), "--threads", str(args.threads), "--methods", ",".join(args.methods)]
-    options += ["--max-tokens", str(args.max_tokens)]
+    options = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa]
+    options += ["--methods", ",".join(args.methods), "--max-tokens", str(args.max_tokens)]
     for adapter in args.adapter:
         options += ["--eraser", str(adapter)]
     corpus = Corpus.load(args.data, args.split)
@@ -93,6 +93,7 @@ def main() -> int:
     parser.add_argument("--span-words", type=positive, nargs=2, default=ERASED_WORDS, metavar=("LEAST", "MOST"),
                         help="length of erased prose (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
     parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
     args = parser.parse_args()

@@ -88,7 +88,7 @@ def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
 
 def load(*sources: Path) -> Measured:
     """What folders and archives hold together."""
-    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "split"))
+    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "isa", "split"))
     if not rows:
         raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes are there")
     return Measured(records, rows)

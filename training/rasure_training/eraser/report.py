@@ -36,9 +36,9 @@ def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
         "",
         f"The {record['split']} split, {contexts:,} contexts of about {', '.join(measured.size(n) for n in measured.lengths())} "
         f"tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
-        f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache; adapters {adapters}. KL(exact || method) in nats: the "
-        "mean along the right answer, or along the text that is to be recited or goes on; along the answer after an exact erase "
-        "where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap over contexts. They are not "
+        f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; adapters {adapters}. "
+        "KL(exact || method) in nats: the mean along the right answer, or along the text that is to be recited or goes on; along "
+        "the answer after an exact erase where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap over contexts. They are not "
         f"corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by lengths). In the picture, medians of "
         "the erase times of these runs, of one thread each.",
         "",
@@ -79,7 +79,7 @@ def report(args: argparse.Namespace) -> None:
     if not args.brief:
         lines += details(measured, found, args.default, torch_lines)
     (args.out / f"{args.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    keys = ("split", "seed", "max_tokens", "methods", "model_sha256", "adapters")
+    keys = ("split", "seed", "max_tokens", "isa", "methods", "model_sha256", "adapters")
     data = {key: measured.records[0][key] for key in keys} | {
         "sizes": [measured.size(tokens) for tokens in measured.lengths()],
         "parts": [{key: part[key] for key in ("task", "tokens", "contexts", "cases_sha256", "rasure_sha256", "seconds")}
