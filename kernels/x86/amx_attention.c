@@ -29,16 +29,6 @@ typedef struct tile_sums {
     _Alignas(64) int32_t of[SUMS][RS_TILE_ROWS][16];
 } tile_sums;
 
-/* Tiles for `rows` queries, or rows of weights. */
-static void configure(size_t rows) {
-    rs_tile_config config = {.palette = 1};
-    for (size_t t = 0; t < RS_TILES; t++) {
-        config.row_bytes[t] = RS_TILE_ROW_BYTES;
-        config.rows[t] = (uint8_t)(t < OTHER_0 ? rows : RS_TILE_ROWS);
-    }
-    RS_TILE_CONFIGURE(&config);
-}
-
 static bool fits(size_t rows, size_t head_dim) {
     return rows >= ROWS_MIN && head_dim % RS_TILE_ROW_BYTES == 0 && head_dim <= HEAD_DIM_MAX;
 }
@@ -102,7 +92,7 @@ void rs_amx_attend_keys(const int8_t *q, const float *q_scale, size_t rows, cons
     size_t configured = 0;
     while (fits(rows, head_dim)) {
         const size_t tile = rows < RS_TILE_ROWS ? rows : RS_TILE_ROWS;
-        if (tile != configured) configure(configured = tile);
+        if (tile != configured) rs_tile_shape(configured = tile, OTHER_0);
         for (size_t p = 0; p < n_pages; p += QUAD) {
             const size_t left = n_pages - p;
             keys_of_quad(q, q_scale, tile, pages + p, left < QUAD ? left : QUAD, head_dim,
@@ -177,7 +167,7 @@ void rs_amx_attend_values(const float *prob, size_t stride, const float *factor,
     }
     while (fits(rows, head_dim)) {
         const size_t tile = rows < RS_TILE_ROWS ? rows : RS_TILE_ROWS;
-        if (tile != configured) configure(configured = tile);
+        if (tile != configured) rs_tile_shape(configured = tile, OTHER_0);
         for (size_t r = 0; r < tile; r++)
             w.unit[r] = rs_avx512_split_weights(prob + r * stride, pages, n_pages, w.upper[r], w.lower[r]);
         for (size_t d = 0; d < head_dim; d += 2 * TILE_DIMS) {

@@ -20,16 +20,6 @@ typedef struct tile_sums {
     _Alignas(64) int32_t of[SUMS][RS_TILE_ROWS][RS_PANEL_ROWS];
 } tile_sums;
 
-/* Tiles for `rows` activation rows. */
-static void configure(size_t rows) {
-    rs_tile_config config = {.palette = 1};
-    for (size_t t = 0; t < RS_TILES; t++) {
-        config.row_bytes[t] = RS_TILE_ROW_BYTES;
-        config.rows[t] = (uint8_t)(t < PANEL_0 ? rows : RS_TILE_ROWS);
-    }
-    RS_TILE_CONFIGURE(&config);
-}
-
 /* Where a tile's worth of rows, or a group of theirs, begins. */
 typedef struct operand {
     const int8_t *high, *low;
@@ -126,7 +116,8 @@ void rs_amx_multiply_channels(const rs_channel_panel *panels, const rs_two_terms
     size_t configured = 0;
     while (rows > 0) {
         const size_t tile = rows < RS_TILE_ROWS ? rows : RS_TILE_ROWS;
-        if (tile != configured) configure(configured = tile); /* at most twice: for the last rows again */
+        if (tile != configured)
+            rs_tile_shape(configured = tile, PANEL_0); /* at most twice: for the last rows again */
         multiply_rows(panels, paired, x, tile, bytes, sums);
         finish(&sums[0], x_scale, tile, out, out_stride, first);
         if (paired) finish(&sums[1], x_scale, tile, out + first, out_stride, channels - first);

@@ -51,4 +51,14 @@ _Static_assert(sizeof(rs_tile_config) == 64 && offsetof(rs_tile_config, row_byte
 #define RS_TILE_DOT(sum, a, b)                                                                               \
     __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(a), "i"(b))
 
+/* Rows of 64 bytes: `rows` of them (1 to 16) in the tiles below `full`, sixteen in the others. */
+static inline void rs_tile_shape(size_t rows, size_t full) {
+    rs_tile_config config = {.palette = 1};
+    for (size_t t = 0; t < RS_TILES; t++) {
+        config.row_bytes[t] = RS_TILE_ROW_BYTES;
+        config.rows[t] = (uint8_t)(t < full ? rows : RS_TILE_ROWS);
+    }
+    RS_TILE_CONFIGURE(&config);
+}
+
 #endif

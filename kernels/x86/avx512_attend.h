@@ -8,7 +8,8 @@
 
 enum { RS_ATTEND_ENTRIES = RS_ATTEND_PAGES * RS_PAGE_ENTRIES };
 
-/* The low bytes of sixteen numbers of 0 to 127 in each of a, b, c, d. */
+/* ab and cd: numbers of 0 to 127, as _mm512_packs_epi32(a, b) and (c, d) leave them. The bytes of a, b, c, d
+ * in order. */
 RS_INLINE __m512i rs_avx512_pack_bytes(__m512i ab, __m512i cd) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
