@@ -24,6 +24,7 @@
 #include "ports/port.h"
 #include "tests/kernels/amx_model.h"
 #include "tests/kernels/guard.h"
+#include "tests/kernels/pages.h"
 #include "tests/kernels/random.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -56,6 +57,13 @@ static void use_tiles(void) {
     if (!cpu.avx512) skip();
     amx_model_reset();
     if (!cpu.tiles && !amx_model_install()) skip();
+}
+
+/* Behind a kernel: it was not refused anything, and leaves no tiles for the system to save. */
+static void check_tiles_were_used_well(void) {
+    if (cpu.tiles) return;
+    if (amx_model_fault() != NULL) fail_msg("%s", amx_model_fault());
+    assert_false(amx_model_in_use());
 }
 
 /* ---------------------------------------------------------------------------------------- helpers -- */
@@ -398,10 +406,7 @@ static void check_product(const product *p, uint64_t *seed) {
     rs_amx_multiply_channels(panels, &t.terms, p->rows, p->n, got.data, stride, p->channels);
     if (memcmp(got.data, want.data, floats * sizeof(float)) != 0)
         fail_msg("rows %zu, n %zu, channels %zu: other bits", p->rows, p->n, p->channels);
-    if (!cpu.tiles) {
-        if (amx_model_fault() != NULL) fail_msg("%s", amx_model_fault());
-        assert_false(amx_model_in_use()); /* nothing is left for the system to save */
-    }
+    check_tiles_were_used_well();
     free_terms(&t);
     for (size_t i = 0; i < n_panels; i++) free_channels(&c[i]);
     guard_free(&panel_list);
@@ -478,58 +483,16 @@ static void instructions_are_the_expected_ones(void **state) {
 
 /* ------------------------------------------------------------------------------------- attention -- */
 
-/* A block of pages, some of which may not be there. */
-typedef struct guarded_block {
-    guard of[RS_ATTEND_PAGES][4];
-    rs_page_view view[RS_ATTEND_PAGES];
-    size_t n_pages;
-} guarded_block;
-
-static guarded_block make_block(size_t n_pages, size_t head_dim, bool gaps, uint64_t *seed) {
-    guarded_block block = {.n_pages = n_pages};
-    for (size_t p = 0; p < n_pages; p++) {
-        guard *g = block.of[p];
-        for (size_t i = 0; i < 4; i++) {
-            const size_t scales = RS_PAGE_ENTRIES * sizeof(float);
-            g[i] = guard_alloc(i < 2 ? RS_PAGE_ENTRIES * head_dim : scales, random_side(seed));
-        }
-        if (gaps && next_random(seed) % 3 == 0) continue;
-        rs_page_view *view = &block.view[p];
-        *view = (rs_page_view){g[0].data, g[1].data, g[2].data, g[3].data, NULL};
-        if (p > 0) view->next = g[0].data;
-        for (size_t i = 0; i < RS_PAGE_ENTRIES * head_dim; i++) {
-            view->k[i] = (int8_t)random_int(seed, -128, 127);
-            view->v[i] = (int8_t)random_int(seed, -128, 127);
-        }
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-            view->k_scale[e] = random_float(seed);
-            view->v_scale[e] = fabsf(random_float(seed));
-        }
-    }
-    return block;
-}
-
-static void free_block(guarded_block *block) {
-    for (size_t p = 0; p < block->n_pages; p++)
-        for (size_t i = 0; i < 4; i++) guard_free(&block->of[p][i]);
-}
-
 typedef void attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
                          size_t n_pages, size_t head_dim, float *score, size_t score_stride);
 typedef void attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
                            const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
 
-static void nothing_is_left_to_save(void) {
-    if (cpu.tiles) return;
-    if (amx_model_fault() != NULL) fail_msg("%s", amx_model_fault());
-    assert_false(amx_model_in_use());
-}
-
-static void check_attention(size_t rows, size_t head_dim, size_t n_pages, bool gaps, uint64_t *seed) {
+static void check_attention(size_t rows, size_t head_dim, size_t n_pages, gaps missing, uint64_t *seed) {
     static attend_keys *const keys[] = {rs_avx512_attend_keys, rs_amx_attend_keys};
     static attend_values *const values[] = {rs_avx512_attend_values, rs_amx_attend_values};
     const size_t n = n_pages * RS_PAGE_ENTRIES, stride = n + rows % 2;
-    guarded_block block = make_block(n_pages, head_dim, gaps, seed);
+    guarded_block block = alloc_block(n_pages, missing, head_dim, random_side(seed), -128, 127, seed);
     guard q = guard_alloc(rows * head_dim, random_side(seed));
     guard row_scale = guard_alloc(rows * sizeof(float), random_side(seed));
     guard score[2], acc[2];
@@ -552,7 +515,7 @@ static void check_attention(size_t rows, size_t head_dim, size_t n_pages, bool g
     for (size_t i = 0; i < 2; i++)
         values[i](prob, stride, row_scale.data, rows, block.view, n_pages, head_dim, acc[i].data);
     assert_memory_equal(acc[1].data, acc[0].data, acc[0].bytes);
-    nothing_is_left_to_save();
+    check_tiles_were_used_well();
     for (size_t i = 0; i < 2; i++) {
         guard_free(&score[i]);
         guard_free(&acc[i]);
@@ -571,9 +534,10 @@ static void attention_equals_avx512(void **state) {
     for (size_t r = 0; r < COUNT(row_counts); r++) {
         for (size_t d = 0; d < COUNT(head_dims); d++) {
             const size_t n_pages = 1 + (r * COUNT(head_dims) + d) % RS_ATTEND_PAGES;
-            check_attention(row_counts[r], head_dims[d], n_pages, false, &seed);
-            check_attention(row_counts[r], head_dims[d], n_pages, true, &seed);
-            check_attention(row_counts[r], head_dims[d], RS_ATTEND_PAGES, true, &seed);
+            for (int missing = NO_GAPS; missing < N_GAPS; missing++) {
+                check_attention(row_counts[r], head_dims[d], n_pages, (gaps)missing, &seed);
+                check_attention(row_counts[r], head_dims[d], RS_ATTEND_PAGES, (gaps)missing, &seed);
+            }
         }
     }
 }
@@ -584,7 +548,7 @@ static void attention_is_made_of_tiles(void **state) {
     if (cpu.tiles) skip(); /* nobody counts */
     use_tiles();
     uint64_t seed = 12;
-    check_attention(24, 128, RS_ATTEND_PAGES, false, &seed);
+    check_attention(24, 128, RS_ATTEND_PAGES, NO_GAPS, &seed);
     /* Two tiles of rows, of two shapes, for keys and for values. */
     assert_int_equal(amx_model_count(AMX_LDTILECFG), 2 * 2);
     assert_int_equal(amx_model_count(AMX_TILERELEASE), 2);

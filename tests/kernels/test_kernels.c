@@ -21,6 +21,7 @@
 
 #include "kernels/kernels.h"
 #include "tests/kernels/guard.h"
+#include "tests/kernels/pages.h"
 #include "tests/kernels/random.h"
 #include "tests/kernels/tables.h"
 
@@ -28,13 +29,11 @@
 
 /* Half the distance from 1 to the next float: the relative error of one rounding. */
 static const double ROUNDING = 0x1p-24;
-/* A number that is nearly 0, and the absolute error of one rounding down there. 32-bit Arm's NEON takes
- * denormals for 0: there it is a normal one, and what comes out of it may get lost. */
+/* The absolute error of one rounding near 0. 32-bit Arm's NEON takes denormals for 0: what comes out of
+ * smaller numbers may get lost there. */
 #if defined(__arm__)
-#define NEARLY_0 1e-37f
 static const double TINY = 0x1p-126;
 #else
-#define NEARLY_0 1e-41f
 static const double TINY = 0x1p-149;
 #endif
 /* What outputs hold before, where they may not be touched. */
@@ -73,25 +72,12 @@ static int find_tables(void **state) {
     return list.count > 0 && list.ref->isa == RS_ISA_REF ? 0 : -1;
 }
 
-static int8_t random_int8(uint64_t *seed, int low, int high) {
-    return (int8_t)(low + (int)(next_random(seed) % (uint64_t)(high - low + 1)));
-}
-
 static void fill_constant(float *x, size_t n, float value) {
     for (size_t i = 0; i < n; i++) x[i] = value;
 }
 
 static void fill_floats(float *x, size_t n, float magnitude, uint64_t *seed) {
     for (size_t i = 0; i < n; i++) x[i] = magnitude * random_float(seed);
-}
-
-/* Mostly about 1, both signs; one in eight is 0, nearly so, the smallest normal, or large. */
-static void fill_scales(float *scale, size_t n, uint64_t *seed) {
-    static const float odd[] = {0.0f, -0.0f, NEARLY_0, -NEARLY_0, FLT_MIN, 1e8f};
-    for (size_t i = 0; i < n; i++) {
-        const uint64_t draw = next_random(seed);
-        scale[i] = draw % 8 == 0 ? odd[draw / 8 % COUNT(odd)] : random_float(seed);
-    }
 }
 
 static void check_close(const char *kernel, const rs_kernels *kernels, size_t index, double got, double want,
@@ -946,67 +932,6 @@ static void largest_is_the_first_of_equals(void **state) {
 }
 
 /* --------------------------------------------------------------------------------------- attention -- */
-
-typedef struct guarded_page {
-    guard k, v, k_scale, v_scale;
-    rs_page_view view;
-} guarded_page;
-
-/* Bytes in [low, high]; scales of values are not negative. */
-static guarded_page alloc_page(size_t head_dim, guard_side side, int low, int high, uint64_t *seed) {
-    guarded_page p;
-    p.k = guard_alloc(RS_PAGE_ENTRIES * head_dim, side);
-    p.v = guard_alloc(RS_PAGE_ENTRIES * head_dim, side);
-    p.k_scale = guard_alloc(RS_PAGE_ENTRIES * sizeof(float), side);
-    p.v_scale = guard_alloc(RS_PAGE_ENTRIES * sizeof(float), side);
-    p.view =
-        (rs_page_view){.k = p.k.data, .v = p.v.data, .k_scale = p.k_scale.data, .v_scale = p.v_scale.data};
-    for (size_t i = 0; i < RS_PAGE_ENTRIES * head_dim; i++) {
-        p.view.k[i] = random_int8(seed, low, high);
-        p.view.v[i] = random_int8(seed, low, high);
-    }
-    fill_scales(p.view.k_scale, RS_PAGE_ENTRIES, seed);
-    fill_scales(p.view.v_scale, RS_PAGE_ENTRIES, seed);
-    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) p.view.v_scale[e] = fabsf(p.view.v_scale[e]);
-    return p;
-}
-
-static void free_page(guarded_page *p) {
-    guard_free(&p->k);
-    guard_free(&p->v);
-    guard_free(&p->k_scale);
-    guard_free(&p->v_scale);
-}
-
-/* Which pages of a block have no view. */
-typedef enum gaps { NO_GAPS, ODD_GAPS, ALL_BUT_ONE, ALL_GAPS, N_GAPS } gaps;
-
-/* A block of pages and their views. Views of pages that are not there hold nothing but NULL. */
-typedef struct guarded_block {
-    size_t count;
-    guarded_page page[RS_ATTEND_PAGES];
-    guard views;
-    rs_page_view *view;
-} guarded_block;
-
-static guarded_block alloc_block(size_t count, gaps missing, size_t head_dim, guard_side side, int low,
-                                 int high, uint64_t *seed) {
-    guarded_block block = {.count = count, .views = guard_alloc(count * sizeof(rs_page_view), side)};
-    const size_t kept = (size_t)(next_random(seed) % count);
-    block.view = block.views.data;
-    for (size_t p = 0; p < count; p++) {
-        const bool present[N_GAPS] = {true, p % 2 == kept % 2, p == kept, false};
-        block.page[p] = alloc_page(head_dim, side, low, high, seed);
-        block.view[p] = present[missing] ? block.page[p].view : (rs_page_view){.k = NULL};
-        if (present[missing] && p > 0) block.view[p].next = block.page[p - 1].view.k;
-    }
-    return block;
-}
-
-static void free_block(guarded_block *block) {
-    for (size_t p = 0; p < block->count; p++) free_page(&block->page[p]);
-    guard_free(&block->views);
-}
 
 /* The layouts, spelled out. */
 static int key_at(const rs_page_view *page, size_t entry, size_t d) {
