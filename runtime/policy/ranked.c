@@ -25,7 +25,7 @@ void rs_ranked_layout(rs_ranked_work *work, rs_arena *arena, uint32_t n_streams,
 }
 
 /* Of entries that may not go: above all keys. */
-#define NO_KEY UINT64_MAX
+static const uint64_t NO_KEY = UINT64_MAX;
 
 typedef struct search {
     const rs_ranked_work *work;

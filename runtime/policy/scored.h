@@ -23,8 +23,8 @@ static inline uint32_t rs_scored_slack(uint32_t budget) {
 /* Puts the n_gone entries with the lowest scores first, in any order. No score is NaN. */
 void rs_scored_choose(rs_scored *entries, uint32_t n, uint32_t n_gone);
 
-/* What a stream may lose: of its entries at `middle`, so many that `budget` of all are left, when it has more
- * than rs_scored_slack(budget) more. */
+/* What a stream may lose: of its entries at `middle`, so many that `budget` of all are left, when they
+ * are more than rs_scored_slack(budget) above it. */
 typedef struct rs_scored_plan {
     rs_policy policy; /* RS_POLICY_RANDOM, RS_POLICY_KEYNORM or RS_POLICY_HEAD_GATES */
     rs_span middle;

@@ -38,9 +38,9 @@ def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
         f"tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
         f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; adapters {adapters}. "
         "KL(exact || method) in nats: the mean along the right answer, or along the text that is to be recited or goes on; along "
-        "the answer after an exact erase where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap over contexts. They are not "
-        f"corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by lengths). In the picture, medians of "
-        "the erase times of these runs, of one thread each.",
+        "the answer after an exact erase where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap "
+        f"over contexts. They are not corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by "
+        "lengths). In the picture, medians of the erase times of these runs, of one thread each.",
         "",
         f"![KL against cost]({name}.svg)",
         "",
