@@ -9,7 +9,7 @@
 #include "kernels/x86/avx512_attend.h"
 
 enum {
-    ROWS_MIN = 6,       /* from so many on a tile is faster */
+    ROWS_MIN = 6,       /* fewer leave most of a tile empty; not measured */
     HEAD_DIM_MAX = 256, /* values of a block, taken together, are 32 KB */
     QUAD = 4,           /* pages that tiles take together */
     TILE_DIMS = 16,     /* of the values in a tile */
