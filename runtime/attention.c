@@ -1,9 +1,10 @@
 /*
  * One task is one KV head and a few query tokens: the query heads of its group share the sweep over the
- * pages. A stream is cut into segments, and those into blocks of pages, both counted from its start: each
- * segment is summed up by itself, block after block, and segments are put together in order. So a query's
- * sums are made in the same way whatever chunk it came in, and the segments of a single token's long stream
- * can be given to different threads.
+ * pages, TASK_ROWS at most, so that what a task writes stays in a core's cache. A stream is cut into
+ * segments, and those into blocks of pages, both counted from its start: each segment is summed up by itself,
+ * block after block, and segments are put together in order. So a query's sums are made in the same way
+ * whatever chunk it came in, and the segments of a single token's long stream can be given to different
+ * threads.
  */
 #include "runtime/attention.h"
 
@@ -11,10 +12,14 @@
 #include <string.h>
 
 enum {
-    TASK_TOKENS = 8,
+    TASK_ROWS = 48, /* three tiles of AMX */
     BLOCK = RS_ATTEND_PAGES * RS_PAGE_ENTRIES,
     SEGMENT_PAGES = 4 * RS_ATTEND_PAGES,
 };
+
+static uint32_t tokens_of_task(uint32_t group) {
+    return group < TASK_ROWS ? TASK_ROWS / group : 1;
+}
 
 static uint32_t segments_of(uint32_t pages) {
     return (pages + SEGMENT_PAGES - 1) / SEGMENT_PAGES;
@@ -31,7 +36,7 @@ static rs_attention_sums take_sums(rs_arena *arena, const char *name, size_t row
 void rs_attention_layout(rs_attention_work *work, rs_arena *arena, uint32_t threads, uint32_t n_kv_heads,
                          uint32_t group, uint32_t head_dim, uint32_t stream_pages) {
     static const char name[] = "attention scratch";
-    const size_t rows = (size_t)TASK_TOKENS * group;
+    const size_t rows = (size_t)tokens_of_task(group) * group;
     work->threads = rs_arena_take(arena, "context", threads, sizeof *work->threads);
     for (uint32_t t = 0; t < threads; t++) {
         rs_attention_scratch scratch;
@@ -264,8 +269,9 @@ static void attend_tokens(void *argument, size_t thread, size_t index) {
     const rs_kernels *kernels = task->work->kernels;
     const rs_attention_scratch *scratch = &task->work->threads[thread];
     const uint32_t kv_head = (uint32_t)index / task->columns;
-    const uint32_t first = (uint32_t)index % task->columns * TASK_TOKENS, left = a->count - first;
-    const span queries = {first, left < TASK_TOKENS ? left : TASK_TOKENS};
+    const uint32_t most = tokens_of_task(a->group);
+    const uint32_t first = (uint32_t)index % task->columns * most, left = a->count - first;
+    const span queries = {first, left < most ? left : most};
     const rs_kv_stream *stream = &a->kv->streams[a->first_stream + kv_head];
     const reach within = reach_of(a, stream, queries);
     const uint32_t segments = segments_of(stream->n_pages), rows = queries.count * a->group;
@@ -315,7 +321,8 @@ static void merge_parts(const rs_attention_work *work, const rs_attention *a, ui
 void rs_attention_run(const rs_attention_work *work, const rs_attention *attention) {
     attend_task task = {work, attention, 0};
     if (attention->count > 1) {
-        task.columns = (attention->count + TASK_TOKENS - 1) / TASK_TOKENS;
+        const uint32_t most = tokens_of_task(attention->group);
+        task.columns = (attention->count + most - 1) / most;
         rs_team_run(work->team, attend_tokens, &task, (size_t)attention->n_kv_heads * task.columns);
         return;
     }
