@@ -9,7 +9,7 @@
 #include "kernels/inline.h"
 #include "kernels/ref/math.h"
 
-enum { DIGIT = 11, BINS = 1 << DIGIT, KEY_BITS = 64 };
+enum { DIGIT = 11, BINS = 1 << DIGIT, KEY_BITS = 64, PAGES_AHEAD = 8 };
 
 /* What a pass finds out about a stream. */
 typedef struct rs_ranked_stream {
@@ -53,11 +53,20 @@ static void keys_of(const rs_ranked_plan *plan, const rs_kv_page *page, uint64_t
     for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) key[e] = (uint64_t)upper[e] << 32 | lower[e];
 }
 
+/* Has what keys are made of fetched ahead: pages lie apart in memory, and hardware does not foresee them. */
+static void look_ahead(const rs_kv *kv, const rs_kv_stream *stream, uint32_t page) {
+    if (page >= stream->n_pages) return;
+    const rs_kv_page next = rs_kv_get_page(kv, stream->pages[page]);
+    __builtin_prefetch(next.lambda);
+    __builtin_prefetch(next.position);
+}
+
 /* Calls `each` with the key of every entry of a stream. Inline, so that the call is none. */
 RS_INLINE void over_entries(const search *s, const rs_kv_stream *stream,
                             void (*each)(void *user, uint64_t key, rs_kv_cursor at), void *user) {
     for (uint32_t p = 0; p < stream->n_pages; p++) {
         const rs_kv_page page = rs_kv_get_page(s->kv, stream->pages[p]);
+        look_ahead(s->kv, stream, p + PAGES_AHEAD);
         uint64_t key[RS_PAGE_ENTRIES];
         keys_of(s->plan, &page, key);
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) each(user, key[e], (rs_kv_cursor){p, e});
