@@ -236,7 +236,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
         return rs_fail(&to->error, RS_POISONED, "an earlier call on the context to copy failed half-way");
     if (to->model != from->model)
         return rs_fail(&to->error, RS_MISMATCH, "the context to copy is of another model");
-    if (!rs_policy_same(&to->policy, &from->policy, to->kv.n_streams))
+    if (rs_policy_fingerprint(&to->policy) != rs_policy_fingerprint(&from->policy))
         return rs_fail(&to->error, RS_MISMATCH,
                        "the context to copy keeps other entries: its policy differs");
     if (from->n_tokens > to->params.n_ctx || !rs_kv_can_hold(&to->kv, &from->kv)) {
@@ -261,7 +261,6 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     rs_context_clear_scratch(to);
     memcpy(to->logits, from->logits, to->model->shape.n_vocab * sizeof *to->logits);
     to->has_logits = from->has_logits;
-    to->best = from->best;
     return RS_OK;
 }
 

@@ -75,7 +75,6 @@ struct rs_context {
 
     float *logits; /* [n_vocab] */
     bool has_logits;
-    int32_t best;                    /* the token with the largest logit */
     struct rs_candidate *candidates; /* [n_vocab], of the sampler */
     char *text;                      /* [text_capacity], held back by rs_generate */
     size_t text_capacity;

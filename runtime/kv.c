@@ -46,18 +46,21 @@ void rs_kv_layout(rs_kv *kv, rs_arena *arena, const rs_kv_shape *shape) {
     }
 }
 
-rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
-    unsigned char *at = kv->memory + (size_t)page * kv->page_bytes;
+rs_kv_page rs_kv_page_at(const rs_kv *kv, unsigned char *bytes) {
     const size_t plane = (size_t)RS_PAGE_ENTRIES * kv->head_dim;
-    float *scales = (float *)(void *)(at + 2 * plane);
+    float *scales = (float *)(void *)(bytes + 2 * plane);
     return (rs_kv_page){
-        .view = {.k = (int8_t *)at,
-                 .v = (int8_t *)(at + plane),
+        .view = {.k = (int8_t *)bytes,
+                 .v = (int8_t *)(bytes + plane),
                  .k_scale = scales,
                  .v_scale = scales + RS_PAGE_ENTRIES},
         .position = (int32_t *)(void *)(scales + 2 * RS_PAGE_ENTRIES),
         .lambda = kv->has_lambda ? scales + 3 * RS_PAGE_ENTRIES : NULL,
     };
+}
+
+rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page) {
+    return rs_kv_page_at(kv, kv->memory + (size_t)page * kv->page_bytes);
 }
 
 void rs_kv_clear_page(const rs_kv *kv, uint32_t page) {

@@ -77,6 +77,9 @@ size_t rs_kv_page_bytes(uint32_t head_dim, bool has_lambda);
 
 rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 
+/* The same of a page's bytes, wherever they are; aligned to 4. */
+rs_kv_page rs_kv_page_at(const rs_kv *kv, unsigned char *bytes);
+
 /* Zeroes a page; its entries become holes. */
 void rs_kv_clear_page(const rs_kv *kv, uint32_t page);
 
@@ -155,6 +158,24 @@ int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor
 
 /* Changes an entry's position by `by`; the stream's order MUST stay. */
 void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by);
+
+/* ------------------------------------------------------------------------------ saved (kv_saved.c) -- */
+
+/* A stream's pages as they were saved, one behind the other. */
+typedef struct rs_kv_saved {
+    unsigned char *pages; /* only read; aligned to 4 */
+    uint32_t n_pages, n_used;
+} rs_kv_saved;
+
+/* What is wrong with them, which come from a file, or NULL: they MUST hold an entry for each of the n tokens
+ * at `positions` (ascending) but for some at positions within `gone`, and nothing else. *n_live: how many. */
+const char *rs_kv_saved_fault(const rs_kv *kv, const rs_kv_saved *saved, const int32_t *positions, uint32_t n,
+                              rs_span gone, uint32_t *n_live);
+
+/* Makes a stream without pages hold them. There MUST be room. */
+void rs_kv_restore(rs_kv *kv, rs_kv_stream *stream, const rs_kv_saved *saved);
+
+/* ------------------------------------------------------------------------------ entries (kv_entry.c) -- */
 
 /* Copies n entries that follow each other in a page to slots that do so in another, or in the same one
  * further up. */

@@ -381,6 +381,28 @@ RS_API void rs_context_reset(rs_context *context);
  */
 RS_API rs_status rs_context_copy(rs_context *to, const rs_context *from);
 
+/* Takes the next `bytes` of what is saved; false: no more of it. */
+typedef bool (*rs_write_fn)(void *user, const void *data, size_t bytes);
+
+/*
+ * Writes the context, piece by piece: tokens, positions, cache, protected head, logits, and from where on
+ * erasing has left it cheap; about the bytes of the KV pages in use. What was erased is not in it, nor what
+ * rs_undo would bring back: that of a STEER erase is as in the cache. It is as private as the conversation.
+ * RS_STOPPED: `write` said false, and what it has is of no use. RS_POISONED: the context is.
+ */
+RS_API rs_status rs_context_save(rs_context *context, rs_write_fn write, void *user);
+
+/*
+ * Makes the context what was saved, to the byte: decoding, erasing and refining go on as they would have
+ * there; what rs_refine had read already is read again, rs_undo and rs_context_footprint begin anew. The
+ * other context may have had another n_ctx, n_batch, number of threads and instruction set. `data`, aligned
+ * to 8, is not needed afterwards. All of it is checked before the first byte of the context changes.
+ * RS_BAD_FILE: it is damaged, or no saved context. RS_UNSUPPORTED: of another version. RS_MISMATCH: of
+ * another model or policy. RS_NO_SPACE: the context has no room for it. A poisoned context is sound
+ * afterwards.
+ */
+RS_API rs_status rs_context_load(rs_context *context, const void *data, size_t bytes);
+
 /* Zeroes the context's whole memory for good. Afterwards only the block itself may be freed or reused. */
 RS_API void rs_context_wipe(rs_context *context);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/checked.h"
+#include "runtime/hash.h"
 #include "runtime/sidecar.h"
 #include "runtime/status.h"
 
@@ -142,6 +143,7 @@ static rs_status take(loader *l, const char *name, rs_type type, uint64_t column
         }
     }
     memcpy(l->next, t->data, t->bytes);
+    l->gates->fingerprint = rs_fnv1a(l->gates->fingerprint, t->data, t->bytes);
     *placed = l->next;
     l->next += (t->bytes + RS_ARENA_ALIGN - 1) / RS_ARENA_ALIGN * RS_ARENA_ALIGN;
     return RS_OK;
@@ -233,6 +235,7 @@ static rs_status read_tensors(loader *l, const form *f) {
     l->row = malloc(longest * sizeof *l->row);
     if (g->data == NULL || l->row == NULL) return rs_fail(l->error, RS_NO_MEMORY, "no memory for the gates");
     l->next = g->data;
+    g->fingerprint = rs_fnv1a(RS_FNV1A_START, g->form, strlen(g->form));
     return take_layers(l, f);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ports/port.h"
+#include "runtime/hash.h"
 #include "runtime/status.h"
 
 enum {
@@ -279,19 +280,42 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
     policy->params.full_heads = copy;
 }
 
-bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams) {
-    const rs_policy_params *x = &a->params, *y = &b->params;
-    if (x->policy != y->policy) return false;
-    if (x->policy == RS_POLICY_FULL) return true;
-    if (x->sinks != y->sinks || x->window != y->window || x->rewind != y->rewind) return false;
-    if (has_scores(x) && x->budget != y->budget) return false;
-    if (has_gates(x) && (x->gates != y->gates || x->floor != y->floor)) return false;
-    if (by_chunk(x) &&
-        (x->keep < y->keep || x->keep > y->keep || x->observers != y->observers || x->patched != y->patched))
-        return false;
-    for (uint32_t s = 0; s < n_streams; s++)
-        if (is_local(x, s) != is_local(y, s)) return false;
-    return true;
+uint64_t rs_policy_fingerprint(const rs_policy_state *policy) {
+    const rs_policy_params *p = &policy->params;
+    const uint32_t n_streams = policy->n_layers * policy->n_kv_heads, kind = (uint32_t)p->policy;
+    uint64_t hash = rs_fnv1a(RS_FNV1A_START, &kind, sizeof kind);
+    if (p->policy == RS_POLICY_FULL) return hash;
+    const uint32_t counts[] = {p->sinks,
+                               p->window,
+                               p->rewind,
+                               has_scores(p) ? p->budget : 0,
+                               has_gates(p) ? p->floor : 0,
+                               by_chunk(p) ? p->observers : 0,
+                               by_chunk(p) && p->patched};
+    const float keep = by_chunk(p) ? p->keep : 0;
+    const uint64_t gates = has_gates(p) ? p->gates->fingerprint : 0;
+    hash = rs_fnv1a(hash, counts, sizeof counts);
+    hash = rs_fnv1a(hash, &keep, sizeof keep);
+    hash = rs_fnv1a(hash, &gates, sizeof gates);
+    for (uint32_t s = 0; s < n_streams; s++) {
+        const unsigned char local = is_local(p, s);
+        hash = rs_fnv1a(hash, &local, sizeof local);
+    }
+    return hash;
+}
+
+uint32_t rs_policy_most_kept(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
+                             uint32_t n_batch) {
+    return room_with(policy, stream, n_ctx, n_batch, by_chunk(&policy->params) ? n_batch : 0);
+}
+
+uint64_t rs_policy_most_kept_of_all(const rs_policy_state *policy) {
+    if (policy->params.policy != RS_POLICY_GATES) return UINT64_MAX;
+    return (uint64_t)policy->n_layers * policy->n_kv_heads * most_behind(&policy->params);
+}
+
+rs_span rs_policy_gone_from(const rs_policy_state *policy, uint32_t stream, rs_span evicted) {
+    return is_local(&policy->params, stream) ? evicted : (rs_span){0, 0};
 }
 
 typedef struct plan {

@@ -68,8 +68,15 @@ void rs_policy_copy(rs_policy_state *to, const rs_policy_state *from);
 /* Scores a layer of a chunk that is to be observed. */
 void rs_policy_observe(rs_policy_state *policy, const rs_observation *observation, rs_team *team);
 
-/* Whether two contexts with these policies can hold the same. */
-bool rs_policy_same(const rs_policy_state *a, const rs_policy_state *b, uint32_t n_streams);
+/* Contexts of one model in which it is the same keep the same. */
+uint64_t rs_policy_fingerprint(const rs_policy_state *policy);
+
+/* Entries that a stream, and that all streams together, hold at most between calls. */
+uint32_t rs_policy_most_kept(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
+uint64_t rs_policy_most_kept_of_all(const rs_policy_state *policy);
+
+/* Positions of which a stream may have lost entries. */
+rs_span rs_policy_gone_from(const rs_policy_state *policy, uint32_t stream, rs_span evicted);
 
 /* A chunk that is read: the last `count` of n_tokens tokens at `positions` (ascending), behind which n_patch
  * more entries choose. */

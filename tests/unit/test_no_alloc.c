@@ -74,6 +74,20 @@ static bool ignore_logits(void *user, int32_t position, const float *logits, siz
     return true;
 }
 
+/* A context as it is saved: of a size that the program has from the start. */
+static struct {
+    _Alignas(8) unsigned char data[1 << 20];
+    size_t bytes;
+} saved;
+
+static bool keep(void *user, const void *data, size_t bytes) {
+    (void)user;
+    if (bytes > sizeof saved.data - saved.bytes) return false;
+    memcpy(saved.data + saved.bytes, data, bytes);
+    saved.bytes += bytes;
+    return true;
+}
+
 /* Everything that a context can be asked, failures with a message included. */
 static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const rs_adapter *bridge) {
     int32_t tokens[48], got[64], token;
@@ -94,6 +108,9 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
     params.n_stop_strings = 1;
     rs_test_ok(c, rs_generate(c, &params, NULL));
     rs_test_ok(twin, rs_context_copy(twin, c));
+    saved.bytes = 0;
+    rs_test_ok(c, rs_context_save(c, keep, NULL));
+    rs_test_ok(twin, rs_context_load(twin, saved.data, saved.bytes));
     for (int method = RS_ERASE_EXACT; method <= RS_ERASE_PROGRESSIVE; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
