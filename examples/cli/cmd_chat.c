@@ -1,9 +1,5 @@
-/*
- * rasure chat: a conversation whose turns and sentences can be erased one by one. The history lives in the KV
- * cache only. What the user sees as numbered spans is kept as indices into the cache's tokens, not as
- * positions: indices move in the same way whatever the erase method does to positions, which are asked
- * from the cache when they are shown or erased.
- */
+/* rasure chat: a conversation whose turns and sentences can be erased one by one. The history lives in the KV
+ * cache only. */
 #define _POSIX_C_SOURCE 200809L
 
 #include <poll.h>
@@ -17,29 +13,17 @@
 #include "answer.h"
 #include "engine.h"
 #include "method.h"
+#include "session.h"
 #include "terminal.h"
-
-/* A turn, or a sentence of one. */
-typedef struct span {
-    unsigned number; /* stays the same as long as the span lives */
-    bool is_turn;
-    rs_role role;
-    size_t begin, end; /* indices of tokens in the cache */
-} span;
 
 typedef struct chat {
     cli_engine engine;
     cli_answer answer;
     const char *system;
     cli_method method; /* of an /erase that names none */
-    cli_text lead;     /* to go in front of the user's first turn */
-    span *spans;
-    size_t n_spans, capacity;
-    span *spans_before; /* the last erase, for /undo */
-    size_t n_spans_before;
+    cli_session now;
+    cli_spans before; /* the last erase, for /undo */
     bool answer_was_open;
-    unsigned last_number;
-    bool answer_open; /* the last answer's turn has not been closed in the cache */
     bool done;
     uint64_t n_read, n_written;
     double read_ms, write_ms;
@@ -54,52 +38,14 @@ static void on_interrupt(int signal_number) {
     interrupted = 1;
 }
 
-/* ------------------------------------------------------------------------------ the cache's tokens -- */
-
-typedef struct view {
-    int32_t *ids, *positions;
-    size_t count;
-} view;
-
-/* What is still known of the cache: not the entries of steered tokens. */
-static cli_exit view_open(chat *c, view *v) {
-    rs_context_info info;
-    rs_context_get_info(c->engine.context, &info);
-    *v = (view){cli_allocate(info.n_tokens, sizeof *v->ids), cli_allocate(info.n_tokens, sizeof *v->ids), 0};
-    if (info.n_tokens == 0) return CLI_OK;
-    size_t count;
-    const rs_status status = rs_context_tokens(c->engine.context, 0, info.next_position, v->ids, v->positions,
-                                               info.n_tokens, &count);
-    if (status != RS_OK) return cli_context_failed(&c->engine, status);
-    for (size_t i = 0; i < count; i++) {
-        if (v->ids[i] == RS_TOKEN_GONE) continue;
-        v->ids[v->count] = v->ids[i];
-        v->positions[v->count++] = v->positions[i];
-    }
-    return CLI_OK;
-}
-
-static void view_close(view *v) {
-    free(v->ids);
-    free(v->positions);
-}
-
 static size_t cache_count(chat *c) {
-    view v;
-    (void)view_open(c, &v);
-    view_close(&v);
+    cli_view v;
+    (void)cli_view_open(&c->engine, &v);
+    cli_view_close(&v);
     return v.count;
 }
 
 /* ------------------------------------------------------------------------------------------- spans -- */
-
-static void add_span(chat *c, bool is_turn, rs_role role, size_t begin, size_t end) {
-    if (c->n_spans == c->capacity) {
-        c->capacity = c->capacity * 2 + 16;
-        c->spans = cli_reallocate(c->spans, c->capacity, sizeof *c->spans);
-    }
-    c->spans[c->n_spans++] = (span){++c->last_number, is_turn, role, begin, end};
-}
 
 /* Where the sentence that begins at `begin` ends: behind a full stop and the like before white space, behind
  * a line end, or with the text. */
@@ -115,42 +61,32 @@ static size_t sentence_end(const char *text, size_t bytes, size_t begin) {
  * tokens [text_begin, text_end). */
 static cli_exit add_turn(chat *c, rs_role role, size_t begin, size_t text_begin, size_t text_end,
                          size_t end) {
-    view v;
+    cli_view v;
     cli_text text = {0};
-    cli_exit code = view_open(c, &v);
+    cli_exit code = cli_view_open(&c->engine, &v);
     const size_t count = text_end - text_begin;
     if (code == CLI_OK) code = cli_detokenize(&c->engine, v.ids + text_begin, count, true, &text);
-    add_span(c, true, role, begin, end);
+    cli_spans_add(&c->now.spans, true, role, begin, end);
     for (size_t from = 0, first = 0; code == CLI_OK && from < text.bytes;) {
         const size_t to = sentence_end(text.data, text.bytes, from);
         size_t unused, last = count;
         if (to < text.bytes)
             code = cli_cover(&c->engine, v.ids + text_begin, count, from, to, &unused, &last);
-        if (code == CLI_OK && last > first) add_span(c, false, role, text_begin + first, text_begin + last);
+        if (code == CLI_OK && last > first)
+            cli_spans_add(&c->now.spans, false, role, text_begin + first, text_begin + last);
         first = last;
         from = to;
     }
     cli_text_free(&text);
-    view_close(&v);
+    cli_view_close(&v);
     return code;
 }
 
-/* Takes one token of the cache out of the list. */
-static void remove_token(chat *c, size_t index) {
-    size_t kept = 0;
-    for (size_t i = 0; i < c->n_spans; i++) {
-        span s = c->spans[i];
-        if (s.begin > index) s.begin--;
-        if (s.end > index) s.end--;
-        if (s.begin < s.end) c->spans[kept++] = s;
-    }
-    c->n_spans = kept;
-}
-
 /* The turn that the last answer is in, if it is still there. */
-static span *open_turn(chat *c) {
-    for (size_t i = c->n_spans; c->answer_open && i-- > 0;)
-        if (c->spans[i].is_turn) return c->spans[i].role == RS_ROLE_ASSISTANT ? &c->spans[i] : NULL;
+static cli_span *open_turn(chat *c) {
+    for (size_t i = c->now.spans.count; c->now.answer_open && i-- > 0;)
+        if (c->now.spans.all[i].is_turn)
+            return c->now.spans.all[i].role == RS_ROLE_ASSISTANT ? &c->now.spans.all[i] : NULL;
     return NULL;
 }
 
@@ -159,12 +95,11 @@ static span *open_turn(chat *c) {
 /* Reads the template's head and the system turn into an empty cache. */
 static cli_exit begin(chat *c) {
     cli_tokens head = {0};
-    c->lead.bytes = 0;
-    c->n_spans = 0;
-    c->last_number = 0;
-    c->answer_open = false;
+    c->now.lead.bytes = 0;
+    cli_spans_clear(&c->now.spans);
+    c->now.answer_open = false;
     size_t text_begin, text_end;
-    cli_exit code = cli_add_opening(&c->engine, &head, c->system, &c->lead, &text_begin, &text_end);
+    cli_exit code = cli_add_opening(&c->engine, &head, c->system, &c->now.lead, &text_begin, &text_end);
     if (code == CLI_OK) code = cli_read(&c->engine, head.ids, head.count);
     if (code == CLI_OK && head.count > 0)
         code = add_turn(c, RS_ROLE_SYSTEM, 0, text_begin, text_end, head.count);
@@ -176,14 +111,14 @@ static cli_exit begin(chat *c) {
 static cli_exit say(chat *c, const char *text, size_t bytes) {
     cli_tokens tokens = {0};
     cli_exit code = CLI_OK;
-    span *const open = open_turn(c);
+    cli_span *const open = open_turn(c);
     const size_t before = cache_count(c);
     if (open != NULL) code = cli_add_part(&c->engine, &tokens, RS_CHAT_CLOSE, RS_ROLE_ASSISTANT);
     const size_t closed = before + tokens.count;
     if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_OPEN, RS_ROLE_USER);
     const size_t text_begin = before + tokens.count;
-    cli_text_add(&c->lead, text, bytes);
-    if (code == CLI_OK) code = cli_add_text(&c->engine, &tokens, c->lead.data, c->lead.bytes, 0);
+    cli_text_add(&c->now.lead, text, bytes);
+    if (code == CLI_OK) code = cli_add_text(&c->engine, &tokens, c->now.lead.data, c->now.lead.bytes, 0);
     const size_t text_end = before + tokens.count;
     if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_CLOSE, RS_ROLE_USER);
     const size_t user_end = before + tokens.count;
@@ -191,12 +126,12 @@ static cli_exit say(chat *c, const char *text, size_t bytes) {
 
     const double started = cli_now_ms();
     if (code == CLI_OK) code = cli_read(&c->engine, tokens.ids, tokens.count);
-    c->lead.bytes -= code == CLI_OK ? c->lead.bytes : bytes;
+    c->now.lead.bytes -= code == CLI_OK ? c->now.lead.bytes : bytes;
     if (code == CLI_OK) {
         c->n_read += tokens.count;
         c->read_ms += cli_now_ms() - started;
         if (open != NULL) open->end = closed;
-        c->answer_open = false;
+        c->now.answer_open = false;
         code = add_turn(c, RS_ROLE_USER, closed, text_begin, text_end, user_end);
     }
     rs_generate_report report = {0};
@@ -214,7 +149,7 @@ static cli_exit say(chat *c, const char *text, size_t bytes) {
     c->write_ms += report.ms;
     const size_t end = cache_count(c);
     const cli_exit listed = add_turn(c, RS_ROLE_ASSISTANT, user_end, answer_begin, end, end);
-    c->answer_open = true;
+    c->now.answer_open = true;
     if (report.reason == RS_STOP_FULL)
         cli_fail(CLI_FAILED, "the context is full; /erase something, or /reset");
     return code != CLI_OK ? code : listed;
@@ -239,11 +174,11 @@ static void show_help(void) {
 
 static cli_exit show_context(chat *c) {
     static const char *const roles[] = {"system", "user", "assistant"};
-    view v;
-    cli_exit code = view_open(c, &v);
+    cli_view v;
+    cli_exit code = cli_view_open(&c->engine, &v);
     const char *bold = cli_style_of(stdout, CLI_BOLD), *plain = cli_style_of(stdout, CLI_PLAIN);
-    for (size_t i = 0; i < c->n_spans && code == CLI_OK; i++) {
-        const span *s = &c->spans[i];
+    for (size_t i = 0; i < c->now.spans.count && code == CLI_OK; i++) {
+        const cli_span *s = &c->now.spans.all[i];
         cli_text text = {0};
         code = cli_detokenize(&c->engine, v.ids + s->begin, s->end - s->begin, false, &text);
         printf("%s%4u  %5d-%-5d %5zu tokens  ", s->is_turn ? bold : "", s->number, (int)v.positions[s->begin],
@@ -257,21 +192,12 @@ static cli_exit show_context(chat *c) {
         }
         cli_text_free(&text);
     }
-    view_close(&v);
+    cli_view_close(&v);
     return code;
 }
 
-/* NULL: there is none of this number. */
-static span *find_span(const chat *c, const char *number) {
-    uint64_t wanted;
-    if (!cli_parse_u64(number, &wanted)) return NULL;
-    for (size_t i = 0; i < c->n_spans; i++)
-        if (c->spans[i].number == wanted) return &c->spans[i];
-    return NULL;
-}
-
 /* Marks the tokens of "BEGIN-END" (positions) or "N,M" (spans). */
-static cli_exit mark(const chat *c, const view *v, const char *text, size_t bytes, bool *marked) {
+static cli_exit mark(const chat *c, const cli_view *v, const char *text, size_t bytes, bool *marked) {
     char what[256] = "";
     if (bytes < sizeof what) memcpy(what, text, bytes);
     char *dash = strchr(what, '-');
@@ -291,7 +217,7 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
         char *number = rest, *comma = strchr(rest, ',');
         rest = comma != NULL ? comma + 1 : NULL;
         if (comma != NULL) *comma = '\0';
-        const span *found = find_span(c, number);
+        const cli_span *found = cli_spans_find(&c->now.spans, number);
         if (found == NULL)
             return cli_fail(CLI_USAGE, "/erase: there is no span \"%s\"; see /context", number);
         for (size_t i = found->begin; i < found->end; i++) marked[i] = true;
@@ -301,10 +227,8 @@ static cli_exit mark(const chat *c, const view *v, const char *text, size_t byte
 
 /* To be called when something has been erased, and the list of spans does not know it yet. */
 static void remember_spans(chat *c) {
-    c->spans_before = cli_reallocate(c->spans_before, c->n_spans + 1, sizeof *c->spans);
-    memcpy(c->spans_before, c->spans, c->n_spans * sizeof *c->spans);
-    c->n_spans_before = c->n_spans;
-    c->answer_was_open = c->answer_open;
+    cli_spans_copy(&c->before, &c->now.spans);
+    c->answer_was_open = c->now.answer_open;
 }
 
 static cli_exit erase(chat *c, const char *arguments) {
@@ -317,8 +241,8 @@ static cli_exit erase(chat *c, const char *arguments) {
     if (code == CLI_OK) code = cli_bind_method(&c->engine, &method);
     if (code != CLI_OK) return code;
 
-    view v;
-    code = view_open(c, &v);
+    cli_view v;
+    code = cli_view_open(&c->engine, &v);
     bool *marked = cli_allocate(v.count + 1, sizeof *marked);
     rs_span *spans = cli_allocate(v.count + 1, sizeof *spans);
     size_t n = 0;
@@ -337,28 +261,18 @@ static cli_exit erase(chat *c, const char *arguments) {
     if (code == CLI_OK) {
         remember_spans(c);
         for (size_t i = v.count; i-- > 0;)
-            if (marked[i]) remove_token(c, i);
-        if (open_turn(c) == NULL) c->answer_open = false;
+            if (marked[i]) cli_spans_remove_token(&c->now.spans, i);
+        if (open_turn(c) == NULL) c->now.answer_open = false;
         cli_print_erase(stdout, &c->erased);
     }
     free(spans);
     free(marked);
-    view_close(&v);
+    cli_view_close(&v);
     return code;
 }
 
-/* The sentence's number stays; what is behind it moves. */
-static void resize_span(chat *c, span *changed, size_t n_tokens) {
-    const size_t end = changed->end, begin = changed->begin;
-    for (size_t i = 0; i < c->n_spans; i++) {
-        span *s = &c->spans[i];
-        if (s->begin >= end) s->begin = s->begin - end + begin + n_tokens;
-        if (s->end >= end) s->end = s->end - end + begin + n_tokens;
-    }
-}
-
 /* `text` with the white space in front that the tokens [begin, end) of the cache have. */
-static cli_exit in_place_of(const chat *c, const view *v, const span *old, const char *text,
+static cli_exit in_place_of(const chat *c, const cli_view *v, const cli_span *old, const char *text,
                             cli_tokens *tokens) {
     cli_text with = {0};
     cli_exit code = cli_detokenize(&c->engine, v->ids + old->begin, old->end - old->begin, false, &with);
@@ -377,15 +291,15 @@ static cli_exit replace(chat *c, const char *arguments) {
     char number[24] = "";
     if (what < sizeof number) memcpy(number, arguments, what);
     if (*text == '\0') return cli_fail(CLI_USAGE, "/replace: what by what? \"/replace 3 The sky is green.\"");
-    span *old = find_span(c, number);
+    cli_span *old = cli_spans_find(&c->now.spans, number);
     if (old == NULL || old->is_turn)
         return cli_fail(CLI_USAGE, "/replace: there is no sentence \"%s\"; see /context", number);
 
-    view v;
+    cli_view v;
     cli_tokens tokens = {0};
     cli_method method = c->method;
     cli_exit code = cli_bind_method(&c->engine, &method);
-    const cli_exit viewed = view_open(c, &v);
+    const cli_exit viewed = cli_view_open(&c->engine, &v);
     if (code == CLI_OK) code = viewed;
     if (code == CLI_OK) code = in_place_of(c, &v, old, text, &tokens);
     if (code == CLI_OK) {
@@ -396,23 +310,37 @@ static cli_exit replace(chat *c, const char *arguments) {
     }
     if (code == CLI_OK) {
         remember_spans(c);
-        resize_span(c, old, tokens.count);
+        cli_spans_resize(&c->now.spans, old, tokens.count);
         cli_print_erase(stdout, &c->erased);
     }
     cli_tokens_free(&tokens);
-    view_close(&v);
+    cli_view_close(&v);
     return code;
 }
 
 static cli_exit undo(chat *c) {
     const rs_status status = rs_undo(c->engine.context);
     if (status != RS_OK) return cli_context_failed(&c->engine, status);
-    memcpy(c->spans, c->spans_before, c->n_spans_before * sizeof *c->spans);
-    c->n_spans = c->n_spans_before;
-    c->answer_open = c->answer_was_open;
+    cli_spans_copy(&c->now.spans, &c->before);
+    c->now.answer_open = c->answer_was_open;
     c->erased.n_spans = 0;
     puts("undone   the last erase, and what came after it");
     return CLI_OK;
+}
+
+static cli_exit save(chat *c, const char *path) {
+    if (*path == '\0') return cli_fail(CLI_USAGE, "/save: where? \"/save talk.rasure\"");
+    const cli_exit code = cli_session_save(&c->engine, &c->now, path);
+    if (code == CLI_OK) printf("saved    %zu tokens\n", cache_count(c));
+    return code;
+}
+
+static cli_exit load(chat *c, const char *path) {
+    if (*path == '\0') return cli_fail(CLI_USAGE, "/load: which file? \"/load talk.rasure\"");
+    const cli_exit code = cli_session_load(&c->engine, &c->now, path);
+    c->erased.n_spans = 0;
+    if (code == CLI_OK) printf("loaded   %zu tokens; /context lists them\n", cache_count(c));
+    return code;
 }
 
 static cli_exit refine(chat *c) {
@@ -461,8 +389,8 @@ static cli_exit command_line(chat *c, const char *line) {
     else if (strcmp(name, "/replace") == 0) return replace(c, arguments);
     else if (strcmp(name, "/undo") == 0) return undo(c);
     else if (strcmp(name, "/stats") == 0) show_stats(c);
-    else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0)
-        cli_fail(CLI_FAILED, "%s comes with sessions, which this version does not have yet", name);
+    else if (strcmp(name, "/save") == 0) return save(c, arguments);
+    else if (strcmp(name, "/load") == 0) return load(c, arguments);
     else if (strcmp(name, "/reset") == 0) {
         rs_context_reset(c->engine.context);
         return begin(c);
@@ -540,9 +468,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (code == CLI_OK && isatty(STDIN_FILENO))
         fprintf(stderr, "%s; /help lists the commands\n", c.engine.info.name);
     if (code == CLI_OK) code = converse(&c);
-    free(c.spans);
-    free(c.spans_before);
-    cli_text_free(&c.lead);
+    cli_session_free(&c.now);
+    cli_spans_free(&c.before);
     cli_close(&c.engine);
     return code;
 }

@@ -172,6 +172,29 @@ cli_exit cli_refine(cli_engine *engine, uint32_t *n_tokens) {
     return status == RS_OK ? CLI_OK : cli_context_failed(engine, status);
 }
 
+cli_exit cli_view_open(const cli_engine *engine, cli_view *view) {
+    rs_context_info info;
+    rs_context_get_info(engine->context, &info);
+    *view = (cli_view){cli_allocate(info.n_tokens, sizeof *view->ids),
+                       cli_allocate(info.n_tokens, sizeof *view->ids), 0};
+    if (info.n_tokens == 0) return CLI_OK;
+    size_t count;
+    const rs_status status = rs_context_tokens(engine->context, 0, info.next_position, view->ids,
+                                               view->positions, info.n_tokens, &count);
+    if (status != RS_OK) return cli_context_failed(engine, status);
+    for (size_t i = 0; i < count; i++) {
+        if (view->ids[i] == RS_TOKEN_GONE) continue;
+        view->ids[view->count] = view->ids[i];
+        view->positions[view->count++] = view->positions[i];
+    }
+    return CLI_OK;
+}
+
+void cli_view_close(cli_view *view) {
+    free(view->ids);
+    free(view->positions);
+}
+
 cli_exit cli_reread_last(cli_engine *engine) {
     rs_context_info info;
     rs_context_get_info(engine->context, &info);

@@ -60,6 +60,15 @@ cli_exit cli_read(cli_engine *engine, const int32_t *ids, size_t count);
 /* rs_refine to the end, with progress on stderr. *n_tokens: how many were read again. */
 cli_exit cli_refine(cli_engine *engine, uint32_t *n_tokens);
 
+/* What is still known of the cache's tokens: not the entries of steered ones. */
+typedef struct cli_view {
+    int32_t *ids, *positions;
+    size_t count;
+} cli_view;
+
+cli_exit cli_view_open(const cli_engine *engine, cli_view *view);
+void cli_view_close(cli_view *view);
+
 /* Makes logits after an erase that nothing was read after: reads the last token again. */
 cli_exit cli_reread_last(cli_engine *engine);
 
