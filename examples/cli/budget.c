@@ -23,6 +23,20 @@ static cli_exit refuse(const char *text) {
                     text);
 }
 
+static cli_exit set_entries(uint32_t entries, rs_policy_params *policy) {
+    switch (policy->policy) {
+    case RS_POLICY_RANDOM:
+    case RS_POLICY_KEYNORM:
+    case RS_POLICY_GATES:
+    case RS_POLICY_HEAD_GATES: policy->budget = entries; return CLI_OK;
+    default:
+        return cli_fail(CLI_USAGE,
+                        "--budget %u: entries are for random, keynorm and gates; a share (\"25%%\") or bytes "
+                        "(\"8MB\") are for any policy",
+                        (unsigned)entries);
+    }
+}
+
 static cli_exit set_share(const cli_engine *engine, double percent, rs_context_params *params) {
     const rs_context_params full = {.n_ctx = params->n_ctx, .n_batch = params->n_batch};
     size_t bytes;
@@ -40,10 +54,8 @@ cli_exit cli_set_budget(const cli_engine *engine, const char *text, rs_context_p
     char digits[32];
     params->policy.budget = DEFAULT_ENTRIES;
     if (text == NULL) return CLI_OK;
-    if (cli_parse_u64(text, &entries) && entries <= UINT32_MAX) {
-        params->policy.budget = (uint32_t)entries;
-        return CLI_OK;
-    }
+    if (cli_parse_u64(text, &entries) && entries <= UINT32_MAX)
+        return set_entries((uint32_t)entries, &params->policy);
     const size_t length = strspn(text, "0123456789.");
     if (length == 0 || length >= sizeof digits) return refuse(text);
     memcpy(digits, text, length);

@@ -89,11 +89,19 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
     return cli_fail(CLI_USAGE, "%s: --isa \"%s\": not one of%s", command->name, name, known);
 }
 
-/* The policy that is asked for, which a number or a file of heads may imply. */
+/* Of a command line that names none: what its files and its budget are for. */
+static const char *implied_policy(const cli_setup *setup) {
+    if (setup->gates != NULL) return "gates";
+    if (setup->heads != NULL) return "heads";
+    return setup->budget != NULL ? "window" : "full";
+}
+
+/* `name` NULL: none was given. */
 static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
     static const char *const names[] = {"full",   "window",    "heads", "random",    "keynorm",
                                         "snapkv", "pyramidkv", "gates", "head-gates"};
     rs_policy_params *p = &setup->policy;
+    if (name == NULL) name = implied_policy(setup);
     int found = RS_POLICY_FULL;
     while (found <= RS_POLICY_HEAD_GATES && strcmp(name, names[found]) != 0) found++;
     if (found > RS_POLICY_HEAD_GATES)
@@ -116,7 +124,7 @@ static uint32_t default_threads(void) {
 
 bool cli_parse(const cli_command *command, const cli_option *options, size_t n_options, cli_setup *setup,
                int argc, char **argv, int *first, cli_exit *code) {
-    const char *linear = "auto", *isa = "auto", *policy = "full";
+    const char *linear = "auto", *isa = "auto", *policy = NULL;
     default_model(setup->default_model, sizeof setup->default_model);
     setup->model = environment("RASURE_MODEL");
     setup->threads = default_threads();
@@ -149,7 +157,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
          .max = 4096},
         {0, "policy", "NAME",
-         "what the KV cache keeps: full, window (the first --sinks and the\n"
+         "what the KV cache keeps (default: what --gates, --heads or --budget is for,\n"
+         "else full): full, window (the first --sinks and the\n"
          "last --window tokens), heads (the same, but in some heads everything),\n"
          "random, keynorm (sinks, window, and of the rest up to --budget),\n"
          "snapkv, pyramidkv (the --keep share of each chunk that --observers choose),\n"

@@ -173,7 +173,23 @@ class CommandLine(Case):
         self.refuses(2, "not above 0", "run", "-p", "x", "--policy", "window", "--budget", "0%")
         self.refuses(2, "not above 0", "run", "-p", "x", "--policy", "window", "--budget", "101%")
         self.refuses(1, "is too small: a window of one token takes", "run", "-p", "x", "--policy", "window", "--budget", "1MB")
-        self.refuses(1, "is too small: a full cache takes", "run", "-p", "x", "--budget", "99%")
+        self.refuses(1, "is too small: a full cache takes", "run", "-p", "x", "--policy", "full", "--budget", "99%")
+        self.refuses(2, "entries are for", "run", "-p", "x", "--policy", "window", "--budget", 400)
+        self.refuses(2, "entries are for", "run", "-p", "x", "--budget", 400)
+
+    def test_implied_policy(self) -> None:
+        """Without --policy it is what the files and the budget are for."""
+
+        def refused(*options: object) -> str:
+            return rasure("run", "-p", "x", "--ctx", 1024, "--budget", "1MB", *options).stderr.decode()
+
+        heads = REPOSITORY / "models/smollm2-135m-instruct.heads.gguf"
+        gates = REPOSITORY / "models/smollm2-135m-instruct.gates.gguf"
+        self.assertIn("a window of one token", refused())
+        self.assertIn("a stream of sinks and window", refused("--gates", gates))
+        with_heads, without = refused("--heads", heads, "--local", 0.5), refused()
+        needed = [int(re.search(r"takes (\d+),", text).group(1)) for text in (with_heads, without)]
+        self.assertGreater(needed[0], 2 * needed[1])
 
     def test_methods(self) -> None:
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
