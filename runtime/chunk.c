@@ -59,7 +59,7 @@ static rs_status run(rs_context *c, const rs_chunk *chunk, const int32_t *tokens
                       .count = count,
                       .visible = rs_visible_all(),
                       .observed = rs_policy_observes(&c->policy, count),
-                      .kv_only = chunk->again,
+                      .kv_only = chunk->again && !chunk->hidden,
                       .logits = chunk->logits});
 }
 

@@ -9,7 +9,8 @@ typedef struct rs_chunk {
     const int32_t *patch;  /* [n_patch] tokens that choose behind them and are no part of the text */
     uint32_t n_patch;      /* count + n_patch at most n_batch */
     bool logits;           /* of the last token are wanted; not with a patch */
-    bool again;            /* recomputed: nothing is wanted but keys and values, and it is no step */
+    bool again;            /* recomputed, and no step: keys and values alone are wanted, unless */
+    bool hidden;           /* scratch.x is wanted too */
 } rs_chunk;
 
 /* Fails only inside XNNPACK; the chunk's entries are then half-written. */

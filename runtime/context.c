@@ -6,6 +6,7 @@
 
 #include "ports/port.h"
 #include "runtime/adapter.h"
+#include "runtime/draft.h"
 #include "runtime/policy/budget.h"
 #include "runtime/sampler.h"
 #include "runtime/status.h"

@@ -95,10 +95,6 @@ uint32_t rs_context_index(const rs_context *context, int32_t position);
 /* Cuts the token list behind its first `kept` entries. */
 void rs_context_cut(rs_context *context, uint32_t kept);
 
-/* To be told before the entries at positions >= `position` are changed otherwise than by appending: what was
- * read again of them is of no use any more. */
-void rs_draft_cut(rs_context *context, int32_t position);
-
 /* To be told before the first change of an edit that begins at `position`: this is what rs_undo_state goes
  * back to.
  */

@@ -4,6 +4,7 @@
 
 #include "ports/port.h"
 #include "runtime/chunk.h"
+#include "runtime/draft.h"
 #include "runtime/forward.h"
 #include "runtime/status.h"
 

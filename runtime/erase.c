@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "ports/port.h"
+#include "runtime/draft.h"
 #include "runtime/edit.h"
 #include "runtime/status.h"
 

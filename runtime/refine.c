@@ -2,52 +2,16 @@
  * place of the first when it holds all that the first does. */
 #include "ports/port.h"
 #include "runtime/chunk.h"
+#include "runtime/draft.h"
 #include "runtime/edit.h"
 #include "runtime/status.h"
-
-/* What passes and policy work on becomes the second cache, or the first again. */
-static void exchange(rs_context *c) {
-    const rs_kv kv = c->kv;
-    const rs_span evicted = c->policy.evicted;
-    c->kv = c->draft.kv;
-    c->policy.evicted = c->draft.evicted;
-    c->draft.kv = kv;
-    c->draft.evicted = evicted;
-}
-
-static void empty(rs_context *c) {
-    rs_kv_remove(&c->draft.kv, &c->team, 0, INT32_MAX);
-    c->draft.evicted = (rs_span){0, 0};
-    c->draft.n_read = 0;
-}
-
-void rs_draft_cut(rs_context *context, int32_t position) {
-    rs_context *c = context;
-    const uint32_t index = rs_context_index(c, position);
-    if (c->draft.n_read <= index) return;
-    exchange(c);
-    const bool whole = rs_policy_is_whole(&c->policy, c->positions, index);
-    if (whole) {
-        rs_kv_remove(&c->kv, &c->team, position, INT32_MAX);
-        rs_policy_cut(&c->policy, position);
-        c->draft.n_read = index;
-    }
-    exchange(c);
-    if (!whole) empty(c);
-}
 
 /* The second cache begins as the first up to what is cheap; or with nothing, where the policy has evicted
  * what that saw. */
 static void begin(rs_context *c) {
     const uint32_t first = c->first_cheap;
     if (!rs_policy_is_whole(&c->policy, c->positions, first)) return;
-    const int32_t position = c->positions[first];
-    rs_kv_copy_below(&c->draft.kv, &c->team, &c->kv, position);
-    c->draft.evicted = c->policy.evicted;
-    exchange(c);
-    rs_policy_cut(&c->policy, position);
-    exchange(c);
-    c->draft.n_read = first;
+    rs_draft_begin(c, first);
 }
 
 /* Tokens that were steered have no place in what reading gives. */
@@ -60,15 +24,15 @@ static rs_status read_chunk(rs_context *c) {
     uint32_t known = 0, n_patch;
     while (first + known < c->n_tokens && c->tokens[first + known] != RS_TOKEN_GONE) known++;
     const uint32_t count = rs_policy_chunk(&c->policy, known, c->params.n_batch, &n_patch);
-    exchange(c);
+    rs_draft_exchange(c);
     const rs_status status = rs_chunk_read(c, &(rs_chunk){.first = first,
                                                           .count = count,
                                                           .patch = c->tokens + first + known - n_patch,
                                                           .n_patch = n_patch,
                                                           .again = true});
-    exchange(c);
+    rs_draft_exchange(c);
     if (status != RS_OK) {
-        empty(c);
+        rs_draft_empty(c);
         return status;
     }
     c->draft.n_read += count;
@@ -78,10 +42,10 @@ static rs_status read_chunk(rs_context *c) {
 
 static void finish(rs_context *c) {
     rs_forget_undo(c); /* notes pages of the cache that goes */
-    exchange(c);
+    rs_draft_exchange(c);
     rs_edit_forget_gone(c, c->first_cheap);
     c->first_cheap = RS_NOTHING_CHEAP;
-    empty(c);
+    rs_draft_empty(c);
     rs_context_clear_scratch(c);
 }
 

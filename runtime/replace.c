@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ports/port.h"
+#include "runtime/draft.h"
 #include "runtime/edit.h"
 #include "runtime/status.h"
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "ports/port.h"
-#include "runtime/context.h"
+#include "runtime/draft.h"
 #include "runtime/status.h"
 
 void rs_undo_layout(rs_context *context, rs_arena *arena) {

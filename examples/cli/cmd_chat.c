@@ -30,6 +30,8 @@ typedef struct chat {
     rs_erase_report erased; /* n_spans 0: none yet */
 } chat;
 
+enum { MAX_SHOWN_ECHOES = 10 };
+
 /* Set by Ctrl-C while an answer is written: the one thing that a signal handler may touch. */
 static volatile sig_atomic_t interrupted;
 
@@ -162,6 +164,7 @@ static void show_help(void) {
          "/erase N[,M...] [METHOD]  erase these spans\n"
          "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
          "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%, progressive\n"
+         "/echoes N                 which sentences depend on this span, to be erased too (with --refine)\n"
          "/replace N TEXT           say this in place of the sentence N\n"
          "/refine                   make exact what erasing has left cheap (with --refine; also while you "
          "type)\n"
@@ -223,6 +226,47 @@ static cli_exit mark(const chat *c, const cli_view *v, const char *text, size_t 
         for (size_t i = found->begin; i < found->end; i++) marked[i] = true;
     } while (rest != NULL);
     return CLI_OK;
+}
+
+/* The sentence that begins at a position; it is there. */
+static const cli_span *sentence_at(const chat *c, const cli_view *v, int32_t position) {
+    const cli_span *s = c->now.spans.all;
+    while (s->is_turn || v->positions[s->begin] != position) s++;
+    return s;
+}
+
+/* The sentences behind a span, most dependent on it first. */
+static cli_exit echoes(chat *c, const char *number) {
+    const cli_span *of = cli_spans_find(&c->now.spans, number);
+    if (of == NULL) return cli_fail(CLI_USAGE, "/echoes: there is no span \"%s\"; see /context", number);
+    cli_view v;
+    cli_exit code = cli_view_open(&c->engine, &v);
+    rs_echo *found = cli_allocate(c->now.spans.count + 1, sizeof *found);
+    size_t n = 0;
+    for (size_t i = 0; i < c->now.spans.count && code == CLI_OK; i++) {
+        const cli_span *s = &c->now.spans.all[i];
+        if (s->is_turn || s->begin < of->end) continue;
+        found[n++] = (rs_echo){.span = {v.positions[s->begin], v.positions[s->end - 1] + 1}};
+    }
+    if (code == CLI_OK && n == 0)
+        code = cli_fail(CLI_USAGE, "/echoes: there is no sentence behind %s", number);
+    if (code == CLI_OK) {
+        const rs_span span = {v.positions[of->begin], v.positions[of->end - 1] + 1};
+        const rs_status status = rs_find_echoes(c->engine.context, &span, 1, found, n);
+        if (status != RS_OK) code = cli_context_failed(&c->engine, status);
+    }
+    for (size_t i = 0; i < n && i < MAX_SHOWN_ECHOES && code == CLI_OK; i++) {
+        const cli_span *s = sentence_at(c, &v, found[i].span.begin);
+        cli_text text = {0};
+        code = cli_detokenize(&c->engine, v.ids + s->begin, s->end - s->begin, false, &text);
+        printf("%4u  %7.2f nats  ", s->number, (double)found[i].nats);
+        cli_print_excerpt(stdout, text.data, text.bytes, 64);
+        putchar('\n');
+        cli_text_free(&text);
+    }
+    free(found);
+    cli_view_close(&v);
+    return code;
 }
 
 /* To be called when something has been erased, and the list of spans does not know it yet. */
@@ -385,6 +429,7 @@ static cli_exit command_line(chat *c, const char *line) {
     if (strcmp(name, "/help") == 0) show_help();
     else if (strcmp(name, "/context") == 0) return show_context(c);
     else if (strcmp(name, "/erase") == 0) return erase(c, arguments);
+    else if (strcmp(name, "/echoes") == 0) return echoes(c, arguments);
     else if (strcmp(name, "/refine") == 0) return refine(c);
     else if (strcmp(name, "/replace") == 0) return replace(c, arguments);
     else if (strcmp(name, "/undo") == 0) return undo(c);

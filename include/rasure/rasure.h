@@ -720,6 +720,27 @@ RS_API rs_status rs_undo(rs_context *context);
 /* Zeroes what rs_undo would go back to. */
 RS_API void rs_forget_undo(rs_context *context);
 
+/* A part of the context, and how much it depends on something before it. */
+typedef struct rs_echo {
+    rs_span span;
+    float nats; /* above 0: it does */
+} rs_echo;
+
+/*
+ * Before an erase: which of `n` candidates (1 to 65,536; sentences, say, behind the first span) depend on the
+ * spans, which are as for rs_erase. A candidate's `nats` becomes the log-likelihood that its tokens lose when
+ * the spans were never read, summed up: what repeats or follows from them has nats, what has nothing to do
+ * with them about 0. Candidates are sorted, the most dependent first. What depends on the spans by way of an
+ * echo shows when that is one of the spans too. Costs two readings of the tokens from the first span to the
+ * last candidate, into the second cache of a context that was made to `refine`; what rs_refine had read there
+ * is read again. The first token behind a span, and behind one that was steered, is not counted. Afterwards
+ * rs_logits is NULL; nothing else changes. RS_UNSUPPORTED: no second cache, or a policy that evicts.
+ * RS_OUT_OF_RANGE: a candidate that is not behind the first span. RS_STOPPED: the progress callback said so;
+ * `nats` and order are then of no use.
+ */
+RS_API rs_status rs_find_echoes(rs_context *context, const rs_span *spans, size_t n_spans, rs_echo *echoes,
+                                size_t n);
+
 /*
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first
  * such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of them are

@@ -29,7 +29,7 @@ struct rs_gates {
     bool own_features;      /* each head has its own of the n_features, else all have all */
     bool own_out;           /* each head has a row of `out`, else there is one for all */
     uint64_t n_params;
-    uint64_t fingerprint; /* of form and weights */
+    uint64_t fingerprint;  /* of form and weights */
     rs_gate_layer *layers; /* [n_layers] */
     unsigned char *data;   /* the weights */
     size_t bytes;

@@ -72,7 +72,8 @@ void rs_policy_observe(rs_policy_state *policy, const rs_observation *observatio
 uint64_t rs_policy_fingerprint(const rs_policy_state *policy);
 
 /* Entries that a stream, and that all streams together, hold at most between calls. */
-uint32_t rs_policy_most_kept(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx, uint32_t n_batch);
+uint32_t rs_policy_most_kept(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
+                             uint32_t n_batch);
 uint64_t rs_policy_most_kept_of_all(const rs_policy_state *policy);
 
 /* Positions of which a stream may have lost entries. */

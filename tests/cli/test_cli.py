@@ -473,6 +473,21 @@ class Chat(Case):
         self.assertIn("/load: which file?", said)
         self.assertEqual(said.count("No such file"), 2)
 
+    def test_echoes(self) -> None:
+        """What says the erased thing again is found among what does not, and the erased span's own turn goes on."""
+        said = ("Ann moved to Rome last year. Bob has two dogs. The library closes at nine. In Rome she is learning Italian. "
+                "Bob likes to cook fish.")  # fmt: skip
+        listed = self.chat(said, "/context", "/quit")[0]
+        number = re.search(r"(?m)^ *(\d+) .* Ann moved", listed).group(1)
+        text, _ = self.chat(said, f"/echoes {number}", "And Bob?", "/context", options=("--refine",))
+        found = re.findall(r"(?m)^ *(\d+) +(-?[\d.]+) nats +(.*)$", text)
+        self.assertIn("In Rome she is learning Italian.", found[0][2])
+        self.assertGreaterEqual(len(found), 4)
+        self.assertNotIn("Ann moved", " ".join(row[2] for row in found))
+        _, complaints = self.chat(said, "/echoes 99", f"/echoes {number}", code=2)
+        self.assertIn('there is no span "99"', complaints)
+        self.assertIn("spare pages", complaints)
+
     def test_replaces(self) -> None:
         """The sentence keeps its number, what is behind it moves, and the rest stays."""
         before = context_after()

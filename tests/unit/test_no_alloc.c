@@ -124,6 +124,8 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
         rs_test_ok(c, rs_refine(c, 1, 0, NULL));
     }
     rs_test_ok(c, rs_refine(c, 0, 0, NULL));
+    rs_echo echo = {.span = {25, 30}};
+    rs_test_ok(c, rs_find_echoes(c, &(rs_span){14, 19}, 1, &echo, 1));
     (void)rs_erase(c, &(rs_span){9, 3}, 1, NULL, NULL);
     (void)rs_decode(c, tokens, 4000);
     rs_test_ok(c, rs_context_tokens(c, 0, 10, got, NULL, 64, &n));

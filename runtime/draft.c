@@ -1,0 +1,44 @@
+#include "runtime/draft.h"
+
+void rs_draft_exchange(rs_context *context) {
+    rs_context *c = context;
+    const rs_kv kv = c->kv;
+    const rs_span evicted = c->policy.evicted;
+    c->kv = c->draft.kv;
+    c->policy.evicted = c->draft.evicted;
+    c->draft.kv = kv;
+    c->draft.evicted = evicted;
+}
+
+void rs_draft_empty(rs_context *context) {
+    rs_context *c = context;
+    rs_kv_remove(&c->draft.kv, &c->team, 0, INT32_MAX);
+    c->draft.evicted = (rs_span){0, 0};
+    c->draft.n_read = 0;
+}
+
+void rs_draft_cut(rs_context *context, int32_t position) {
+    rs_context *c = context;
+    const uint32_t index = rs_context_index(c, position);
+    if (c->draft.n_read <= index) return;
+    rs_draft_exchange(c);
+    const bool whole = rs_policy_is_whole(&c->policy, c->positions, index);
+    if (whole) {
+        rs_kv_remove(&c->kv, &c->team, position, INT32_MAX);
+        rs_policy_cut(&c->policy, position);
+        c->draft.n_read = index;
+    }
+    rs_draft_exchange(c);
+    if (!whole) rs_draft_empty(c);
+}
+
+void rs_draft_begin(rs_context *context, uint32_t n_tokens) {
+    rs_context *c = context;
+    const int32_t position = n_tokens < c->n_tokens ? c->positions[n_tokens] : c->next_position;
+    rs_kv_copy_below(&c->draft.kv, &c->team, &c->kv, position);
+    c->draft.evicted = c->policy.evicted;
+    rs_draft_exchange(c);
+    rs_policy_cut(&c->policy, position);
+    rs_draft_exchange(c);
+    c->draft.n_read = n_tokens;
+}

@@ -1,0 +1,20 @@
+/* The second cache of a context that was made to refine: what is read into it leaves the first as it is. */
+#ifndef RASURE_RUNTIME_DRAFT_H
+#define RASURE_RUNTIME_DRAFT_H
+
+#include "runtime/context.h"
+
+/* What passes and policy work on becomes the second cache, or the first again. */
+void rs_draft_exchange(rs_context *context);
+
+/* Forgets and zeroes what is in it. */
+void rs_draft_empty(rs_context *context);
+
+/* It is empty, and becomes what the first is up to the first n_tokens of the list. */
+void rs_draft_begin(rs_context *context, uint32_t n_tokens);
+
+/* To be told before the entries of the first at positions >= `position` are changed otherwise than by
+ * appending: what was read again of them is of no use any more. */
+void rs_draft_cut(rs_context *context, int32_t position);
+
+#endif
