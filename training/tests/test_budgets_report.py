@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rasure_training.budgets import card, report
-from rasure_training.budgets.critical import critical_footprint
+from rasure_training.budgets.critical import critical_footprint, surely_at_most
 from rasure_training.budgets.measured import RECENT, MeasuredError, difference, load, nll_increase
 from rasure_training.budgets.passline import pass_line
 from rasure_training.files import sha256
@@ -35,6 +35,15 @@ TASKS = ("needle", "needles", "variables", "words")
 )
 def test_critical_footprint(points: list[tuple[float, float]], found: str | float) -> None:
     assert critical_footprint(points, 0.8) == (found if isinstance(found, str) else pytest.approx(found))
+
+
+@pytest.mark.parametrize(
+    ("footprint", "other", "found"),
+    [(0.5, 0.5, True), (0.6, 0.5, False), (0.5, "> 0.53", True), (0.6, "> 0.53", False), ("> 0.3", "> 0.5", False),
+     ("< 0.3", 0.3, True), ("< 0.3", "> 0.3", True), (0.2, "< 0.3", False), ("< 0.3", "< 0.3", False)],
+)  # fmt: skip
+def test_surely_at_most(footprint: str | float, other: str | float, found: bool) -> None:
+    assert surely_at_most(footprint, other) is found
 
 
 def outcome(arm: str, task: str, i: int, share: float) -> dict[str, Any]:

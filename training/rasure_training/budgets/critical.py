@@ -23,3 +23,10 @@ def critical_footprint(points: Sequence[tuple[float, float]], full: float, share
             return below[0] + (wanted - below[1]) / (above[1] - below[1]) * (above[0] - below[0])
         above = below
     return f"< {above[0]:.2f}"
+
+
+def surely_at_most(footprint: str | float, other: str | float) -> bool:
+    """Whether one is at or below the other, of which "> f" says no more than that it is above f, and "< f" that it is below."""
+    most = float(footprint[2:]) if isinstance(footprint, str) and footprint.startswith("<") else footprint
+    least = float(other[2:]) if isinstance(other, str) and other.startswith(">") else other
+    return not isinstance(most, str) and not isinstance(least, str) and most <= least

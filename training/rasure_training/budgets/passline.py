@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..eraser.goals import Goal
-from .critical import critical_footprint
+from .critical import critical_footprint, surely_at_most
 from .measured import FULL, TEXT, Measured, difference, nll_increase, plain_mean
 from .tables import percent_cell, score_points
 
@@ -43,7 +42,7 @@ def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str]) -> Goal | No
 
 
 def critical_goal(measured: Measured, arm: str, other: str) -> Goal | None:
-    """Tasks on which the arm's critical footprint is at or below the other's."""
+    """Tasks on which the arm's critical footprint is at or below the other's, whatever is beyond what was tested."""
     below, said = 0, []
     for task in measured.eligible_tasks():
         points = [score_points(measured, name, task) for name in (arm, other)]
@@ -51,19 +50,12 @@ def critical_goal(measured: Measured, arm: str, other: str) -> Goal | None:
             continue
         full = plain_mean(measured.select_eligible(FULL, "", task, recent=None), "score") or 0.0
         mine, others = (critical_footprint(p, full) for p in points)
-        below += _number(mine) <= _number(others) and not math.isinf(_number(mine))
+        below += surely_at_most(mine, others)
         said.append(f"{task} {_text(mine)} / {_text(others)}")
     if not said:
         return None
     text = f"critical KV footprint of `{arm}` at or below that of `{other}`"
     return Goal(text, f"{len(said)} of {len(said)} tasks", f"{below}: {'; '.join(said)}", below == len(said))
-
-
-def _number(footprint: str | float) -> float:
-    """For comparisons: beyond what was tested is infinite."""
-    if isinstance(footprint, float):
-        return footprint
-    return float(footprint[2:]) if footprint.startswith("<") else math.inf
 
 
 def _text(footprint: str | float) -> str:
