@@ -10,6 +10,7 @@
 
 #include "runtime/context.h"
 #include "tests/support/gates_builder.h"
+#include "tests/support/state_builder.h"
 #include "tests/support/support.h"
 
 enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24, BUDGET = 48, FLOOR = 40, MAX_STREAMS = 64 };
@@ -188,6 +189,15 @@ static bool go_back(rs_context *c, shadow *s) {
     return true;
 }
 
+/* Whatever a context has been through, it is what it was when it has been saved and loaded. */
+static void save_and_load(rs_context *c) {
+    const rs_test_state state = rs_test_save(c);
+    assert_non_null(state.data);
+    rs_context_reset(c);
+    rs_test_ok(c, rs_context_load(c, state.data, state.bytes));
+    free(state.data);
+}
+
 static void edit_at_random(rs_context *c, shadow *s, const int32_t *tokens, int n_steps) {
     uint32_t refused = 0, gone_back = 0;
     for (int step = 0; step < n_steps; step++) {
@@ -207,6 +217,7 @@ static void edit_at_random(rs_context *c, shadow *s, const int32_t *tokens, int 
             gone_back += done;
             refused += !done;
         }
+        if (step % 5 == 0) save_and_load(c);
         check(c, s);
     }
     assert_true(refused > 5 && gone_back > 5);
