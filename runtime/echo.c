@@ -25,10 +25,13 @@ typedef struct search {
     uint32_t done;       /* tokens of both readings */
 } search;
 
+static bool has(rs_span span, int32_t position) {
+    return position >= span.begin && position < span.end;
+}
+
 static bool in_spans(const search *s, uint32_t index) {
-    const int32_t position = s->c->positions[index];
     for (size_t i = 0; i < s->n_spans; i++)
-        if (position >= s->spans[i].begin && position < s->spans[i].end) return true;
+        if (has(s->spans[i], s->c->positions[index])) return true;
     return false;
 }
 
@@ -42,9 +45,12 @@ static double log_probability(const float *logits, uint32_t n_vocab, int32_t tok
     return (double)(logits[token] - top) - log(sum);
 }
 
-static bool any_has(const search *s, int32_t position) {
+/* Whether a token of the list, which is not the first that is read, is of a candidate and compared: what
+ * stands directly behind a span is not, for one of the readings does not see what is in front. */
+static bool is_compared(const search *s, uint32_t index) {
+    if (in_spans(s, index) || in_spans(s, index - 1)) return false;
     for (size_t i = 0; i < s->n; i++)
-        if (position >= s->echoes[i].span.begin && position < s->echoes[i].span.end) return true;
+        if (has(s->echoes[i].span, s->c->positions[index])) return true;
     return false;
 }
 
@@ -53,33 +59,22 @@ static void note(const search *s, uint32_t index, const float *logits) {
     const rs_context *c = s->c;
     const int32_t position = c->positions[index];
     const double log_p = log_probability(logits, c->model->shape.n_vocab, c->tokens[index]);
-    for (size_t i = 0; i < s->n; i++) {
-        rs_echo *echo = &s->echoes[i];
-        if (position >= echo->span.begin && position < echo->span.end)
-            echo->nats += (float)(s->without ? -log_p : log_p);
-    }
+    for (size_t i = 0; i < s->n; i++)
+        if (has(s->echoes[i].span, position)) s->echoes[i].nats += (float)(s->without ? -log_p : log_p);
 }
 
-/* The likelihoods of the tokens behind those of the pass, [first, first + count), that lie below `end`: what
- * stands directly behind a span is not compared, for one of the readings does not see what is in front. */
+/* The likelihoods of the tokens behind those of the pass, [first, first + count), that lie below `end`. */
 static rs_status note_all(const search *s, uint32_t first, uint32_t count, uint32_t end) {
     rs_context *c = s->c;
     const uint32_t at_once = rs_forward_logits_rows(c), n_vocab = c->model->shape.n_vocab;
     for (uint32_t i = 0; i < count; i += at_once) {
         const uint32_t left = count - i, rows = left < at_once ? left : at_once;
-        bool wanted = false;
+        const float *logits = NULL;
         for (uint32_t r = 0; r < rows; r++) {
             const uint32_t index = first + i + r + 1;
-            wanted = wanted || (index < end && any_has(s, c->positions[index]));
-        }
-        if (!wanted) continue;
-        const float *logits;
-        RS_TRY(rs_forward_logits(c, i, rows, &logits));
-        for (uint32_t r = 0; r < rows; r++) {
-            const uint32_t index = first + i + r + 1;
-            if (index < end && !in_spans(s, index) && !in_spans(s, index - 1) &&
-                any_has(s, c->positions[index]))
-                note(s, index, logits + (size_t)r * n_vocab);
+            if (index >= end || !is_compared(s, index)) continue;
+            if (logits == NULL) RS_TRY(rs_forward_logits(c, i, rows, &logits));
+            note(s, index, logits + (size_t)r * n_vocab);
         }
     }
     return RS_OK;

@@ -101,6 +101,11 @@ static void clear_entry(const rs_kv *kv, const rs_kv_page *page, uint32_t slot) 
     if (kv->has_lambda) page->lambda[slot] = 0;
 }
 
+uint32_t rs_kv_slots_used(const int32_t *position, uint32_t most) {
+    while (most > 0 && position[most - 1] == RS_KV_HOLE) most--;
+    return most;
+}
+
 static uint32_t slots_of(const rs_kv_stream *stream, uint32_t page_index) {
     return page_index + 1 == stream->n_pages ? stream->n_used : RS_PAGE_ENTRIES;
 }
@@ -156,9 +161,7 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     for (uint32_t p = first; p < end; p++) {
         const uint32_t page = stream->pages[p];
         const int32_t *position = rs_kv_get_page(kv, page).position;
-        uint32_t used = slots_of(stream, p);
-        while (used > 0 && position[used - 1] == RS_KV_HOLE) used--;
-        if (used == 0) {
+        if (rs_kv_slots_used(position, slots_of(stream, p)) == 0) {
             kv->free_pages[kv->n_free++] = page;
         } else {
             stream->pages[kept++] = page;
@@ -170,8 +173,7 @@ static void trim(rs_kv *kv, rs_kv_stream *stream, uint32_t first, uint32_t end) 
     stream->n_used = 0;
     if (stream->n_pages == 0) return;
     const int32_t *position = rs_kv_get_page(kv, stream->pages[stream->n_pages - 1]).position;
-    stream->n_used = RS_PAGE_ENTRIES;
-    while (position[stream->n_used - 1] == RS_KV_HOLE) stream->n_used--;
+    stream->n_used = rs_kv_slots_used(position, RS_PAGE_ENTRIES);
 }
 
 /* How many entries follow each other from a slot of a page on, up to `most`. */

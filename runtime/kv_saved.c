@@ -76,13 +76,6 @@ static const char *page_fault(const rs_kv *kv, const rs_kv_page *page, uint32_t 
     return NULL;
 }
 
-/* The last slot in use: of all pages but the last it need not be the sixteenth. */
-static uint32_t used_of(const rs_kv_page *page) {
-    uint32_t used = RS_PAGE_ENTRIES;
-    while (used > 0 && page->position[used - 1] == RS_KV_HOLE) used--;
-    return used;
-}
-
 const char *rs_kv_saved_fault(const rs_kv *kv, const rs_kv_saved *saved, const int32_t *positions, uint32_t n,
                               rs_span gone, uint32_t *n_live) {
     walk w = {positions, n, 0, gone, 0};
@@ -90,7 +83,8 @@ const char *rs_kv_saved_fault(const rs_kv *kv, const rs_kv_saved *saved, const i
         return "a stream's last page has no such length";
     for (uint32_t p = 0; p < saved->n_pages; p++) {
         const rs_kv_page page = rs_kv_page_at(kv, saved->pages + (size_t)p * kv->page_bytes);
-        const uint32_t n_used = p + 1 == saved->n_pages ? saved->n_used : used_of(&page);
+        const uint32_t n_used =
+            p + 1 == saved->n_pages ? saved->n_used : rs_kv_slots_used(page.position, RS_PAGE_ENTRIES);
         if (n_used == 0) return "a page is empty";
         const char *fault = page_fault(kv, &page, n_used, &w);
         if (fault != NULL) return fault;
