@@ -65,7 +65,7 @@ static rs_status run(rs_context *c, const rs_chunk *chunk, const int32_t *tokens
 
 /* The patch stands behind the chunk, at the positions that follow. */
 static rs_status run_patched(rs_context *c, const rs_chunk *chunk) {
-    int32_t *tokens = c->policy.patch_tokens, *positions = c->policy.patch_positions;
+    int32_t *tokens = c->scratch.tokens, *positions = c->scratch.positions;
     const size_t own = chunk->count;
     memcpy(tokens, c->tokens + chunk->first, own * sizeof *tokens);
     memcpy(positions, c->positions + chunk->first, own * sizeof *positions);

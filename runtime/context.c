@@ -64,6 +64,8 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
         s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
         s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
     }
+    s->tokens = rs_arena_take_scratch(arena, name, n, sizeof *s->tokens);
+    s->positions = rs_arena_take_scratch(arena, name, n, sizeof *s->positions);
     rs_team_layout(&c->team, arena, c->model->threads);
     rs_linear_layout(&c->linear, arena, c->model->kernels, c->model->threads, c->params.n_batch,
                      max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),

@@ -23,6 +23,7 @@ typedef struct rs_scratch {
     float *low[3];                /* [RS_LORA_MAX_RANK], between the two matrices of an adapter's products */
     float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */
     float *sine[RS_ROPE_KINDS];
+    int32_t *tokens, *positions; /* [1] of a pass whose tokens do not follow each other in the list */
 } rs_scratch;
 
 #define RS_NOTHING_CHEAP UINT32_MAX

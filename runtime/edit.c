@@ -3,7 +3,6 @@
 
 #include "ports/port.h"
 #include "runtime/chunk.h"
-#include "runtime/forward.h"
 #include "runtime/status.h"
 
 /* -------------------------------------------------------------------------------------- list, cache -- */
@@ -133,9 +132,8 @@ static void take_back(void *user, rs_streams streams) {
     rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, streams, l->positions, l->count);
 }
 
-/* Runs some tokens through the model again, into their own entries. Where a policy has evicted some of them,
- * those are there for the pass, so that its tokens see each other in every head as when they were read. */
-static rs_status encode_chunk(rs_context *c, rs_pass pass) {
+rs_status rs_edit_pass(rs_context *context, rs_pass pass) {
+    rs_context *c = context;
     lending l = {c, pass.positions, pass.count};
     const rs_pass_entries entries = {lend, take_back, &l, rs_policy_layers_at_once(&c->policy)};
     if (pass.positions[0] < c->policy.evicted.end) pass.entries = &entries;
@@ -147,7 +145,7 @@ rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_v
     rs_context *c = context;
     uint32_t at = begin;
     for (uint32_t count; (count = next_chunk(c, &at, end)) > 0; at += count) {
-        RS_TRY(encode_chunk(c, (rs_pass){.tokens = c->tokens + at,
+        RS_TRY(rs_edit_pass(c, (rs_pass){.tokens = c->tokens + at,
                                          .positions = c->positions + at,
                                          .count = count,
                                          .visible = visible,

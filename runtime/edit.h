@@ -4,6 +4,7 @@
 
 #include "runtime/adapter.h"
 #include "runtime/context.h"
+#include "runtime/forward.h"
 
 /* ------------------------------------------------------------------------- checks (edit_params.c) -- */
 
@@ -12,6 +13,8 @@ rs_status rs_edit_check_spans(rs_context *context, const rs_span *spans, size_t 
 
 /* Fills in what the caller has left open: no method is LEARNED or PROGRESSIVE any more. */
 rs_status rs_edit_complete(rs_context *context, rs_erase_params *params);
+
+enum { RS_MAX_SPANS = 1024 }; /* of a call */
 
 /* How many of the `suffix` tokens behind a hole REPAIR and BRIDGE encode again. */
 uint32_t rs_edit_repair_count(const rs_erase_params *params, uint32_t suffix);
@@ -35,6 +38,11 @@ void rs_edit_forget_gone(rs_context *context, uint32_t first);
  * last `window`. RS_WINDOW_ALL: everything. */
 rs_visible rs_edit_visible(const rs_context *context, uint32_t sinks, uint32_t window, uint32_t first);
 
+/* Runs some tokens of the list through the model again, into their own entries. Where a policy has evicted
+ * some of those, they are there for the pass, so that its tokens see each other in every head as when they
+ * were read. */
+rs_status rs_edit_pass(rs_context *context, rs_pass pass);
+
 /* Runs tokens [begin, end) of the list through the model again, into their own entries; adds how many to
  * *done. Steered tokens' entries stay as they are. */
 rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_visible visible,
@@ -48,5 +56,18 @@ rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done
  * report. Returns `status`. */
 rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_ns,
                          const rs_erase_report *result, rs_erase_report *report);
+
+/* ---------------------------------------------------------------------- adaptive repair (adaptive.c) -- */
+
+/* Before an edit: no words are known. They are taken down in the room for logits, which no edit leaves. */
+void rs_adaptive_begin(rs_context *context);
+
+/* Words of what is erased, or of what is new. */
+void rs_adaptive_note(rs_context *context, const int32_t *tokens, uint32_t count);
+
+/* Behind the edit: encodes again the first repair_tokens behind each hole (list indices, ascending) and those
+ * farther tokens in which the words echo; adds how many to *done. */
+rs_status rs_adaptive_encode(rs_context *context, const uint32_t *holes, size_t n_holes,
+                             const rs_erase_params *params, uint32_t *done);
 
 #endif

@@ -5,7 +5,8 @@
 #include "runtime/edit.h"
 #include "runtime/status.h"
 
-enum { MAX_SPANS = 1024, MAX_FILLER = 1 << 20 };
+enum { MAX_FILLER = 1 << 20, ADAPTIVE_TOKENS = 16 };
+#define ADAPTIVE_BOUND 0.3f
 
 rs_erase_params rs_erase_default_params(void) {
     return (rs_erase_params){.method = RS_ERASE_EXACT, .repair_fraction = 0.15f};
@@ -22,6 +23,7 @@ const char *rs_erase_method_name(rs_erase_method method) {
     case RS_ERASE_LEARNED: return "learned";
     case RS_ERASE_REFILL: return "refill";
     case RS_ERASE_PROGRESSIVE: return "progressive";
+    case RS_ERASE_ADAPTIVE: return "adaptive";
     }
     return "?";
 }
@@ -57,9 +59,9 @@ static rs_status check_span(rs_context *c, const rs_span *spans, size_t i, bool 
 rs_status rs_edit_check_spans(rs_context *context, const rs_span *spans, size_t n_spans, bool force) {
     rs_context *c = context;
     if (spans == NULL || n_spans == 0) return rs_fail(&c->error, RS_INVALID_ARGUMENT, "no spans were given");
-    if (n_spans > MAX_SPANS) {
+    if (n_spans > RS_MAX_SPANS) {
         return rs_fail(&c->error, RS_INVALID_ARGUMENT, "%zu spans in one call, at most %d are taken", n_spans,
-                       MAX_SPANS);
+                       RS_MAX_SPANS);
     }
     for (size_t i = 0; i < n_spans; i++) RS_TRY(check_span(c, spans, i, force));
     return RS_OK;
@@ -105,15 +107,25 @@ static rs_status check_filler(rs_context *c, const rs_erase_params *params) {
     return RS_OK;
 }
 
+static rs_status complete_adaptive(rs_context *c, rs_erase_params *params) {
+    if (!(params->echo_bound >= 0 && params->echo_bound < INFINITY))
+        return rs_fail(&c->error, RS_INVALID_ARGUMENT, "echo_bound is %g, must be 0 or more",
+                       (double)params->echo_bound);
+    if (params->repair_tokens == 0) params->repair_tokens = ADAPTIVE_TOKENS;
+    if (params->echo_bound == 0) params->echo_bound = ADAPTIVE_BOUND;
+    params->close_gap = true;
+    return RS_OK;
+}
+
 /* It begins as another method, whose gaps it closes. */
 static rs_status complete_progressive(rs_context *c, rs_erase_params *params) {
     if (!c->params.refine) {
         return rs_fail(&c->error, RS_UNSUPPORTED,
                        "progressive needs spare pages to refine in, and the context was made without");
     }
-    params->method = params->adapter != NULL ? RS_ERASE_BRIDGE : RS_ERASE_DROP;
+    params->method = params->adapter != NULL ? RS_ERASE_BRIDGE : RS_ERASE_ADAPTIVE;
     params->close_gap = true;
-    return params->adapter != NULL ? complete_learned(c, params) : RS_OK;
+    return params->adapter != NULL ? complete_learned(c, params) : complete_adaptive(c, params);
 }
 
 rs_status rs_edit_complete(rs_context *context, rs_erase_params *params) {
@@ -139,6 +151,7 @@ rs_status rs_edit_complete(rs_context *context, rs_erase_params *params) {
     case RS_ERASE_BRIDGE:
     case RS_ERASE_LEARNED: RS_TRY(complete_learned(c, params)); break;
     case RS_ERASE_PROGRESSIVE: RS_TRY(complete_progressive(c, params)); break;
+    case RS_ERASE_ADAPTIVE: RS_TRY(complete_adaptive(c, params)); break;
     default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
     }
     const bool leaves_gap = params->method != RS_ERASE_EXACT && params->method != RS_ERASE_STEER &&

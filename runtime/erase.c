@@ -16,6 +16,7 @@ typedef struct plan {
     size_t n_spans;
     rs_erase_params params;
     bool progressive;
+    uint32_t holes[RS_MAX_SPANS]; /* list index behind each span, as soon as the list has been changed */
 } plan;
 
 /* The lowest position whose token is encoded again, with what is evicted of it lent to the pass;
@@ -23,7 +24,8 @@ typedef struct plan {
 static int32_t lowest_encoded(const rs_context *c, const plan *p) {
     switch (p->params.method) {
     case RS_ERASE_REPAIR:
-    case RS_ERASE_BRIDGE: return p->spans[0].end;
+    case RS_ERASE_BRIDGE:
+    case RS_ERASE_ADAPTIVE: return p->spans[0].end;
     case RS_ERASE_STEER:
     case RS_ERASE_REFILL: return p->spans[0].begin;
     default: return c->next_position;
@@ -48,12 +50,16 @@ static rs_visible visible_before(const rs_context *c, const plan *p, uint32_t fi
     return rs_edit_visible(c, p->params.sinks, p->params.window, first);
 }
 
+static void find_holes(const rs_context *c, plan *p) {
+    for (size_t i = 0; i < p->n_spans; i++) p->holes[i] = rs_context_index(c, p->spans[i].end);
+}
+
 /* The tokens behind each span, as many as the parameters say; each once. */
 static rs_status encode_after_holes(rs_context *c, const plan *p, const rs_adapter *adapter,
                                     rs_erase_report *report) {
     uint32_t encoded = 0; /* tokens before this index are clean already */
     for (size_t i = 0; i < p->n_spans; i++) {
-        const uint32_t hole = rs_context_index(c, p->spans[i].end);
+        const uint32_t hole = p->holes[i];
         const uint32_t end = hole + rs_edit_repair_count(&p->params, c->n_tokens - hole);
         const uint32_t begin = hole > encoded ? hole : encoded;
         if (begin >= end) continue;
@@ -110,21 +116,33 @@ static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *repo
     return rs_edit_read_again(c, rs_context_index(c, from), &report->n_recomputed);
 }
 
-/* What SHIFT, REPAIR and BRIDGE add to DROP is in the parameters. */
-static rs_status erase_rows(rs_context *c, const plan *p, rs_erase_report *report) {
-    report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
-    if (p->params.method == RS_ERASE_REPAIR || p->params.method == RS_ERASE_BRIDGE)
-        RS_TRY(encode_after_holes(c, p, p->params.adapter, report));
+static void note_words(rs_context *c, const plan *p) {
+    rs_adaptive_begin(c);
+    for (size_t i = 0; i < p->n_spans; i++) {
+        const uint32_t first = rs_context_index(c, p->spans[i].begin);
+        rs_adaptive_note(c, c->tokens + first, rs_context_index(c, p->spans[i].end) - first);
+    }
+}
+
+/* What the other methods add to DROP is in the parameters. Gaps are closed before anything is encoded: tokens
+ * that saw a gap in front of them would not be what reading gives. */
+static rs_status erase_rows(rs_context *c, plan *p, rs_erase_report *report) {
     const int32_t begin = p->spans[0].begin;
-    const uint32_t first = rs_context_index(c, begin);
+    const bool adaptive = p->params.method == RS_ERASE_ADAPTIVE;
+    if (adaptive) note_words(c, p);
+    report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
+    find_holes(c, p);
+    const uint32_t first = p->holes[0];
     if (p->progressive) rs_edit_close_all(c, first, begin);
     else if (p->params.close_gap) close_gaps(c, p);
     if (p->params.close_gap) report->n_rotated = c->n_tokens - first;
-    return RS_OK;
+    if (adaptive) return rs_adaptive_encode(c, p->holes, p->n_spans, &p->params, &report->n_recomputed);
+    if (p->params.method != RS_ERASE_REPAIR && p->params.method != RS_ERASE_BRIDGE) return RS_OK;
+    return encode_after_holes(c, p, p->params.adapter, report);
 }
 
 /* Each span's tokens are read once more, through the adapter, before they are forgotten. */
-static rs_status erase_steer(rs_context *c, const plan *p, rs_erase_report *report) {
+static rs_status erase_steer(rs_context *c, plan *p, rs_erase_report *report) {
     for (size_t i = 0; i < p->n_spans; i++) {
         const uint32_t first = rs_context_index(c, p->spans[i].begin);
         const uint32_t end = rs_context_index(c, p->spans[i].end);
@@ -134,9 +152,9 @@ static rs_status erase_steer(rs_context *c, const plan *p, rs_erase_report *repo
     }
     report->n_erased = report->n_steered;
     if (p->params.repair_tokens == 0) return RS_OK;
-    plan repair = *p; /* sees what REPAIR sees: a window might hold nothing but what was just written */
-    repair.params.window = RS_WINDOW_ALL;
-    return encode_after_holes(c, &repair, NULL, report);
+    find_holes(c, p);
+    p->params.window = RS_WINDOW_ALL; /* as REPAIR: a window might hold nothing but what was just written */
+    return encode_after_holes(c, p, NULL, report);
 }
 
 /* The filler takes the place of each span's tokens, in the list too. */
@@ -152,7 +170,7 @@ static rs_status erase_refill(rs_context *c, const plan *p, rs_erase_report *rep
     return RS_OK;
 }
 
-static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
+static rs_status run(rs_context *c, plan *p, rs_erase_report *report) {
     switch (p->params.method) {
     case RS_ERASE_EXACT: return erase_exact(c, p, report);
     case RS_ERASE_STEER: return erase_steer(c, p, report);
@@ -162,7 +180,7 @@ static rs_status run(rs_context *c, const plan *p, rs_erase_report *report) {
 }
 
 /* The same, and the context knows afterwards from where on it is cheap. */
-static rs_status run_noted(rs_context *c, const plan *p, rs_erase_report *report) {
+static rs_status run_noted(rs_context *c, plan *p, rs_erase_report *report) {
     const int32_t begin = p->spans[0].begin;
     const uint32_t first = rs_context_index(c, begin);
     rs_undo_note(c, begin);
@@ -180,7 +198,8 @@ static rs_status run_noted(rs_context *c, const plan *p, rs_erase_report *report
 rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans, const rs_erase_params *params,
                    rs_erase_report *report) {
     RS_TRY(rs_context_check(context));
-    plan p = {spans, n_spans, params != NULL ? *params : rs_erase_default_params(), false};
+    plan p = {
+        .spans = spans, .n_spans = n_spans, .params = params != NULL ? *params : rs_erase_default_params()};
     p.progressive = p.params.method == RS_ERASE_PROGRESSIVE;
     RS_TRY(rs_edit_complete(context, &p.params));
     RS_TRY(rs_edit_check_spans(context, spans, n_spans, p.params.force));

@@ -138,7 +138,7 @@ static void finish_qkv(void *argument, size_t thread, size_t index) {
             rs_kv_set_lambda(
                 &c->kv, stream, at,
                 rs_gates_lambda(state->gates, state->gate, (uint32_t)kv_head, features_of(state, t)));
-        found = rs_kv_next(&c->kv, stream, &at);
+        found = t + 1 < end && rs_kv_advance(&c->kv, stream, state->pass->positions[t + 1], &at);
     }
 }
 

@@ -23,8 +23,7 @@ typedef struct rs_pass_entries {
 typedef struct rs_pass {
     const int32_t *tokens;    /* [count], ids inside the vocabulary */
     const int32_t *positions; /* [count], ascending. The destinations: entries at these positions exist in
-                                 every stream when its layer runs, follow each other there, and are
-                                 overwritten */
+                                 every stream when its layer runs, and are overwritten */
     const rs_pass_entries *entries; /* NULL: they exist already, in all layers */
     uint32_t count;                 /* 1 to n_batch */
     rs_visible visible;

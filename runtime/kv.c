@@ -152,6 +152,11 @@ bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, r
     return true;
 }
 
+bool rs_kv_advance(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor) {
+    if (rs_kv_next(kv, stream, cursor) && rs_kv_position(kv, stream, *cursor) == position) return true;
+    return rs_kv_seek(kv, stream, position, cursor);
+}
+
 /* Gives the pages first to end - 1 of a stream's table back where they hold no entry, and cuts the holes
  * behind the stream's last entry off. Other pages are not looked at: the cost does not depend on the length
  * of the stream. */

@@ -157,6 +157,9 @@ bool rs_kv_seek(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, r
 /* The next entry that is no hole; false at the end. */
 bool rs_kv_next(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor *cursor);
 
+/* Moves on to the entry at `position`, which stands behind the cursor; false if there is none. */
+bool rs_kv_advance(const rs_kv *kv, const rs_kv_stream *stream, int32_t position, rs_kv_cursor *cursor);
+
 int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
 
 /* Changes an entry's position by `by`; the stream's order MUST stay. */

@@ -32,6 +32,7 @@ static rs_status check_method(rs_context *c, rs_erase_params *params) {
     case RS_ERASE_DROP:
     case RS_ERASE_REPAIR:
     case RS_ERASE_BRIDGE:
+    case RS_ERASE_ADAPTIVE:
     case RS_ERASE_LEARNED: RS_TRY(rs_edit_complete(c, params)); break;
     default:
         return rs_fail(&c->error, RS_INVALID_ARGUMENT, "%s does not go with new tokens",
@@ -93,8 +94,14 @@ static void move_suffix(rs_context *c, const replacement *r, uint32_t first) {
 
 static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *report) {
     const uint32_t first = rs_context_index(c, r->span.begin), behind = first + r->n_tokens;
+    const bool adaptive = r->params.method == RS_ERASE_ADAPTIVE;
     rs_undo_note(c, r->span.begin);
     rs_draft_cut(c, r->span.begin);
+    if (adaptive) {
+        rs_adaptive_begin(c);
+        rs_adaptive_note(c, c->tokens + first, r->n_old);
+        rs_adaptive_note(c, r->tokens, r->n_tokens);
+    }
     report->n_erased = rs_edit_drop(c, &r->span, 1);
     if (r->params.method == RS_ERASE_EXACT) return replace_exactly(c, r, first, report);
 
@@ -105,6 +112,7 @@ static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *r
     RS_TRY(rs_edit_encode(c, first, behind, rs_visible_all(), NULL, &report->n_recomputed));
     if (behind < c->first_cheap && behind < c->n_tokens) c->first_cheap = behind;
     if (r->params.method == RS_ERASE_DROP) return RS_OK;
+    if (adaptive) return rs_adaptive_encode(c, &behind, 1, &r->params, &report->n_recomputed);
     return rs_edit_encode(c, behind, behind + rs_edit_repair_count(&r->params, c->n_tokens - behind),
                           rs_edit_visible(c, r->params.sinks, r->params.window, behind), r->params.adapter,
                           &report->n_recomputed);

@@ -163,7 +163,7 @@ static void show_help(void) {
     puts("/context                  numbered spans: turns and their sentences, with positions and tokens\n"
          "/erase N[,M...] [METHOD]  erase these spans\n"
          "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
-         "                          METHOD: exact, drop, shift, repair, repair:16, repair:15%, progressive\n"
+         "                          METHOD: exact, drop, shift, adaptive, repair:16, repair:15%, progressive\n"
          "/echoes N                 which sentences depend on this span, to be erased too (with --refine)\n"
          "/replace N TEXT           say this in place of the sentence N\n"
          "/refine                   make exact what erasing has left cheap (with --refine; also while you "

@@ -55,7 +55,7 @@ typedef struct way {
     const char *promise;
 } way;
 
-enum { N_WAYS = 5, LEARNED = 3 };
+enum { N_WAYS = 6, LEARNED = 3 };
 static const way ways[N_WAYS] = {
     {"drop",
      "The sentence's rows are gone from the cache; later tokens still carry what they absorbed from it."},
@@ -63,6 +63,7 @@ static const way ways[N_WAYS] = {
     {"repair:16", "As drop, and the tokens right after the gap are read again without the sentence."},
     [LEARNED] = {"bridge+shift",
                  "As shift, and the tokens right after the gap are read again through a trained eraser."},
+    {"adaptive", "As shift, and those tokens are read again, and all that repeat what was erased."},
     {"exact", "All that comes after is read again: as if the sentence had never been there."},
 };
 

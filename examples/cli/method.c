@@ -20,14 +20,24 @@ static bool parse_count(const char *text, uint32_t *count) {
     return true;
 }
 
-/* What stands between colons behind a method's name: "16", "15%", "full", "windowed" or "window=32". */
+/* What stands between colons behind a method's name: "16", "15%", "full", "windowed", "window=32",
+ * "echo=0.3" or "most=64". */
 static bool parse_option(char *text, rs_erase_params *params) {
-    static const char window[] = "window=";
+    static const char window[] = "window=", echo[] = "echo=", most[] = "most=";
     const rs_erase_method method = params->method;
     const bool repairs = method == RS_ERASE_REPAIR, bridges = method == RS_ERASE_BRIDGE;
     const bool learned = bridges || method == RS_ERASE_STEER || method == RS_ERASE_LEARNED;
     const size_t length = strlen(text);
-    double percent;
+    const bool adapts = method == RS_ERASE_ADAPTIVE;
+    double number;
+    if (adapts && strncmp(text, echo, sizeof echo - 1) == 0) {
+        if (!cli_parse_real(text + sizeof echo - 1, &number) || number <= 0.0 || number > 1000.0)
+            return false;
+        params->echo_bound = (float)number;
+        return true;
+    }
+    if (adapts && strncmp(text, most, sizeof most - 1) == 0)
+        return parse_count(text + sizeof most - 1, &params->max_echoes);
     if (learned && strcmp(text, "full") == 0) {
         params->window = RS_WINDOW_ALL;
         return true;
@@ -42,10 +52,10 @@ static bool parse_option(char *text, rs_erase_params *params) {
         return parse_count(text + sizeof window - 1, &params->window);
     }
     if (!repairs || length == 0 || text[length - 1] != '%')
-        return (repairs || bridges) && parse_count(text, &params->repair_tokens);
+        return (repairs || bridges || adapts) && parse_count(text, &params->repair_tokens);
     text[length - 1] = '\0';
-    if (!cli_parse_real(text, &percent) || percent <= 0.0 || percent > 100.0) return false;
-    params->repair_fraction = (float)(percent / 100.0);
+    if (!cli_parse_real(text, &number) || number <= 0.0 || number > 100.0) return false;
+    params->repair_fraction = (float)(number / 100.0);
     return params->repair_fraction > 0.0F;
 }
 
@@ -62,10 +72,10 @@ static bool parse_step(const char *text, rs_erase_params *params) {
 
 static bool parse_name(const char *name, rs_erase_params *params) {
     int found = RS_ERASE_EXACT;
-    while (found <= RS_ERASE_PROGRESSIVE && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
+    while (found <= RS_ERASE_ADAPTIVE && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
         found++;
     params->method = (rs_erase_method)found;
-    return found <= RS_ERASE_PROGRESSIVE;
+    return found <= RS_ERASE_ADAPTIVE;
 }
 
 /* Cuts `text` at the first `separator`; returns what is behind it, NULL when there is none. */
@@ -100,8 +110,9 @@ cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     return cli_fail(
         CLI_USAGE,
         "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
-        "repair:PERCENT%% (repair:15%%), steer, bridge, bridge:TOKENS, learned, refill, progressive; "
-        ":window=TOKENS limits what is seen of the prefix, +shift closes the gap",
+        "repair:PERCENT%% (repair:15%%), adaptive, steer, bridge, bridge:TOKENS, learned, refill, "
+        "progressive; :window=TOKENS limits what is seen of the prefix, +shift closes the gap, "
+        ":echo=BOUND and :most=TOKENS say what adaptive takes",
         (int)(bytes < 64 ? bytes : 64), text);
 }
 
@@ -111,9 +122,7 @@ static void bind_eraser(const cli_engine *engine, rs_erase_params *params) {
         rs_adapter_info info;
         rs_adapter_get_info(engine->erasers[i], &info);
         const rs_erase_method made_for = info.kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
-        const bool fits = wanted == made_for || wanted == RS_ERASE_LEARNED ||
-                          (wanted == RS_ERASE_PROGRESSIVE && made_for == RS_ERASE_BRIDGE);
-        if (!fits) continue;
+        if (wanted != made_for && wanted != RS_ERASE_LEARNED) continue;
         params->adapter = engine->erasers[i];
         return;
     }

@@ -11,7 +11,7 @@ typedef struct cli_method {
 
 /* For the help of options that take a method. */
 #define CLI_METHODS                                                                                          \
-    "exact, drop, shift, repair:16, repair:15%, repair:16:windowed, steer,\n"                                \
+    "exact, drop, shift, adaptive, repair:16, repair:15%, repair:16:windowed, steer,\n"                      \
     "steer:full, steer+repair:16, bridge, bridge:16:window=32, learned, refill; +shift\n"                    \
     "closes the gap"
 

@@ -629,9 +629,12 @@ typedef enum rs_erase_method {
     RS_ERASE_LEARNED = 6, /* STEER or BRIDGE, whichever the adapter is for */
     RS_ERASE_REFILL = 7, /* the span's entries written anew by the model itself, from filler tokens that stand
                             in place of the span's; positions and room stay taken */
-    RS_ERASE_PROGRESSIVE = 8, /* at once BRIDGE, if an adapter is given, else DROP, with all gaps behind the
-                                 first span closed; and EXACT by rs_refine, in idle time. Positions are
+    RS_ERASE_PROGRESSIVE = 8, /* at once BRIDGE, if an adapter is given, else ADAPTIVE, with all gaps behind
+                                 the first span closed; and EXACT by rs_refine, in idle time. Positions are
                                  EXACT's from the start: they do not change again */
+    RS_ERASE_ADAPTIVE = 9,    /* as REPAIR with the gap closed, and besides the first k tokens after each hole
+                                 those of the suffix are re-encoded that use the span's words again, and what
+                                 follows them closely: there it keeps what it absorbed. The rest still does */
 } rs_erase_method;
 
 RS_API const char *rs_erase_method_name(rs_erase_method method);
@@ -641,17 +644,22 @@ RS_API const char *rs_erase_method_name(rs_erase_method method);
 
 typedef struct rs_erase_params {
     rs_erase_method method;
-    uint32_t repair_tokens; /* REPAIR: k, used if not 0. BRIDGE: k, 0: the adapter's. STEER: this many tokens
-                               after the span are re-encoded too, as by REPAIR */
-    float repair_fraction;  /* REPAIR: else k = this share of the suffix, rounded up; (0, 1] */
+    uint32_t repair_tokens;    /* REPAIR: k, used if not 0. BRIDGE: k, 0: the adapter's. ADAPTIVE: k, 0: 16.
+                                  STEER: this many tokens after the span are re-encoded too, as by REPAIR */
+    float repair_fraction;     /* REPAIR: else k = this share of the suffix, rounded up; (0, 1] */
     const rs_adapter *adapter; /* STEER, BRIDGE, LEARNED: of the context's model */
     /* What re-encoded tokens see of the tokens before the hole: the first `sinks` and the last `window`.
      * Window 0: both as the adapter says, and everything for REPAIR and REFILL; RS_WINDOW_ALL: everything. */
     uint32_t window, sinks;
     const int32_t *filler; /* REFILL: 1 to 1,048,576 tokens, repeated from each span's begin to its end */
     uint32_t n_filler;
-    bool close_gap; /* DROP, REPAIR, BRIDGE: afterwards the suffix moves up, its keys re-rotated, as in SHIFT
-                     */
+    /* ADAPTIVE: an echo is the sum over the span's tokens that the suffix uses again, each 1 / its count in
+     * what remains, falling by 0.8 from token to token. Tokens whose echo is echo_bound or more are
+     * re-encoded; 0: 0.3. The smaller, the more of them. */
+    float echo_bound;
+    uint32_t max_echoes; /* ADAPTIVE: at most so many besides k, those with the strongest; 0: all */
+    bool close_gap; /* DROP, REPAIR, BRIDGE: the suffix moves up, its keys re-rotated, as in SHIFT, before
+                     * anything is re-encoded */
     bool force;     /* erase below rs_context_set_head too */
 } rs_erase_params;
 

@@ -266,11 +266,6 @@ void rs_policy_layout(rs_policy_state *policy, rs_arena *arena, const rs_shape *
         policy->scratch = rs_arena_take_scratch(arena, "policy", (size_t)threads * policy->scratch_entries,
                                                 sizeof *policy->scratch);
     }
-    if (by_chunk(params) && params->patched) {
-        policy->patch_tokens = rs_arena_take_scratch(arena, "policy", n_batch, sizeof *policy->patch_tokens);
-        policy->patch_positions =
-            rs_arena_take_scratch(arena, "policy", n_batch, sizeof *policy->patch_positions);
-    }
     if (by_chunk(params))
         rs_observed_layout(&policy->observed, arena, shape->n_kv_heads, n_batch, params->observers, threads);
     if (params->full_heads == NULL || params->policy == RS_POLICY_FULL) return;

@@ -22,7 +22,6 @@ typedef struct rs_policy_state {
     rs_ranked_work ranked;
     uint32_t n_layers, n_kv_heads, n_batch;
     rs_kv_loan loan;
-    int32_t *patch_tokens, *patch_positions; /* [n_batch], of a chunk and what chooses behind it */
     rs_span evicted; /* positions of which entries may have been evicted; empty: none has been */
     uint64_t ns;     /* that scoring, choosing and evicting took */
 } rs_policy_state;

@@ -195,7 +195,8 @@ class CommandLine(Case):
         for method in ("", "none", "exakt", "drop:3", "repair:", "repair:0", "repair:-1", "repair:0%", "repair:101%",
                        "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100, "steer:16", "bridge:15%", "drop+", "drop+x",
                        "repair:full", "bridge:windowed", "drop+repair:3", "steer+repair", "+shift", "refill:3",
-                       "drop:window=5", "bridge:window=", "bridge:window=0", "steer:window=x"):  # fmt: skip
+                       "drop:window=5", "bridge:window=", "bridge:window=0", "steer:window=x",
+                       "adaptive:15%", "adaptive:0", "adaptive:echo=", "adaptive:echo=0", "adaptive:most=0", "drop:echo=1"):  # fmt: skip
             self.refuses(2, "not one of exact, drop", "run", "-p", "x", "--erase-text", "x", "--method", method)
             self.refuses(2, "not one of exact, drop", "chat", "--method", method)
         for methods in ("", "exact,", ",exact", "exact,,drop", "exact drop", "none:1"):
@@ -347,7 +348,7 @@ class Run(Case):
         erased = self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in Rome.")
         self.assertEqual(erased, clean)
         for method in ("drop", "shift", "repair", "repair:2", "repair:50%", "repair:2:windowed+shift", "drop+shift",
-                       "repair:2:window=3", "refill"):
+                       "repair:2:window=3", "refill", "adaptive", "adaptive:2:echo=0.1:most=3"):
             result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", method,
                             "--stats")  # fmt: skip
             self.assertEqual(result.returncode, 0, result.stderr.decode())
@@ -363,7 +364,7 @@ class Run(Case):
         """What does not fit the window is answered without, and what is evicted can be erased by every method."""
         window = ("--policy", "window", "--sinks", 4, "--window", 8, "--rewind", 2, "--batch", 16)
         prompt = ("run", "-p", self.PROMPT + " Filler." * 10, "-n", 4, "--erase-text", "Rome")
-        for method in ("exact", "drop", "repair", "repair:16+shift", "refill"):
+        for method in ("exact", "drop", "repair", "repair:16+shift", "refill", "adaptive"):
             self.good(*prompt, *window, "--method", method)
 
     def test_too_long(self) -> None:
@@ -625,14 +626,14 @@ class Demo(Case):
         """The story holds with the default model; the verdicts follow from the answers with any."""
         found = json.loads(self.good("demo", "--json"))
         self.assertGreaterEqual(found["text_tokens"], 400)
-        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair:16", "exact",
+        self.assertEqual([r["method"] for r in found["results"]], ["none", "drop", "shift", "repair:16", "adaptive", "exact",
                                                                 "progressive", "progressive, refined"])  # fmt: skip
         self.assertGreater(found["n_refined"], 50)
         for result in found["results"]:
             right, wrong = found["right"] in result["answer"], found["wrong"] in result["answer"]
             self.assertEqual(result["verdict"], "wrong" if wrong else "right" if right else "neither")
         if "RASURE_MODEL" not in os.environ:
-            self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 6)
+            self.assertEqual([r["verdict"] for r in found["results"]], ["wrong"] + ["right"] * 7)
 
 
 class Keep(Case):

@@ -1,4 +1,4 @@
-/* What erase passes write through an adapter, against the same passes in float32 PyTorch. */
+/* What erase passes write, against the same passes in float32 PyTorch. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,8 +18,8 @@ enum { N_CTX = 128, N_BATCH = 32 };
 #define EFFECT 0.3
 
 typedef struct method {
-    const char *name, *file;
-    bool close_gap;
+    const char *name, *file; /* of the adapter; NULL: none */
+    rs_erase_params params;
 } method;
 
 static rs_model *model;
@@ -83,18 +83,20 @@ static void test_rows(void **state) {
             *span = rs_golden_ints(&golden, "span", &n_span);
     (void)snprintf(key, sizeof key, "%s.positions", m->name);
     int32_t *positions = rs_golden_ints(&golden, key, &n);
-    rs_adapter *adapter;
+    rs_adapter *adapter = NULL;
     rs_error error;
-    if (rs_adapter_load(model, rs_test_golden_path(m->file), &adapter, &error) != RS_OK)
+    if (m->file != NULL && rs_adapter_load(model, rs_test_golden_path(m->file), &adapter, &error) != RS_OK)
         fail_msg("%s", error.message);
 
     rs_context *c = rs_test_context(model, N_CTX, N_BATCH),
                *untouched = rs_test_context(model, N_CTX, N_BATCH);
     rs_test_ok(c, rs_decode(c, tokens, n_tokens));
     rs_test_ok(untouched, rs_decode(untouched, tokens, n_tokens));
-    const rs_erase_params params = {
-        .method = RS_ERASE_LEARNED, .adapter = adapter, .close_gap = m->close_gap};
-    rs_test_ok(c, rs_erase(c, &(rs_span){span[0], span[1]}, 1, &params, NULL));
+    rs_erase_params params = m->params;
+    rs_erase_report report;
+    params.adapter = adapter;
+    rs_test_ok(c, rs_erase(c, &(rs_span){span[0], span[1]}, 1, &params, &report));
+    assert_int_equal(report.n_recomputed + report.n_steered, n); /* the same tokens are taken */
     double worst[2] = {0}, effect[2] = {0};
     compare(c, m, positions, n, worst);
     compare(untouched, m, positions, n, effect);
@@ -113,13 +115,17 @@ static void test_rows(void **state) {
 }
 
 int main(void) {
-    static method steer = {"steer", "tiny-qwen3.steer.gguf", false},
-                  bridge = {"bridge", "tiny-qwen3.bridge.gguf", false},
-                  closed = {"bridge+shift", "tiny-qwen3.bridge.gguf", true};
+    static method steer = {"steer", "tiny-qwen3.steer.gguf", {.method = RS_ERASE_LEARNED}},
+                  bridge = {"bridge", "tiny-qwen3.bridge.gguf", {.method = RS_ERASE_LEARNED}},
+                  closed = {"bridge+shift",
+                            "tiny-qwen3.bridge.gguf",
+                            {.method = RS_ERASE_LEARNED, .close_gap = true}},
+                  adaptive = {"adaptive", NULL, {.method = RS_ERASE_ADAPTIVE, .repair_tokens = 4}};
     const struct CMUnitTest tests[] = {
         {"steer", test_rows, NULL, NULL, &steer},
         {"bridge", test_rows, NULL, NULL, &bridge},
         {"bridge that closes the gap", test_rows, NULL, NULL, &closed},
+        {"adaptive", test_rows, NULL, NULL, &adaptive},
     };
     return cmocka_run_group_tests_name("erasers against PyTorch", tests, set_up, tear_down);
 }

@@ -5,7 +5,7 @@
     python3 tests/quality/test_quality.py RASURE --set      sets the limits anew
 
 `cases.jsonl` is a slice of the evaluation (docs/erase_quality.md) on the test split; `limits.json` holds what is demanded of it:
-the end on the wrong side of a 95 % bootstrap interval of the same cases, drawn by context, as they were measured when the
+the end on the wrong side of a 99 % bootstrap interval of the same cases, drawn by context, as they were measured when the
 limits were set. Uses the default model. Standard library only.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
 ERASERS = ("smollm2-135m-instruct.bridge.gguf", "smollm2-135m-instruct.steer.gguf")
-METHODS = ("none", "drop", "shift", "repair:16", "steer", "bridge:16", "bridge:64", "bridge:16+shift")
+METHODS = ("none", "drop", "shift", "repair:16", "steer", "bridge:16", "bridge:64", "bridge:16+shift", "adaptive")
 # By metric: whether less is better.
 METRICS = {"exact_match": False, "kl": True, "leak_minus_clean": True}
 # Single tasks have four contexts, and prose and bystanders hardly differ from exact: there the last bits of another instruction
@@ -35,6 +35,9 @@ GROUPS = {
     "values": ("redact", "redact-two"),
     "stale then fresh": ("stale-before",),
 }
+# What adaptive repair leaves is of the size of rounding, which differs from one instruction set to the next: it is held against
+# drop, in every group.
+NEAR_EXACT, NEAR_SHARE = "adaptive", 0.25
 RESAMPLES = 2000
 
 Key = tuple[str, str, str]  # group or "all", method, metric
@@ -70,13 +73,15 @@ def interval(contexts: dict[str, list[float]]) -> tuple[float, float]:
     means = sorted(
         statistics.fmean(value for values in draw.choices(groups, k=len(groups)) for value in values) for _ in range(RESAMPLES)
     )
-    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+    return means[round(0.005 * RESAMPLES)], means[round(0.995 * RESAMPLES) - 1]
 
 
 def set_limits(found: dict[Key, dict[str, list[float]]]) -> None:
     limits = []
     for (group, method, metric), contexts in sorted(found.items()):
-        if method == "none":  # a control, of which nothing is demanded
+        if method == "none" or (method, metric) == (NEAR_EXACT, "kl"):  # a control, of which nothing is demanded; and see above
+            continue
+        if metric == "exact_match" and group != "all":  # a few cases that are all right have no interval
             continue
         low, high = interval(contexts)
         limit = {"most": high} if METRICS[metric] else {"least": low}
@@ -97,8 +102,13 @@ def check(found: dict[Key, dict[str, list[float]]]) -> int:
             end = f"<= {limit['most']}" if "most" in limit else f">= {limit['least']}"
             name = f"{limit['metric']} of {limit['method']}, {limit['group']}"
             print(f"# figure: {name}: {value:.4f} (wanted {end}, was {limit['measured']}){'' if good else ' MISSED'}")
+    for group in ("all", *GROUPS):
+        share = mean(found[group, NEAR_EXACT, "kl"]) / mean(found[group, "drop", "kl"])
+        missed += share > NEAR_SHARE
+        print(f"# figure: kl of {NEAR_EXACT} over that of drop, {group}: {share:.3f} (wanted <= {NEAR_SHARE})")
     n = len(found["all", "drop", "kl"])
-    print(f"{len(limits) - missed} of {len(limits)} figures within their limits, {n} contexts")
+    n_figures = len(limits) + 1 + len(GROUPS)
+    print(f"{n_figures - missed} of {n_figures} figures within their limits, {n} contexts")
     # A slice that erasing did not matter to would pass everything.
     if mean(found["all", "none", "kl"]) < 2 * mean(found["all", "drop", "kl"]):
         print("nothing erased is hardly worse than dropped: these cases tell nothing")

@@ -111,7 +111,7 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
     saved.bytes = 0;
     rs_test_ok(c, rs_context_save(c, keep, NULL));
     rs_test_ok(twin, rs_context_load(twin, saved.data, saved.bytes));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_PROGRESSIVE; method++) {
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_ADAPTIVE; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
         erase.filler = tokens;

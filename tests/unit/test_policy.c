@@ -367,6 +367,8 @@ static void test_every_method_on_every_policy(void **state) {
         {.method = RS_ERASE_REPAIR, .repair_tokens = 9, .window = 12, .sinks = 2},
         {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1},
         {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1, .window = 12, .sinks = 2},
+        {.method = RS_ERASE_ADAPTIVE},
+        {.method = RS_ERASE_ADAPTIVE, .repair_tokens = 200},
     };
     int32_t tokens[200];
     rs_test_make_tokens(model, tokens, 200);
@@ -377,12 +379,16 @@ static void test_every_method_on_every_policy(void **state) {
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
                 const bool stays = methods[m].method == RS_ERASE_REFILL;
+                const bool closes = methods[m].method == RS_ERASE_ADAPTIVE;
+                const int32_t gap = spans[i].end - spans[i].begin;
                 rs_test_ok(c, rs_context_copy(c, read));
                 rs_test_ok(c, rs_erase(c, &spans[i], 1, &methods[m], NULL));
                 bool *now = held(c);
                 for (uint32_t k = 0; k < c->kv.n_streams * N_CTX; k++) {
                     const int32_t p = (int32_t)(k % N_CTX);
-                    assert_int_equal(now[k], then[k] && (stays || p < spans[i].begin || p >= spans[i].end));
+                    bool expected = then[k] && (stays || p < spans[i].begin || p >= spans[i].end);
+                    if (closes && p >= spans[i].begin) expected = p + gap < N_CTX && then[k + (uint32_t)gap];
+                    assert_int_equal(now[k], expected);
                 }
                 free(now);
                 read_tokens(c, tokens, 20);

@@ -65,7 +65,7 @@ static void test_ends_as_exact(void **state) {
     rs_test_ok(c, rs_erase(c, spans, 2, &progressive, &report));
     assert_int_equal(report.method, RS_ERASE_PROGRESSIVE);
     assert_int_equal(report.n_erased, 17);
-    assert_int_equal(report.n_recomputed, 0);
+    assert_true(report.n_recomputed >= 2 * 16); /* what is near the holes, at least */
     assert_int_equal(report.next_position, 183);
     assert_int_equal(n_cheap(c), 143);
     rs_test_ok(exact, rs_erase(exact, spans, 2, NULL, NULL));
@@ -101,7 +101,7 @@ static void test_begins_cheaply(void **state) {
         rs_context_reset(cheap);
         rs_test_ok(c, rs_decode(c, tokens, 150));
         rs_test_ok(cheap, rs_decode(cheap, tokens, 150));
-        rs_erase_params first = {.method = with ? RS_ERASE_BRIDGE : RS_ERASE_SHIFT, .close_gap = true};
+        rs_erase_params first = {.method = with ? RS_ERASE_BRIDGE : RS_ERASE_ADAPTIVE, .close_gap = true};
         rs_erase_params params = progressive;
         if (with) first.adapter = params.adapter = bridge;
         rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, &params, NULL));
@@ -265,6 +265,7 @@ static void test_random_edits(void **state) {
         {.method = RS_ERASE_STEER, .adapter = adapters[0]},
         {.method = RS_ERASE_BRIDGE, .adapter = adapters[1]},
         {.method = RS_ERASE_REFILL, .filler = filler, .n_filler = 2},
+        {.method = RS_ERASE_ADAPTIVE},
         {.method = RS_ERASE_PROGRESSIVE},
         {.method = RS_ERASE_PROGRESSIVE, .adapter = adapters[1]},
         {.method = RS_ERASE_EXACT},

@@ -71,26 +71,24 @@ static void test_repaired_and_refined(void **state) {
     rs_adapter *bridge =
         rs_test_adapter(model, &(rs_test_adapter_spec){.kind = "bridge", .rank = 8, .size = 0.02F});
     const rs_erase_params methods[] = {
-        {.method = RS_ERASE_REPAIR, .repair_fraction = 1.0F},
-        {.method = RS_ERASE_REPAIR, .repair_tokens = 5},
-        {.method = RS_ERASE_DROP},
-        {.method = RS_ERASE_BRIDGE, .adapter = bridge},
-        {.method = RS_ERASE_LEARNED, .adapter = bridge},
+        {.method = RS_ERASE_REPAIR, .repair_fraction = 1.0F}, {.method = RS_ERASE_REPAIR, .repair_tokens = 5},
+        {.method = RS_ERASE_ADAPTIVE, .repair_tokens = 5},    {.method = RS_ERASE_DROP},
+        {.method = RS_ERASE_BRIDGE, .adapter = bridge},       {.method = RS_ERASE_LEARNED, .adapter = bridge},
     };
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
         for (size_t i = 0; i < N_LENGTHS; i++) {
             const uint32_t n = lengths[i];
-            for (int close = 0; close <= 1; close++) {
+            for (int asked = 0; asked <= 1; asked++) {
+                const bool close = asked == 1 || methods[m].method == RS_ERASE_ADAPTIVE;
                 const int32_t behind = BEGIN + (int32_t)n;
                 rs_context *c = read_old(model, &t);
-                rs_context *fresh = read_new(model, &t, n, close == 1 || behind > END ? behind : END);
+                rs_context *fresh = read_new(model, &t, n, close || behind > END ? behind : END);
                 rs_erase_params params = methods[m];
-                params.close_gap = close == 1;
+                params.close_gap = asked == 1;
                 rs_erase_report report;
                 rs_context_info info;
                 rs_test_ok(c, rs_replace(c, span, t.new, n, &params, &report));
-                assert_int_equal(report.n_rotated,
-                                 behind > END || (close == 1 && behind < END) ? N - END : 0);
+                assert_int_equal(report.n_rotated, behind > END || (close && behind < END) ? N - END : 0);
                 assert_int_equal(rs_context_get_info(c, &info), RS_OK);
                 assert_int_equal(info.n_cheap, N - END);
                 assert_memory_equal(c->tokens, fresh->tokens, fresh->n_tokens * sizeof *c->tokens);

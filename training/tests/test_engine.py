@@ -7,7 +7,7 @@ import torch
 from conftest import engine_of, model_path, random_tokens
 from gguf import GGUFReader
 
-from rasure_training.eraser.engine import Engine, MethodError, Rows, parse_method
+from rasure_training.eraser.engine import Engine, MethodError, Rows, echoes, parse_method
 from rasure_training.eraser.lora import EraserModel
 from rasure_training.gguf_model import GgufModel, load_model
 from rasure_training.reference import Cache, Reference
@@ -164,6 +164,36 @@ def test_near_holes(llama: GgufModel, method: str) -> None:
     a, b = (engine.erase(engine.read(t), spans, method) for t in (tokens, other))
     assert a.reencoded == 8  # two tokens between the holes, six after the second
     assert difference(a, b, 0, 18) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["repair:100%+shift", "adaptive:1000"])
+def test_a_suffix_encoded_again_behind_a_closed_gap_is_exact(llama: GgufModel, method: str) -> None:
+    engine = engine_of(llama, "bridge")
+    context = engine.read(random_tokens(N))
+    spans = [(10, 13), (15, 18)]
+    exact, again = engine.erase(context, spans, "exact"), engine.erase(context, spans, method)
+    assert torch.equal(again.cache.positions, exact.cache.positions)
+    assert difference(again, exact, 0, N - 6) < TOLERANCE
+    open_gap = engine.erase(context, spans, "repair:100%")
+    assert (open_gap.cache.v[-1] - exact.cache.v[-1]).abs().max() > 1e-2
+
+
+def test_adaptive_encodes_what_echoes(llama: GgufModel) -> None:
+    engine = engine_of(llama, "bridge")
+    tokens = torch.arange(N) % 500
+    tokens[30] = tokens[12]  # alone: 1, 0.8, 0.64, 0.512, 0.4096, 0.328, then below the bound
+    context = engine.read(tokens)
+    words = set(tokens[10:14].tolist())
+    shifted, adapted = engine.erase(context, [(10, 14)], "shift"), engine.erase(context, [(10, 14)], "adaptive:3")
+    taken = echoes(shifted.tokens, words, shifted.holes, 3)
+    assert taken.tolist() == [10, 11, 12, 26, 27, 28, 29, 30, 31]
+    assert adapted.reencoded == len(taken)
+    others = [i for i in range(len(adapted)) if i not in taken.tolist()]
+    for new, old in zip(adapted.cache.k + adapted.cache.v, shifted.cache.k + shifted.cache.v, strict=True):
+        assert torch.equal(new[:, others], old[:, others])
+    assert difference(adapted, shifted, 26, 32) > TOLERANCE
+    exact = engine.erase(context, [(10, 14)], "exact")
+    assert difference(adapted, exact, 0, len(exact)) < difference(shifted, exact, 0, len(exact))
 
 
 def test_refill_is_the_filler_in_place(llama: GgufModel) -> None:

@@ -7,9 +7,11 @@ model again, with gradient through the rows that an adapter wrote.
   none        everything stays
   exact       what follows the first span is read again, at closed-up positions, without the spans ("clean" is the same)
   drop        the spans' rows go, all other rows and positions stay
-  shift       ... and later keys are rotated to close the gap
+  shift       ... and later keys are rotated to close the gap; "+shift" behind repair and bridge: before they encode
   repair:K    the K tokens after each hole are re-encoded by the frozen model, which sees every row before them;
               repair:P% takes this share of what follows, rounded up; ":windowed" behind it shows sinks and window only
+  adaptive:K  as repair:K+shift (K: 16), and all other tokens behind the first hole are re-encoded too in which the words of the
+              spans echo (`echoes`)
   refill      the spans' rows are those of neutral text of the same length, encoded by the frozen model in their place
   steer       the spans' rows are those of their own tokens, encoded through the adapter in their place (KVEraser,
               arXiv 2606.17034); sees the first `sinks` and the last `window` rows before the span, ":full" behind it all
@@ -19,6 +21,7 @@ model again, with gradient through the rows that an adapter wrote.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,10 +32,14 @@ from ..reference import Cache
 from .lora import EraserModel, Lora
 
 PIECE = 512  # tokens read at a time; bounds the memory of attention
+# Of "adaptive", as the runtime has them:
+NEAR = 16  # tokens after each hole that are re-encoded anyhow
+ECHO_BOUND = 0.3
+ECHO_DECAY = 0.8
 
 METHODS = (
-    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",
-    "bridge:32", "bridge+shift", "steer+repair:16",
+    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "adaptive", "refill", "steer:full", "steer",
+    "bridge:16", "bridge:32", "bridge+shift", "steer+repair:16",
 )  # fmt: skip
 
 
@@ -89,11 +96,11 @@ def _parse_step(text: str, method: str) -> Step:
             step = replace(step, full=True)
         elif name == "repair" and option.endswith("%") and option[:-1].isdigit() and 0 < int(option[:-1]) <= 100:
             step = replace(step, share=int(option[:-1]) / 100)
-        elif name in ("repair", "bridge") and option.isdigit():
+        elif name in ("repair", "bridge", "adaptive") and option.isdigit():
             step = replace(step, count=int(option))
         else:
             raise MethodError(f"{method}: {option} is no option of {name}")
-    if step.name not in ("none", "exact", "drop", "shift", "repair", "refill", "steer", "bridge"):
+    if step.name not in ("none", "exact", "drop", "shift", "repair", "adaptive", "refill", "steer", "bridge"):
         raise MethodError(f"{method}: there is no method {name}")
     if step.name == "repair" and not step.count and not step.share:
         raise MethodError(f"{method}: repair needs a number of tokens or a share of the suffix")
@@ -131,7 +138,9 @@ class Engine:
         """`context`, as `read` gave it, without the spans (half-open ranges of tokens, ascending, not overlapping)."""
         rows = replace(context, removed=torch.zeros(len(context), dtype=torch.int64))
         erased = False
-        for step in parse_method(method):
+        steps = parse_method(method)
+        closes_gap = any(step.name in ("shift", "adaptive") for step in steps)
+        for step in steps:
             if step.name == "none":
                 continue
             if step.name == "exact":
@@ -139,10 +148,13 @@ class Engine:
             elif step.name in ("steer", "refill"):
                 rows = self._rewrite(rows, spans, step)
             else:
-                rows = rows if erased else _drop(rows, spans)
-                if step.name == "shift":
-                    rows = self._shift(rows)
-                elif step.name != "drop":
+                if not erased:
+                    words = {int(token) for begin, end in spans for token in rows.tokens[begin:end]}
+                    rows = _drop(rows, spans)
+                    rows = self._shift(rows) if closes_gap else rows
+                if step.name == "adaptive":
+                    rows = self._reencode(rows, echoes(rows.tokens, words, rows.holes, step.count or NEAR))
+                elif step.name not in ("drop", "shift"):
                     rows = self._reencode_after(rows, step)
             erased = True
         return rows
@@ -171,19 +183,16 @@ class Engine:
         last = max(first, n_before - self.settings.window)
         return torch.cat((torch.arange(first), torch.arange(last, n_before)))
 
-    def _encode(self, rows: Rows, begin: int, tokens: Tensor, seen: Tensor, lora: Lora | None) -> Rows:
-        """`rows` with the rows from index `begin` on replaced by those of `tokens`, at the positions of the old ones. The pass
-        sees the rows `seen` and each other, causally."""
-        end = begin + len(tokens)
+    def _encode(self, rows: Rows, where: Tensor, tokens: Tensor, seen: Tensor, lora: Lora | None) -> Rows:
+        """`rows` with the rows at the ascending indices `where` replaced by those of `tokens`, at the positions of the old ones.
+        The pass sees the rows `seen` and each other, causally."""
         window = Cache([k[:, seen] for k in rows.cache.k], [v[:, seen] for v in rows.cache.v], rows.cache.positions[seen])
-        positions = rows.cache.positions[begin:end]
-        causal = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
-        visible = torch.cat((torch.ones(len(tokens), len(seen), dtype=torch.bool), causal), dim=1)
+        visible = torch.cat((seen, where))[None, :] <= where[:, None]
         with self.model.adapted(lora):
-            self.model.forward(tokens, positions, window, visible, rows_only=True)
+            self.model.forward(tokens, rows.cache.positions[where], window, visible, rows_only=True)
 
         def put(old: Tensor, new: Tensor) -> Tensor:
-            return torch.cat((old[:, :begin], new[:, len(seen) :], old[:, end:]), dim=1)
+            return old.index_copy(1, where, new[:, len(seen) :])
 
         k = [put(*pair) for pair in zip(rows.cache.k, window.k, strict=True)]
         v = [put(*pair) for pair in zip(rows.cache.v, window.v, strict=True)]
@@ -227,9 +236,17 @@ class Engine:
             if begin >= end:
                 continue
             seen = self._seen(begin, step.windowed or step.name == "bridge")
-            rows = self._encode(rows, begin, rows.tokens[begin:end], seen, lora)
+            rows = self._encode(rows, torch.arange(begin, end), rows.tokens[begin:end], seen, lora)
             done = end
         return rows
+
+    def _reencode(self, rows: Rows, where: Tensor) -> Rows:
+        """adaptive: tokens that need not follow each other; they see everything before them."""
+        if len(where) == 0:
+            return rows
+        others = torch.ones(len(rows), dtype=torch.bool)
+        others[where] = False
+        return self._encode(rows, where, rows.tokens[where], others.nonzero()[:, 0], None)
 
     def _rewrite(self, rows: Rows, spans: Sequence[tuple[int, int]], step: Step) -> Rows:
         """steer and refill: the rows of the spans, from left to right. A span longer than a piece is encoded piece by piece."""
@@ -241,8 +258,24 @@ class Engine:
                     raise MethodError("refill needs a filler")
                 tokens = torch.tensor((self.filler * (len(tokens) // len(self.filler) + 1))[: len(tokens)])
             seen = self._seen(begin, windowed=step.name == "steer" and not step.full)
-            rows = self._encode(rows, begin, tokens, seen, lora)
+            rows = self._encode(rows, torch.arange(begin, end), tokens, seen, lora)
         return replace(rows, holes=tuple(end for _, end in spans))
+
+
+def echoes(tokens: Tensor, words: set[int], holes: Sequence[int], near: int, bound: float = ECHO_BOUND) -> Tensor:
+    """Indices of what "adaptive" re-encodes of the tokens that are left: the first `near` after each hole, and those whose echo
+    is `bound` or more. The echo of a token is the sum over those from the first hole up to it that are among the erased `words`,
+    each 1 / its count in all that is left, falling by ECHO_DECAY from token to token."""
+    left = tokens.tolist()
+    counts = Counter(token for token in left if token in words)
+    taken, echo = [], 0.0
+    for i in range(holes[0] if holes else len(left), len(left)):
+        echo *= ECHO_DECAY
+        if left[i] in words:
+            echo += 1 / counts[left[i]]
+        if echo >= bound or any(hole <= i < hole + near for hole in holes):
+            taken.append(i)
+    return torch.tensor(taken, dtype=torch.int64)
 
 
 def _kept(n: int, spans: Sequence[tuple[int, int]]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Golden of the erase passes: two random adapters of a small model, and the rows that they write.
+"""Golden of the erase passes: two random adapters of a small model, and the rows that they and adaptive repair write.
 
     python -m rasure_training.eraser.golden --model tests/golden/data/tiny-qwen3.gguf --out tests/golden/data
 
@@ -16,14 +16,23 @@ import torch
 from ..gguf_model import ModelError, load_model
 from ..golden_file import GoldenFile
 from .adapter_file import Adapter, read_adapter, write_adapter
-from .engine import Engine, Settings
+from .engine import Engine, Rows, Settings, echoes
 from .lora import EraserModel
 
 SEED = 20260915
 RANK, ALPHA = 8, 16.0
 WINDOW, SINKS, BRIDGE_TOKENS = 24, 4, 12
 N_TOKENS, SPAN = 96, (41, 58)  # more before the span than sinks and window show
+NEAR = 4  # of "adaptive"
+ECHO = (60, 66, 43)  # the tokens there are again those from here on: of the span
 B_SIZE = 0.3  # of B's weights, normally distributed: large enough that the adapter's part is not lost in rounding
+
+
+def write_rows(golden: GoldenFile, method: str, rows: Rows, written: torch.Tensor) -> None:
+    golden.integers(f"{method}.positions", rows.cache.positions[written])
+    for layer, (k, v) in enumerate(zip(rows.cache.k, rows.cache.v, strict=True)):
+        golden.tensor(f"{method}.k.{layer}", k[:, written].flatten(0, 1))
+        golden.tensor(f"{method}.v.{layer}", v[:, written].flatten(0, 1))
 
 
 def main() -> int:
@@ -43,6 +52,8 @@ def main() -> int:
     name = args.model.stem
     generator = torch.Generator().manual_seed(SEED)
     tokens = torch.randint(0, model.config.n_vocab, (N_TOKENS,), generator=generator)
+    begin, end, source = ECHO
+    tokens[begin:end] = tokens[source : source + end - begin]
     with torch.no_grad(), GoldenFile(args.out / f"{name}.erase.golden.gguf") as golden:
         golden.integers("tokens", tokens)
         golden.integers("span", torch.tensor(SPAN))
@@ -56,14 +67,13 @@ def main() -> int:
             write_adapter(path, loaded.file, Adapter(settings, lora, "", f"random {kind}", "apache-2.0"), b_type="f16")
             engine = Engine(model, settings, read_adapter(path, loaded.file).lora)
             context = engine.read(tokens)
-            begin = SPAN[0]
             n = SPAN[1] - SPAN[0] if kind == "steer" else BRIDGE_TOKENS
             for method in methods:
-                rows = engine.erase(context, [SPAN], method)
-                golden.integers(f"{method}.positions", rows.cache.positions[begin : begin + n])
-                for layer, (k, v) in enumerate(zip(rows.cache.k, rows.cache.v, strict=True)):
-                    golden.tensor(f"{method}.k.{layer}", k[:, begin : begin + n].flatten(0, 1))
-                    golden.tensor(f"{method}.v.{layer}", v[:, begin : begin + n].flatten(0, 1))
+                write_rows(golden, method, engine.erase(context, [SPAN], method), torch.arange(SPAN[0], SPAN[0] + n))
+        engine = Engine(model)
+        rows = engine.erase(engine.read(tokens), [SPAN], f"adaptive:{NEAR}")
+        words = set(tokens[SPAN[0] : SPAN[1]].tolist())
+        write_rows(golden, "adaptive", rows, echoes(rows.tokens, words, rows.holes, NEAR))
     print(f"wrote {name}.steer.gguf, {name}.bridge.gguf and {name}.erase.golden.gguf")
     return 0
 

@@ -22,8 +22,8 @@ from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
 
 METHODS = (
-    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "refill", "steer:full", "steer", "bridge:16",
-    "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16",
+    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "repair:16+shift", "repair:100%+shift",
+    "adaptive", "refill", "steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "steer+repair:16",
 )  # fmt: skip
 # As asked of make_cases: about 512, 1,024, 2,048, 4,096 and 7,900 tokens come of it, the last within the model's 8,192.
 LENGTHS = (420, 870, 1800, 3650, 7000)
