@@ -16,7 +16,15 @@ def _looks(methods: list[str]) -> dict[str, tuple[str, str]]:
     """Colour, by family, and marker, within the family, of each method."""
     looks: dict[str, tuple[str, str]] = {}
     for method in methods:
-        colour = "tab:orange" if "bridge" in method else "tab:green" if "steer" in method else "tab:blue"
+        colour = (
+            "tab:red"
+            if method == "adaptive"
+            else "tab:orange"
+            if "bridge" in method
+            else "tab:green"
+            if "steer" in method
+            else "tab:blue"
+        )
         used = sum(other == colour for other, _ in looks.values())
         looks[method] = (colour, MARKERS[used % len(MARKERS)])
     return looks

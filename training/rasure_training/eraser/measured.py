@@ -26,7 +26,7 @@ GROUPS = {
     "prose": ("prose",),
     "bystanders": ("bystander",),
 }
-METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms")
+METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms", "n_recomputed")
 
 
 Figure = dict[str, float | int]
@@ -41,7 +41,7 @@ def case_row(row: Row, tokens: int) -> Row:
     if row.get("probe") == "bystander":
         found["task"] = "bystander"
     return found | {"tokens": tokens, "erase_ms": row.get("erase_ms"), "n_erased": row.get("n_erased", 0),
-                    "n_context": row.get("n_context", 0)}  # fmt: skip
+                    "n_recomputed": row.get("n_recomputed", 0), "n_context": row.get("n_context", 0)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class Measured:
     def erased(self, task: str) -> dict[str, int]:
         """Tokens that were erased, by case: what every method says that erases."""
         return {row["id"]: row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
+
+    @cached_property
+    def suffix(self) -> dict[str, int]:
+        """Tokens behind the first erased one, by case: what `exact` computes again."""
+        return {row["id"]: row["n_recomputed"] for row in self.rows if row["method"] == "exact"}
 
     def right(self, tasks: Iterable[str]) -> set[str]:
         """Cases of these tasks that `exact` answers right."""
@@ -97,6 +102,17 @@ def load(*sources: Path) -> Measured:
 def mean_of(rows: Sequence[Row], metric: str) -> Figure | None:
     known = [row for row in rows if row.get(metric) is not None]
     return clustered([row[metric] for row in known], [row["context"] for row in known]) if known else None
+
+
+def share_of(measured: Measured, rows: Sequence[Row]) -> Figure | None:
+    """The share of the suffix that was computed again."""
+    suffix = measured.suffix
+    known = [row for row in rows if suffix.get(row["id"], 0) > 0]
+    return (
+        clustered([row["n_recomputed"] / suffix[row["id"]] for row in known], [row["context"] for row in known])
+        if known
+        else None
+    )
 
 
 def difference(rows: Sequence[Row], others: Sequence[Row], metric: str, factor: float = 1.0) -> Figure | None:

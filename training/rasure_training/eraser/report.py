@@ -20,7 +20,17 @@ from .. import archive
 from .frontier import draw
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
-from .tables import free_table, gain_table, group_table, protocol_table, short_table, span_table, task_table, torch_table
+from .tables import (
+    free_table,
+    gain_table,
+    group_table,
+    protocol_table,
+    short_table,
+    span_table,
+    task_table,
+    torch_table,
+    work_table,
+)
 
 
 def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
@@ -51,7 +61,10 @@ def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
 
 
 def details(measured: Measured, found: Sequence[Goal], default: str, torch: list[str]) -> list[str]:
-    lines = ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *short_table(measured)]
+    lines = []
+    if "adaptive" in measured.methods():
+        lines += ["", "## What `adaptive` encodes again", "", *work_table(measured, "adaptive")]
+    lines += ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *short_table(measured)]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
@@ -114,7 +127,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="erase_quality", help="of the three files (default: %(default)s)")
     parser.add_argument("--brief", action="store_true", help="kinds of cases only: no goals, no tables of single tasks")
-    parser.add_argument("--default", default="bridge:16+shift", help="the method whose leaks count (default: %(default)s)")
+    parser.add_argument("--default", default="adaptive", help="the method whose leaks count (default: %(default)s)")
     parser.add_argument("--torch", type=Path, help="outcomes of `evaluate --per-case` for some of the same cases")
     args = parser.parse_args()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from .evaluate import cell, clustered
-from .measured import GROUPS, Measured, Row, difference, mean_of
+from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 
 def task_table(measured: Measured, task: str) -> list[str]:
@@ -55,7 +55,22 @@ def gain_table(measured: Measured) -> list[str]:
     return lines
 
 
-SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16+shift")
+def work_table(measured: Measured, method: str) -> list[str]:
+    """Kinds of case down, what a method computes again by length across: tokens, and their share of the suffix."""
+    lengths = measured.lengths()
+    lines = ["| kind of case | " + " | ".join(f"{measured.size(tokens)} tokens: encoded again | of the suffix" for tokens in lengths)
+             + " |", "|---" * (2 * len(lengths) + 1) + "|"]  # fmt: skip
+    for name, tasks in GROUPS.items():
+        cells = []
+        for tokens in lengths:
+            rows = measured.select(tasks, method, tokens)
+            cells += [cell(mean_of(rows, "n_recomputed"), 0), cell(share_of(measured, rows), 3)]
+        if set(cells) != {"-"}:
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16+shift", "adaptive")
 
 
 def short_table(measured: Measured) -> list[str]:
@@ -132,7 +147,7 @@ def protocol_table(measured: Measured) -> list[str]:
     def answered(task: str, method: str, tokens: int | None = None) -> list[Row]:
         return [row for row in measured.select([task], method, tokens) if row["id"] in right]
 
-    for method in ("exact", "steer:full", "steer", "bridge:16", "repair:15%", "drop", "shift"):
+    for method in ("exact", "steer:full", "steer", "bridge:16", "adaptive", "repair:15%", "drop", "shift"):
         cells = [cell(mean_of(answered("conflict", method, tokens), "exact_match"), 2) for tokens in lengths]
         cells.append(cell(mean_of(answered("distractor", method), "exact_match"), 3))
         cells.append(cell(difference(answered("distractor", method), answered("distractor", "drop"), "exact_match"), 3))
