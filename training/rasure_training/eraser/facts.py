@@ -36,6 +36,9 @@ WORKPLACES = {
 }  # fmt: skip
 NEXT_DAY = dict(zip(DAYS, DAYS[1:] + DAYS[:1], strict=True))
 
+# What may stand for a key, by its kind, where a sentence refers back without naming it.
+STAND_INS = {"name": "this person", "word": "this word", "item": "thing", "topic": "this subject"}
+
 WHOLE = ("month", "day", "topic", "sport", "language")  # of families that a single split has
 
 
@@ -294,6 +297,11 @@ class Fact:
 
     def echo(self, random_: random.Random, split: str) -> str:
         return random_.choice(self.family.echoes[split]).format(k=self.key)
+
+    def allusion(self, random_: random.Random, split: str) -> str:
+        """As an echo, but without the key: not a word of it is left."""
+        text = random_.choice(self.family.echoes[split]).format(k=STAND_INS[self.family.key])
+        return text[0].upper() + text[1:]
 
     @property
     def cue(self) -> str:

@@ -9,6 +9,7 @@ Stage 2:
   bystander    a fact is erased and another one asked for
   ask          a fact is erased and asked for: there is no right answer, only one that leaks
   echo         as ask or conflict, with two or three later sentences that refer back to the erased fact
+  allusion     as echo, but the later sentences do not name what they refer to
   redact       the value alone is erased, inside its sentence, and asked for
   redact-two   as conflict, but of the erased fact only the value goes
   derived      as conflict, and asked for what follows from the value
@@ -40,7 +41,7 @@ from .passages import Passage, load_passages, other_answer
 from .prompts import ASSISTANT, END, HEAD, SYSTEM, USER, question, turn_question
 from .prose import WORDS_PER_TOKEN, draw_prose, sentences
 
-FACT_TASKS = ("conflict", "distractor", "bystander", "ask", "echo", "redact", "redact-two", "derived", "prose")
+FACT_TASKS = ("conflict", "distractor", "bystander", "ask", "echo", "redact", "redact-two", "derived", "prose", "allusion")
 STALE_TASKS = ("stale-before", "stale-after")
 TASKS = (*FACT_TASKS, "instruction", *STALE_TASKS, "notes", "several", "neighbours")
 
@@ -221,18 +222,27 @@ def add_redact(draft: Draft) -> None:
     draft.plan("redact", fact.family.name, [f"{tag} value"], [draft.probe(fact, fact)])
 
 
-def add_echo(draft: Draft) -> None:
+def _referred_to(draft: Draft, task: str, at_once: bool, refer: Callable[[Fact], str]) -> None:
+    """A fact that later sentences refer back to, the first of them right behind it if at_once."""
     fact, tag = draft.fact(), draft.tag()
-    at = draft.insert(draft.fact_pieces(fact, tag, echo=True))
+    at = draft.insert(draft.fact_pieces(fact, tag, echo=at_once))
     for _ in range(draft.random.randint(1, 2)):
-        draft.insert([tagged(" " + fact.echo(draft.random, draft.split))], after=at)
+        draft.insert([tagged(" " + refer(fact))], after=at)
     if draft.random.random() < 0.5:
         other = draft.fact(like=fact)
         draft.insert(draft.fact_pieces(other, f"{tag} kept", echo=False), after=at)
-        draft.plan("echo", fact.family.name, [tag], [draft.probe(other, fact)], erased="first")
+        draft.plan(task, fact.family.name, [tag], [draft.probe(other, fact)], erased="first")
     else:
         draft.bystanders.append((len(draft.plans), fact))
-        draft.plan("echo", fact.family.name, [tag], [draft.probe(fact, fact)])
+        draft.plan(task, fact.family.name, [tag], [draft.probe(fact, fact)])
+
+
+def add_echo(draft: Draft) -> None:
+    _referred_to(draft, "echo", True, lambda fact: fact.echo(draft.random, draft.split))
+
+
+def add_allusion(draft: Draft) -> None:
+    _referred_to(draft, "allusion", False, lambda fact: fact.allusion(draft.random, draft.split))
 
 
 def add_distractor(draft: Draft) -> None:
@@ -287,7 +297,7 @@ def add_several(draft: Draft, n: int) -> None:
 ADD: dict[str, Callable[[Draft], None]] = {
     "conflict": add_conflict, "distractor": add_distractor, "bystander": add_bystander, "ask": add_ask, "echo": add_echo,
     "redact": add_redact, "redact-two": add_redact_two, "derived": add_derived, "instruction": add_instruction,
-    "prose": add_prose,
+    "prose": add_prose, "allusion": add_allusion,
 }  # fmt: skip
 
 
