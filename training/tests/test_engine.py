@@ -251,3 +251,17 @@ def test_methods_need_their_adapter(llama: GgufModel) -> None:
         engine.erase(context, [SPAN], "steer")
     with pytest.raises(MethodError, match="bridge needs an adapter"):
         Engine(engine.model).erase(context, [SPAN], "bridge:4")
+
+
+@pytest.mark.parametrize("method", ["blend:10%", "most:10%", "quiet:0.5"])
+def test_choices_by_deviation(llama: GgufModel, method: str) -> None:
+    """They take what changes: with the same number of tokens from anywhere else, less would be mended."""
+    engine = engine_of(llama, "bridge")
+    context = engine.read(random_tokens(N))
+    spans = [(10, 13), (20, 21)]
+    shifted, taken = engine.erase(context, spans, "shift"), engine.erase(context, spans, method)
+    n = taken.reencoded
+    assert n == 4 if method.endswith("%") else 7 <= n < N - 14
+    changed = [i for i in range(len(taken)) if not torch.equal(taken.cache.v[-1][:, i], shifted.cache.v[-1][:, i])]
+    assert len(changed) == n
+    assert changed[0] == 10  # what stood right behind the span

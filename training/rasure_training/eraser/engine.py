@@ -11,7 +11,13 @@ model again, with gradient through the rows that an adapter wrote.
   repair:K    the K tokens after each hole are re-encoded by the frozen model, which sees every row before them;
               repair:P% takes this share of what follows, rounded up; ":windowed" behind it shows sinks and window only
   adaptive:K  as repair:K+shift (K: 16), and all other tokens behind the first hole are re-encoded too in which the words of the
-              spans echo (`echoes`)
+              spans echo (`echoes`); ":echo=B" behind it sets the bound
+
+For comparison, and not in the runtime, where they would cost a pass over the whole suffix; all close the gap first:
+  blend:P%    this share of the suffix, those tokens whose keys and values in the second layer change most (as CacheBlend
+              chooses, arXiv 2405.16444, section 4)
+  most:P%     the same, by the change in all layers: what a choice by deviation can come to
+  quiet:B     from each hole on, until the change in all layers has stayed below B for eight tokens
   refill      the spans' rows are those of neutral text of the same length, encoded by the frozen model in their place
   steer       the spans' rows are those of their own tokens, encoded through the adapter in their place (KVEraser,
               arXiv 2606.17034); sees the first `sinks` and the last `window` rows before the span, ":full" behind it all
@@ -36,6 +42,7 @@ PIECE = 512  # tokens read at a time; bounds the memory of attention
 NEAR = 16  # tokens after each hole that are re-encoded anyhow
 ECHO_BOUND = 0.3
 ECHO_DECAY = 0.8
+QUIET = 8  # tokens
 
 METHODS = (
     "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "adaptive", "refill", "steer:full", "steer",
@@ -78,8 +85,22 @@ class Step:
     name: str
     count: int = 0
     share: float = 0.0
+    bound: float = 0.0
     windowed: bool = False
     full: bool = False
+
+
+CLOSING = ("adaptive", "blend", "most", "quiet")  # choose among tokens behind a closed gap
+
+
+def _bound(text: str, method: str) -> float:
+    try:
+        bound = float(text)
+    except ValueError:
+        bound = 0.0
+    if not 0 < bound < math.inf:
+        raise MethodError(f"{method}: {text} is no bound above 0")
+    return bound
 
 
 def parse_method(method: str) -> list[Step]:
@@ -94,16 +115,24 @@ def _parse_step(text: str, method: str) -> Step:
             step = replace(step, windowed=True)
         elif option == "full" and name == "steer":
             step = replace(step, full=True)
-        elif name == "repair" and option.endswith("%") and option[:-1].isdigit() and 0 < int(option[:-1]) <= 100:
+        elif name == "adaptive" and option.startswith("echo="):
+            step = replace(step, bound=_bound(option.removeprefix("echo="), method))
+        elif name == "quiet" and not step.bound:
+            step = replace(step, bound=_bound(option, method))
+        elif (
+            name in ("repair", "blend", "most") and option.endswith("%") and option[:-1].isdigit() and 0 < int(option[:-1]) <= 100
+        ):
             step = replace(step, share=int(option[:-1]) / 100)
         elif name in ("repair", "bridge", "adaptive") and option.isdigit():
             step = replace(step, count=int(option))
         else:
             raise MethodError(f"{method}: {option} is no option of {name}")
-    if step.name not in ("none", "exact", "drop", "shift", "repair", "adaptive", "refill", "steer", "bridge"):
+    if step.name not in ("none", "exact", "drop", "shift", "repair", "refill", "steer", "bridge", *CLOSING):
         raise MethodError(f"{method}: there is no method {name}")
     if step.name == "repair" and not step.count and not step.share:
         raise MethodError(f"{method}: repair needs a number of tokens or a share of the suffix")
+    if step.name in ("blend", "most") and not step.share or step.name == "quiet" and not step.bound:
+        raise MethodError(f"{method}: {step.name} needs {'a bound' if step.name == 'quiet' else 'a share of the suffix'}")
     if step.name == "bridge" and not options:
         step = replace(step, count=-1)  # the adapter's own
     return step
@@ -139,7 +168,7 @@ class Engine:
         rows = replace(context, removed=torch.zeros(len(context), dtype=torch.int64))
         erased = False
         steps = parse_method(method)
-        closes_gap = any(step.name in ("shift", "adaptive") for step in steps)
+        closes_gap = any(step.name in ("shift", *CLOSING) for step in steps)
         for step in steps:
             if step.name == "none":
                 continue
@@ -153,7 +182,10 @@ class Engine:
                     rows = _drop(rows, spans)
                     rows = self._shift(rows) if closes_gap else rows
                 if step.name == "adaptive":
-                    rows = self._reencode(rows, echoes(rows.tokens, words, rows.holes, step.count or NEAR))
+                    bound = step.bound or ECHO_BOUND
+                    rows = self._reencode(rows, echoes(rows.tokens, words, rows.holes, step.count or NEAR, bound))
+                elif step.name in CLOSING:
+                    rows = self._reencode(rows, self._deviating(rows, step))
                 elif step.name not in ("drop", "shift"):
                     rows = self._reencode_after(rows, step)
             erased = True
@@ -248,6 +280,30 @@ class Engine:
         others[where] = False
         return self._encode(rows, where, rows.tokens[where], others.nonzero()[:, 0], None)
 
+    def _deviating(self, rows: Rows, step: Step) -> Tensor:
+        """Indices of the tokens that blend, most and quiet take."""
+        first = rows.holes[0] if rows.holes else len(rows)
+        suffix = torch.arange(first, len(rows))
+        if len(suffix) == 0:
+            return suffix
+        fresh = self._reencode(rows, suffix)
+        change = torch.stack([_relative(a[:, first:], b[:, first:]) for a, b in zip(
+            fresh.cache.k + fresh.cache.v, rows.cache.k + rows.cache.v, strict=True)])  # fmt: skip
+        n_layers = len(rows.cache.k)
+        by_token = (change[1] + change[n_layers + 1]) / 2 if step.name == "blend" else change.mean(0)
+        if step.name != "quiet":
+            n = math.ceil(step.share * len(suffix) - 1e-3)
+            return suffix[by_token.topk(n).indices.sort().values]
+        taken: set[int] = set()
+        for hole in rows.holes:
+            calm = 0
+            for i in range(hole, len(rows)):
+                calm = calm + 1 if by_token[i - first] < step.bound else 0
+                if calm == QUIET:
+                    break
+                taken.add(i)
+        return torch.tensor(sorted(taken), dtype=torch.int64)
+
     def _rewrite(self, rows: Rows, spans: Sequence[tuple[int, int]], step: Step) -> Rows:
         """steer and refill: the rows of the spans, from left to right. A span longer than a piece is encoded piece by piece."""
         lora = self._adapter("steer")[0] if step.name == "steer" else None
@@ -276,6 +332,11 @@ def echoes(tokens: Tensor, words: set[int], holes: Sequence[int], near: int, bou
         if echo >= bound or any(hole <= i < hole + near for hole in holes):
             taken.append(i)
     return torch.tensor(taken, dtype=torch.int64)
+
+
+def _relative(new: Tensor, old: Tensor) -> Tensor:
+    """How far rows [heads, n, d] have moved, by their length: [n], the mean over heads."""
+    return ((new - old).norm(dim=-1) / old.norm(dim=-1)).mean(0).float()
 
 
 def _kept(n: int, spans: Sequence[tuple[int, int]]) -> Tensor:
