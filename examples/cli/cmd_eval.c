@@ -42,6 +42,9 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         {0, "limit", "N", "only the first N cases (default: all)", .u32 = &limit, .min = 1, .max = 1e9},
         {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &job.max_tokens, .min = 1,
          .max = 256},
+        {0, "samples", "N", "draw N answers a case and method too, at temperature 1 (default 0)",
+         .u32 = &job.n_samples, .max = 1000},
+        {0, "seed", "N", "of the first drawn answer; the others count on (default 0)", .u64 = &job.seed},
         {0, "per-case", "PATH", "write one JSON object a case and method, or question, to this file",
          .string = &per_case},
         {0, "json", NULL, "JSON objects instead of the table", .flag = &job.json},
@@ -85,7 +88,8 @@ const cli_command cli_command_eval = {
     "\"pieces\": [kept, erased, kept, ...] in place of prefix, span and suffix erases several spans; "
     "\"markers\":\n"
     "true takes the template's markers in all of them. \"target\" and \"leak_target\" (optional) follow the "
-    "cue.\n\n"
+    "cue;\n"
+    "\"rivals\": [...] are what might stand in place of \"leak_target\".\n\n"
     "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or "
     "articles)\n"
     "  leak         share of answers that contain one of \"leaks\"\n"
@@ -93,6 +97,8 @@ const cli_command cli_command_eval = {
     "  on text      the same along \"target\"\n"
     "  log P        log-probability of \"leak_target\", minus that after an exact erase\n"
     "  agree        share of answers that are the same text as after an exact erase\n"
+    "In --per-case, besides: the rank of \"leak_target\"'s first token, its place among \"rivals\" by\n"
+    "log-probability, and the share of drawn answers that contain one of \"leaks\".\n"
     "\n"
     "An exact erase is always run too, as the reference.\n\n"
     "What the cache still knows that --policy keeps:\n"

@@ -6,12 +6,15 @@
 
 #include "engine.h"
 #include "eval_lines.h"
+#include "eval_probe.h"
 
 typedef struct cli_eval {
     cli_engine *engine; /* with its model, without a context */
     const cli_lines *lines;
     const char *methods; /* of erasing, with commas */
     uint32_t max_tokens; /* of an answer */
+    uint32_t n_samples;  /* answers to draw besides the greedy one */
+    uint64_t seed;       /* of the first */
     bool json;           /* results as JSON */
     FILE *per_case;      /* NULL: not wanted */
 } cli_eval;

@@ -10,7 +10,7 @@ static cli_exit check(const cli_line *line) {
     static const cli_field others[] = {
         {"question", false, false, true}, {"cue", false, true, false},    {"answers", true, false, false},
         {"leaks", true, false, false},    {"target", false, true, false}, {"leak_target", false, true, false},
-        {"pieces", true, true, false},
+        {"pieces", true, true, false},    {"rivals", true, true, false},
     };
     const json_t *json = line->json, *pieces = json_object_get(json, "pieces");
     const json_t *markers = json_object_get(json, "markers");
@@ -55,6 +55,12 @@ static cli_exit tokenize(const cli_engine *engine, cli_case *c) {
     if (code == CLI_OK) code = cli_add_piece(engine, &c->question, json_object_get(json, "cue"), 0);
     if (code == CLI_OK) code = cli_add_piece(engine, &c->target, json_object_get(json, "target"), 0);
     if (code == CLI_OK) code = cli_add_piece(engine, &c->leak, json_object_get(json, "leak_target"), 0);
+    const json_t *rivals = json_object_get(json, "rivals");
+    c->rivals = cli_allocate(json_array_size(rivals) + 1, sizeof *c->rivals);
+    for (; c->n_rivals < json_array_size(rivals) && code == CLI_OK; c->n_rivals++) {
+        c->rivals[c->n_rivals] = (cli_tokens){0};
+        code = cli_add_piece(engine, &c->rivals[c->n_rivals], json_array_get(rivals, c->n_rivals), 0);
+    }
     return code;
 }
 
@@ -76,6 +82,8 @@ static cli_exit add_case(cli_cases *cases, const cli_engine *engine, const cli_l
     if (code == CLI_OK) code = tokenize(engine, c);
     const size_t asked = c->context.count + c->question.count;
     cases->longest = larger(cases->longest, asked + larger(c->target.count, c->leak.count));
+    for (size_t i = 0; i < c->n_rivals; i++)
+        cases->longest = larger(cases->longest, asked + c->rivals[i].count);
     cases->longest_target = larger(cases->longest_target, c->target.count);
     return code;
 }
@@ -94,6 +102,8 @@ void cli_cases_free(cli_cases *cases) {
         cli_tokens_free(&cases->items[i].question);
         cli_tokens_free(&cases->items[i].target);
         cli_tokens_free(&cases->items[i].leak);
+        for (size_t k = 0; k < cases->items[i].n_rivals; k++) cli_tokens_free(&cases->items[i].rivals[k]);
+        free(cases->items[i].rivals);
         free(cases->items[i].spans);
     }
     free(cases->items);

@@ -16,12 +16,14 @@ typedef struct cli_case {
     cli_tokens question; /* and the cue behind it */
     cli_tokens target;   /* how a clean context goes on, where that is known */
     cli_tokens leak;     /* the erased value as it would go on, where there is one */
+    cli_tokens *rivals;  /* other values as they would */
+    size_t n_rivals;
 } cli_case;
 
 typedef struct cli_cases {
     cli_case *items;
     size_t count;
-    size_t longest;        /* tokens of context, question and target or leak, at most */
+    size_t longest;        /* tokens of context, question and target, leak or rival, at most */
     size_t longest_target; /* tokens of a target, at most */
 } cli_cases;
 

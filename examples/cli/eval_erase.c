@@ -36,6 +36,7 @@ typedef struct outcome {
     double kl;
     double target_kl;            /* mean along the case's target; NaN where it has none */
     double leak_log_probability; /* of the case's leak; NaN where it has none */
+    cli_probe probe;
     rs_erase_report erased;
 } outcome;
 
@@ -172,6 +173,12 @@ static cli_exit ask(eval *e, const cli_case *c, reference *exact, const rs_erase
         status = o == &exact->run ? answer_exactly(e, exact, end) : answer(e, exact, end, o);
     }
     if (status == RS_OK) status = measure(e, c, exact, end, o);
+    if (status == RS_OK) {
+        const cli_exit code = cli_probe_run(
+            e->engine, c, &(cli_probe_params){e->job->n_samples, e->job->max_tokens, e->job->seed}, end,
+            e->first, o->leak_log_probability, &o->probe);
+        if (code != CLI_OK) return code;
+    }
     if (status == RS_OK) status = rs_truncate(context, before.next_position);
     if (status != RS_OK) return cli_context_failed(e->engine, status);
     return cli_detokenize(e->engine, o->tokens.ids, o->tokens.count, false, &o->text);
@@ -219,6 +226,9 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *refere
     cli_json_set_real(row, "kl_target", o->target_kl);
     cli_json_set_real(row, "leak_logprob", o->leak_log_probability);
     cli_json_set_real(row, "leak_minus_clean", leak_above);
+    cli_json_set_real(row, "leak_rank", o->probe.rank);
+    cli_json_set_real(row, "leak_choice", o->probe.choice);
+    cli_json_set_real(row, "leak_sampled", o->probe.sampled);
     json_object_set_new(row, "agree_with_exact", json_boolean(agreed));
     cli_json_set_real(row, "erase_ms", col->none ? NAN : o->erased.ms);
     cli_json_set_int(row, "n_context", c->context.count);

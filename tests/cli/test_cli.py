@@ -347,8 +347,19 @@ class Run(Case):
         clean = self.good("run", "--raw", "-p", "Ann lives in Oslo. Ann lives in", "-n", 1)
         erased = self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in Rome.")
         self.assertEqual(erased, clean)
-        for method in ("drop", "shift", "repair", "repair:2", "repair:50%", "repair:2:windowed+shift", "drop+shift",
-                       "repair:2:window=3", "refill", "adaptive", "adaptive:2:echo=0.1:most=3"):
+        for method in (
+            "drop",
+            "shift",
+            "repair",
+            "repair:2",
+            "repair:50%",
+            "repair:2:windowed+shift",
+            "drop+shift",
+            "repair:2:window=3",
+            "refill",
+            "adaptive",
+            "adaptive:2:echo=0.1:most=3",
+        ):
             result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", method,
                             "--stats")  # fmt: skip
             self.assertEqual(result.returncode, 0, result.stderr.decode())
@@ -442,8 +453,8 @@ class Chat(Case):
             self.assertEqual(path.stat().st_mode & 0o777, 0o600)
             self.assertEqual([f.name for f in Path(folder).iterdir()], ["talk"])
             loaded, _ = self.chat("Something else.", f"/load {path}", *then, options=("--threads", "1"))
-            tail = kept[kept.index("saved"):].splitlines()[1:]
-            self.assertEqual(loaded[loaded.index("loaded"):].splitlines()[1:], tail)
+            tail = kept[kept.index("saved") :].splitlines()[1:]
+            self.assertEqual(loaded[loaded.index("loaded") :].splitlines()[1:], tail)
             self.assertGreater(len(tail), 10)
             self.assertNotIn(b"I live in Oslo", path.read_bytes())
 
@@ -608,7 +619,6 @@ class Bench(Case):
         self.assertIsNone(found["prefill_tok_s"])
         self.assertEqual(found["erase_ms"], {})
         self.assertNotIn("kv_footprint", found)
-
 
     def test_erasers(self) -> None:
         golden = REPOSITORY / "tests/golden/data"
@@ -811,6 +821,36 @@ class Eval(Case):
         alone = [row for case in cases for row in run(case).items()]
         self.assertEqual(len(alone), 4 * len(cases))
         self.assertEqual(run(*cases), dict(alone))
+
+    def test_probes(self) -> None:
+        """Rank, forced choice and drawn answers: the choice against each value's own log-probability."""
+        rows_path = self.folder / "rows.jsonl"
+        values = [" Rome", " Oslo", " Lima", " Berne, the capital", " Bob"]
+
+        def run(*options: object, **fields: object) -> dict[str, dict[str, float]]:
+            self.good("eval", self.cases({**CASE, **fields}), "--methods", "none,drop", "--per-case", rows_path,
+                      "--max-tokens", 4, *options)  # fmt: skip
+            return {row["method"]: row for row in map(json.loads, rows_path.read_text().splitlines())}
+
+        plain = run()
+        for row in plain.values():
+            self.assertEqual([row[name] for name in ("leak_rank", "leak_choice", "leak_sampled")], [None] * 3)
+        alone = [run(leak_target=value) for value in values]
+        asked = run("--samples", 6, "--seed", 3, leak_target=values[0], rivals=values[1:])
+        for method, row in asked.items():
+            others = [found[method]["leak_logprob"] for found in alone]
+            self.assertEqual(row["leak_choice"], 1 + sum(other > others[0] for other in others[1:]))
+            self.assertEqual(row["leak_rank"], alone[0][method]["leak_rank"])
+            self.assertAlmostEqual(row["leak_sampled"] * 6, round(row["leak_sampled"] * 6), places=6)
+            self.assertEqual(
+                [row[name] for name in ("answer", "kl_to_exact")], [plain[method][name] for name in ("answer", "kl_to_exact")]
+            )
+        said = run(leak_target=" " + plain["none"]["answer"].split()[0])["none"]
+        self.assertEqual(said["leak_rank"], 1)
+        self.assertGreaterEqual(asked["none"]["leak_sampled"], asked["drop"]["leak_sampled"])
+        self.assertEqual(run("--samples", 6, "--seed", 3, leak_target=values[0], rivals=values[1:])["none"]["leak_sampled"],
+                         asked["none"]["leak_sampled"])  # fmt: skip
+        self.refuses(2, '"rivals" is not an array', "eval", self.cases({**CASE, "rivals": "Rome"}))
 
     def test_texts_to_follow(self) -> None:
         """Divergence along a given text, the probability of the erased value, and pieces in place of one span."""
