@@ -1,0 +1,1 @@
+"""What an erased thing can still be got out of a cache by."""

@@ -1,0 +1,82 @@
+"""Asks the C runtime for what was erased, method by method.
+
+    python -m rasure_training.forgetting.measure RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --out FOLDER
+
+Every thing that is erased and way of asking is a part: its cases, the outcomes of all methods, and a record of what they were made
+with are files of FOLDER. Parts that are there are not made again. `rasure_training.forgetting.report` makes a page of the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..arguments import positive
+from ..eraser.tasks import Corpus
+from ..files import sha256, write_json_lines
+from ..parts import Part, PartError, run_parts
+from ..runs import say
+from ..text import SPLITS, DataError
+from .cases import ERASED, WAYS, make_cases
+
+METHODS = ("none", "exact", "drop", "shift", "repair:16+shift", "repair:100%+shift", "adaptive", "steer", "bridge:16+shift")
+SAMPLES = 20  # drawn answers, where the question is direct
+
+
+def plan_parts(args: argparse.Namespace) -> list[Part]:
+    adapters = {path.name: sha256(path) for path in args.adapter}
+    model_sha256, rasure_sha256 = sha256(args.model), sha256(args.rasure)
+    corpus = Corpus.load(args.data, args.split)
+    parts = []
+    for erased in ERASED:
+        for way in WAYS:
+            name = f"{args.split}-{args.seed}-{args.tokens}-{erased}-{way}"
+            cases, outcomes, record = (
+                args.out / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json")
+            )
+            write_json_lines(cases, make_cases(corpus, erased, way, args.n, args.tokens, args.seed))
+            samples = SAMPLES if way == "direct" else 0
+            options = ["--model", args.model, "--threads", args.threads, "--isa", args.isa, "--max-tokens", args.max_tokens]
+            options += ["--methods", ",".join(METHODS), "--samples", samples, "--seed", args.seed, "--per-case", outcomes]
+            for adapter in args.adapter:
+                options += ["--eraser", adapter]
+            wanted = {"methods": list(METHODS), "samples": samples, "max_tokens": args.max_tokens, "isa": args.isa,
+                      "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
+            noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
+                     "contexts": args.n, "rasure_sha256": rasure_sha256}  # fmt: skip
+            parts.append(Part(f"{erased}, {way}", [str(args.rasure), "eval", str(cases), *map(str, options)], outcomes, record,
+                              wanted, float(args.n * (1 + samples)), noted))  # fmt: skip
+    return parts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.forgetting.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("--adapter", type=Path, action="append", default=[], help="one of each kind")
+    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of cases, outcomes and records")
+    parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
+    parser.add_argument("--tokens", type=positive, default=420, help="length of a context, roughly (default: %(default)s)")
+    parser.add_argument("--n", type=positive, default=200, help="contexts (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
+    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        say("writing cases")
+        run_parts(plan_parts(args), args.jobs)
+    except (DataError, PartError, OSError) as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
