@@ -33,11 +33,8 @@ def test_figures_and_page(tmp_path: Path) -> None:
     assert by["far", "drop"]["tasks"] == ["far"]
     assert by["all", "drop"]["kl"]["mean"] == pytest.approx(0.175)
     echoes = by["far", "adaptive:echo=0.3"]
-    assert (echoes["kl"]["mean"], echoes["share"]["mean"], echoes["kl"]["n"]) == (
-        0.001,
-        0.1,
-        3,
-    )  # along the text where there is one
+    assert echoes["kl"]["mean"] == pytest.approx(0.001)  # along the text where there is one
+    assert (echoes["share"]["mean"], echoes["kl"]["n"]) == (pytest.approx(0.1), 3)
     args = Namespace(name="curve", split="test", n=3, tokens=200, seed=1, tasks=["near", "far"])
     text = "\n".join(curve.page(args, figures))
     assert "| echoes | `adaptive:echo=0.3` | 0.100 (0.100 to 0.100) | 0.0010 (0.0010 to 0.0010) | 6 |" in text
