@@ -128,13 +128,20 @@ static rs_status read_both(search *s) {
     return status;
 }
 
-/* The largest first; of equal ones, in the order they came in. */
+static bool comes_first(rs_echo a, rs_echo b) {
+    if (a.nats != b.nats) return a.nats > b.nats;
+    return a.span.begin != b.span.begin ? a.span.begin < b.span.begin : a.span.end < b.span.end;
+}
+
+/* The largest first; of equal ones, the first in the text. A Shell sort, for qsort may allocate. */
 static void sort(rs_echo *echoes, size_t n) {
-    for (size_t i = 1; i < n; i++) {
-        const rs_echo echo = echoes[i];
-        size_t at = i;
-        for (; at > 0 && echoes[at - 1].nats < echo.nats; at--) echoes[at] = echoes[at - 1];
-        echoes[at] = echo;
+    for (size_t gap = n / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11) {
+        for (size_t i = gap; i < n; i++) {
+            const rs_echo echo = echoes[i];
+            size_t at = i;
+            for (; at >= gap && comes_first(echo, echoes[at - gap]); at -= gap) echoes[at] = echoes[at - gap];
+            echoes[at] = echo;
+        }
     }
 }
 

@@ -98,6 +98,26 @@ static void test_more_spans(void **state) {
     assert_true(fabsf(echoes[0].nats) > 0.01F);
 }
 
+/* Every token, and every token again: all are there in the end, and equal ones stand as in the text. */
+static void test_many_candidates(void **state) {
+    enum { FIRST = 20, EACH = N - FIRST };
+    rs_echo echoes[2 * EACH];
+    bool seen[2][N] = {{false}};
+    for (int32_t i = 0; i < EACH; i++) {
+        const int32_t p = FIRST + (i * 37) % EACH; /* in no order */
+        echoes[i] = (rs_echo){.span = {p, p + 1}};
+        echoes[EACH + i] = (rs_echo){.span = {p, p + 1}};
+    }
+    check(*state, &(rs_span){11, FIRST}, 1, echoes, (size_t)2 * EACH);
+    for (int32_t i = 0; i < 2 * EACH; i++) {
+        const int32_t p = echoes[i].span.begin;
+        assert_false(seen[1][p]);
+        seen[1][p] = seen[0][p];
+        seen[0][p] = true;
+        if (i > 0 && echoes[i - 1].nats == echoes[i].nats) assert_true(echoes[i - 1].span.begin <= p);
+    }
+}
+
 /* They are in neither reading, so it is as if they had been dropped, but for the token behind them. */
 static void test_steered_tokens_are_skipped(void **state) {
     const rs_model *model = *state;
@@ -189,11 +209,9 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_span),
-        cmocka_unit_test(test_more_spans),
-        cmocka_unit_test(test_steered_tokens_are_skipped),
-        cmocka_unit_test(test_refining_goes_on),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_one_span),         cmocka_unit_test(test_more_spans),
+        cmocka_unit_test(test_many_candidates),  cmocka_unit_test(test_steered_tokens_are_skipped),
+        cmocka_unit_test(test_refining_goes_on), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests_name("echo", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }
