@@ -37,7 +37,7 @@ GROUPS = {
 }
 # What adaptive repair leaves is of the size of rounding, which differs from one instruction set to the next: it is held against
 # drop, in every group.
-NEAR_EXACT, NEAR_SHARE = "adaptive", 0.25
+NEAR_EXACT, NEAR_SHARE = "adaptive", 0.35
 RESAMPLES = 2000
 
 Key = tuple[str, str, str]  # group or "all", method, metric
