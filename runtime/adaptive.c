@@ -13,7 +13,10 @@
 /* What a token's echo leaves to the next: attention reads what follows a repeated word, too. */
 #define DECAY 0.8f
 
-enum { BISECTIONS = 24 };
+enum {
+    WORDS_BEFORE = 8, /* in front of a span: attention reads what stood behind a word that comes again */
+    BISECTIONS = 24,
+};
 
 /* ----------------------------------------------------------------------------------- the span's words -- */
 
@@ -25,6 +28,11 @@ void rs_adaptive_begin(rs_context *context) {
 void rs_adaptive_note(rs_context *context, const int32_t *tokens, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
         if (tokens[i] != RS_TOKEN_GONE) context->logits[tokens[i]] = 1.0f;
+}
+
+void rs_adaptive_note_span(rs_context *context, uint32_t first, uint32_t end) {
+    const uint32_t before = first < WORDS_BEFORE ? first : WORDS_BEFORE;
+    rs_adaptive_note(context, context->tokens + first - before, end - first + before);
 }
 
 /* A word counts the less the more often it is in what remains: weight[id] becomes 1 / its count there, 0 for

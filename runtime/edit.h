@@ -62,7 +62,10 @@ rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_n
 /* Before an edit: no words are known. They are taken down in the room for logits, which no edit leaves. */
 void rs_adaptive_begin(rs_context *context);
 
-/* Words of what is erased, or of what is new. */
+/* Words of list tokens [first, end), which are erased, and of the few in front of them. */
+void rs_adaptive_note_span(rs_context *context, uint32_t first, uint32_t end);
+
+/* Words of what is new. */
 void rs_adaptive_note(rs_context *context, const int32_t *tokens, uint32_t count);
 
 /* Behind the edit: encodes again the first repair_tokens behind each hole (list indices, ascending) and those

@@ -120,7 +120,7 @@ static void note_words(rs_context *c, const plan *p) {
     rs_adaptive_begin(c);
     for (size_t i = 0; i < p->n_spans; i++) {
         const uint32_t first = rs_context_index(c, p->spans[i].begin);
-        rs_adaptive_note(c, c->tokens + first, rs_context_index(c, p->spans[i].end) - first);
+        rs_adaptive_note_span(c, first, rs_context_index(c, p->spans[i].end));
     }
 }
 

@@ -99,7 +99,7 @@ static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *r
     rs_draft_cut(c, r->span.begin);
     if (adaptive) {
         rs_adaptive_begin(c);
-        rs_adaptive_note(c, c->tokens + first, r->n_old);
+        rs_adaptive_note_span(c, first, first + r->n_old);
         rs_adaptive_note(c, r->tokens, r->n_tokens);
     }
     report->n_erased = rs_edit_drop(c, &r->span, 1);

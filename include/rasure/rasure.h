@@ -653,9 +653,9 @@ typedef struct rs_erase_params {
     uint32_t window, sinks;
     const int32_t *filler; /* REFILL: 1 to 1,048,576 tokens, repeated from each span's begin to its end */
     uint32_t n_filler;
-    /* ADAPTIVE: an echo is the sum over the span's tokens that the suffix uses again, each 1 / its count in
-     * what remains, falling by 0.8 from token to token. Tokens whose echo is echo_bound or more are
-     * re-encoded; 0: 0.3. The smaller, the more of them. */
+    /* ADAPTIVE: an echo is the sum over the tokens of the span, and of the 8 in front of it, that the suffix
+     * uses again, each 1 / its count in what remains, falling by 0.8 from token to token. Tokens whose echo
+     * is echo_bound or more are re-encoded; 0: 0.3. The smaller, the more of them. */
     float echo_bound;
     uint32_t max_echoes; /* ADAPTIVE: at most so many besides k, those with the strongest; 0: all */
     bool close_gap; /* DROP, REPAIR, BRIDGE: the suffix moves up, its keys re-rotated, as in SHIFT, before

@@ -42,6 +42,7 @@ PIECE = 512  # tokens read at a time; bounds the memory of attention
 NEAR = 16  # tokens after each hole that are re-encoded anyhow
 ECHO_BOUND = 0.3
 ECHO_DECAY = 0.8
+WORDS_BEFORE = 8  # tokens in front of a span whose words count as its own
 QUIET = 8  # tokens
 
 METHODS = (
@@ -178,7 +179,7 @@ class Engine:
                 rows = self._rewrite(rows, spans, step)
             else:
                 if not erased:
-                    words = {int(token) for begin, end in spans for token in rows.tokens[begin:end]}
+                    words = words_of(rows.tokens, spans)
                     rows = _drop(rows, spans)
                     rows = self._shift(rows) if closes_gap else rows
                 if step.name == "adaptive":
@@ -316,6 +317,10 @@ class Engine:
             seen = self._seen(begin, windowed=step.name == "steer" and not step.full)
             rows = self._encode(rows, torch.arange(begin, end), tokens, seen, lora)
         return replace(rows, holes=tuple(end for _, end in spans))
+
+
+def words_of(tokens: Tensor, spans: Sequence[tuple[int, int]]) -> set[int]:
+    return {int(token) for begin, end in spans for token in tokens[max(0, begin - WORDS_BEFORE) : end]}
 
 
 def echoes(tokens: Tensor, words: set[int], holes: Sequence[int], near: int, bound: float = ECHO_BOUND) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from ..gguf_model import ModelError, load_model
 from ..golden_file import GoldenFile
 from .adapter_file import Adapter, read_adapter, write_adapter
-from .engine import Engine, Rows, Settings, echoes
+from .engine import Engine, Rows, Settings, echoes, words_of
 from .lora import EraserModel
 
 SEED = 20260915
@@ -72,8 +72,7 @@ def main() -> int:
                 write_rows(golden, method, engine.erase(context, [SPAN], method), torch.arange(SPAN[0], SPAN[0] + n))
         engine = Engine(model)
         rows = engine.erase(engine.read(tokens), [SPAN], f"adaptive:{NEAR}")
-        words = set(tokens[SPAN[0] : SPAN[1]].tolist())
-        write_rows(golden, "adaptive", rows, echoes(rows.tokens, words, rows.holes, NEAR))
+        write_rows(golden, "adaptive", rows, echoes(rows.tokens, words_of(tokens, [SPAN]), rows.holes, NEAR))
     print(f"wrote {name}.steer.gguf, {name}.bridge.gguf and {name}.erase.golden.gguf")
     return 0
 
