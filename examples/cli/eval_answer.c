@@ -16,6 +16,14 @@ rs_status cli_answer_greedily(const cli_engine *engine, int32_t token, uint32_t 
     }
 }
 
+rs_status cli_follow(const cli_engine *engine, int32_t end, const float *first, const int32_t *ids,
+                     size_t count, rs_logits_fn each, void *user) {
+    each(user, end - 1, first, engine->info.n_vocab);
+    rs_status status = rs_truncate(engine->context, end);
+    if (status == RS_OK && count > 1) status = rs_decode_each(engine->context, ids, count - 1, each, user);
+    return status;
+}
+
 bool cli_add_likelihood(void *user, int32_t position, const float *logits, size_t n_vocab) {
     cli_likelihood *l = user;
     (void)position;

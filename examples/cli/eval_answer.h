@@ -11,7 +11,13 @@
 rs_status cli_answer_greedily(const cli_engine *engine, int32_t token, uint32_t most, cli_tokens *answer,
                               bool *ended);
 
-/* The log-probability of a text, for rs_decode_each: `ids` go on at each call. */
+/* Gives `each` the logits from which the `count` tokens `ids` come that follow a question: `first` [n_vocab],
+ * those behind the question, and those after each of `ids` but the last. The engine's context holds the
+ * question up to position `end`; what it holds behind is taken back first. */
+rs_status cli_follow(const cli_engine *engine, int32_t end, const float *first, const int32_t *ids,
+                     size_t count, rs_logits_fn each, void *user);
+
+/* The log-probability of a text, for cli_follow: `ids` go on at each call. */
 typedef struct cli_likelihood {
     const int32_t *ids;
     double sum;

@@ -101,14 +101,10 @@ static bool compare_row(void *user, int32_t position, const float *logits, size_
     return true;
 }
 
-/* Gives `each` the logits from which `count` tokens come that follow the question: e->first, and those after
- * each of `ids` but the last of the count. `end` is the position behind the question. */
+/* What follows the question, whose logits are in e->first. */
 static rs_status follow(const eval *e, int32_t end, const int32_t *ids, size_t count, rs_logits_fn each,
                         void *user) {
-    each(user, end - 1, e->first, e->engine->info.n_vocab);
-    rs_status status = rs_truncate(e->engine->context, end);
-    if (status == RS_OK && count > 1) status = rs_decode_each(e->engine->context, ids, count - 1, each, user);
-    return status;
+    return cli_follow(e->engine, end, e->first, ids, count, each, user);
 }
 
 /* The exact answer, and the logits from which its tokens came. */

@@ -11,26 +11,14 @@ static double rank_of(const float *logits, size_t n_vocab, int32_t token) {
     return 1.0 + (double)above;
 }
 
-/* The log-probability of `ids` behind the question. */
-static rs_status likelihood_of(const cli_engine *engine, int32_t end, const float *first,
-                               const cli_tokens *ids, double *log_p) {
-    cli_likelihood l = {.ids = ids->ids};
-    (void)cli_add_likelihood(&l, end - 1, first, engine->info.n_vocab);
-    rs_status status = rs_truncate(engine->context, end);
-    if (status == RS_OK && ids->count > 1)
-        status = rs_decode_each(engine->context, ids->ids, ids->count - 1, cli_add_likelihood, &l);
-    *log_p = l.sum;
-    return status;
-}
-
 static rs_status choose(const cli_engine *engine, const cli_case *c, int32_t end, const float *first,
                         double leak_log_probability, double *place) {
     rs_status status = RS_OK;
     *place = 1;
     for (size_t i = 0; i < c->n_rivals && status == RS_OK; i++) {
-        double log_p;
-        status = likelihood_of(engine, end, first, &c->rivals[i], &log_p);
-        *place += log_p > leak_log_probability;
+        cli_likelihood rival = {.ids = c->rivals[i].ids};
+        status = cli_follow(engine, end, first, rival.ids, c->rivals[i].count, cli_add_likelihood, &rival);
+        *place += rival.sum > leak_log_probability;
     }
     return status;
 }
