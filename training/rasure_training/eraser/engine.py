@@ -12,16 +12,16 @@ model again, with gradient through the rows that an adapter wrote.
               repair:P% takes this share of what follows, rounded up; ":windowed" behind it shows sinks and window only
   adaptive:K  as repair:K+shift (K: 16), and all other tokens behind the first hole are re-encoded too in which the words of the
               spans echo (`echoes`); ":echo=B" behind it sets the bound
+  refill      the spans' rows are those of neutral text of the same length, encoded by the frozen model in their place
+  steer       the spans' rows are those of their own tokens, encoded through the adapter in their place (KVEraser,
+              arXiv 2606.17034); sees the first `sinks` and the last `window` rows before the span, ":full" behind it all
+  bridge:K    as windowed repair, through the adapter; without ":K" as many tokens as the adapter says
 
 For comparison, and not in the runtime, where they would cost a pass over the whole suffix; all close the gap first:
   blend:P%    this share of the suffix, those tokens whose keys and values in the second layer change most (as CacheBlend
               chooses, arXiv 2405.16444, section 4)
   most:P%     the same, by the change in all layers: what a choice by deviation can come to
   quiet:B     from each hole on, until the change in all layers has stayed below B for eight tokens
-  refill      the spans' rows are those of neutral text of the same length, encoded by the frozen model in their place
-  steer       the spans' rows are those of their own tokens, encoded through the adapter in their place (KVEraser,
-              arXiv 2606.17034); sees the first `sinks` and the last `window` rows before the span, ":full" behind it all
-  bridge:K    as windowed repair, through the adapter; without ":K" as many tokens as the adapter says
 """
 
 from __future__ import annotations
