@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 
 from .words import DAYS, FIRST_NAMES, LAST_NAMES, SOURCES
@@ -314,8 +315,9 @@ class Fact:
     @property
     def value_at(self) -> tuple[int, int]:
         """Where the value and the space before it are in the statement."""
-        start = self.statement.index(f" {self.value}")
-        return start, start + 1 + len(self.value)
+        found = re.search(rf" {re.escape(self.value)}\b", self.statement)  # Mr Romero may live in Rome
+        assert found is not None
+        return found.span()
 
 
 def can_derive(family: Family, split: str) -> bool:
