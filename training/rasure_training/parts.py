@@ -30,26 +30,36 @@ class Part:
     noted: dict[str, Any] = field(default_factory=dict)  # what else the record says
     refusal: str | None = None  # words of a failure that is a result, and recorded as "refused"
 
-    def is_done(self) -> bool:
-        """Whether the record says that the outcomes, or the refusal, are those of `wanted`."""
+    def read_record(self) -> dict[str, Any]:
+        """Of what is there; empty where nothing is."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return False
-        there = self.outcomes.exists() or "refused" in record
-        return there and all(record.get(key) == value for key, value in self.wanted.items())
+            return {}
+        return record if self.outcomes.exists() or "refused" in record else {}
 
-    def run(self) -> None:
-        begin = time.monotonic()
-        done = subprocess.run(self.command, capture_output=True, text=True, check=False)
+    def is_done(self) -> bool:
+        """Whether the record says that the outcomes, or the refusal, are those of `wanted`."""
+        record = self.read_record()
+        return bool(record) and all(record.get(key) == value for key, value in self.wanted.items())
+
+    def execute(self, command: Sequence[str]) -> str | None:
+        """Runs it; what it said, where it refused."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else str(done.returncode)
         refused = done.returncode != 0 and self.refusal is not None and self.refusal in said
         if done.returncode and not refused:
             raise PartError(f"{self.outcomes.name}: {said}")
-        record = (
-            self.wanted | self.noted | {"seconds": round(time.monotonic() - begin, 1)} | ({"refused": said} if refused else {})
-        )
+        return said if refused else None
+
+    def write_record(self, begin: float, more: dict[str, Any]) -> None:
+        record = self.wanted | self.noted | {"seconds": round(time.monotonic() - begin, 1)} | more
         self.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def run(self) -> None:
+        begin = time.monotonic()
+        refused = self.execute(self.command)
+        self.write_record(begin, {"refused": refused} if refused else {})
 
 
 def run_parts(parts: Sequence[Part], jobs: int) -> None:

@@ -27,10 +27,10 @@ import json, sys
 arguments = sys.argv[1:]
 value = lambda name: arguments[arguments.index(name) + 1]
 with open({log!r}, "a") as log:
-    log.write(arguments[1] + "\\n")
+    log.write(value("--methods") + "\\n")
 if {fails!r}:
     sys.exit("rasure: the tool failed on purpose")
-kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "repair:16": 0.125}}
+kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "repair:16": 0.125, "repair:16+shift": 0.1}}
 with open(value("--per-case"), "w") as out:
     for line in open(arguments[1]):
         case = json.loads(line)
@@ -52,9 +52,17 @@ def tool(folder: Path, fails: bool = False) -> Path:
     return path
 
 
-def runs(folder: Path) -> int:
+def runs(folder: Path) -> list[str]:
+    """The methods of each."""
     log = folder / "log"
-    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+    return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+
+
+def make_adapter(path: Path, name: str) -> None:
+    model = load_model(model_path("tiny-llama"))
+    lora = random_lora(EraserModel(model))
+    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), name, "apache-2.0", {"converted_from": "x"})
+    write_adapter(path, model.file, adapter)
 
 
 def call(module: Any, *arguments: object) -> int:
@@ -65,19 +73,28 @@ def call(module: Any, *arguments: object) -> int:
 @pytest.fixture
 def setting(tmp_path: Path, data: Path) -> list[object]:
     (tmp_path / "model").write_text("a model", encoding="utf-8")
-    (tmp_path / "bridge.gguf").write_text("an adapter", encoding="utf-8")
+    make_adapter(tmp_path / "bridge.gguf", "Tiny")
     return [tool(tmp_path), tmp_path / "model", "--adapter", tmp_path / "bridge.gguf", "--data", data, "--out", tmp_path / "out",
             "--tasks", "conflict,redact", "--lengths", "200,300", "--n", 3, "--methods", METHODS]  # fmt: skip
 
 
 def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
+    outcomes = tmp_path / "out" / "validation-1-200-redact.outcomes.jsonl"
     assert call(measure, *setting) == 0
-    assert runs(tmp_path) == 4
+    assert runs(tmp_path) == [METHODS] * 4
+    before = outcomes.read_bytes()
     assert call(measure, *setting) == 0
-    assert runs(tmp_path) == 4
-    (tmp_path / "bridge.gguf").write_text("another adapter", encoding="utf-8")
+    assert runs(tmp_path) == [METHODS] * 4
+    make_adapter(tmp_path / "bridge.gguf", "Tinier")
     assert call(measure, *setting) == 0
-    assert runs(tmp_path) == 8
+    assert runs(tmp_path)[4:] == ["bridge:16"] * 4
+    assert outcomes.read_bytes() == before
+    assert call(measure, *setting[:-1], "exact,repair:16+shift,bridge:16") == 0
+    assert runs(tmp_path)[8:] == ["repair:16+shift"] * 4
+    (tmp_path / "model").write_text("another model", encoding="utf-8")
+    assert call(measure, *setting[:-1], "exact,bridge:16") == 0
+    assert runs(tmp_path)[12:] == ["exact,bridge:16"] * 4
+    assert {json.loads(line)["method"] for line in outcomes.read_text(encoding="utf-8").splitlines()} == {"exact", "bridge:16"}
     record = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))
     assert (record["task"], record["tokens"], record["contexts"]) == ("redact", 200, 3)
 
@@ -123,7 +140,7 @@ def test_an_archive_stands_for_the_folder(setting: list[object], tmp_path: Path,
 
 def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(measure, *setting) == 0
-    (tmp_path / "bridge.gguf").write_text("another adapter", encoding="utf-8")
+    make_adapter(tmp_path / "bridge.gguf", "Tinier")
     assert call(measure, *[200 if argument == "200,300" else argument for argument in setting]) == 0
     assert call(report, tmp_path / "out", "--out", tmp_path) == 1
     assert "adapters" in capsys.readouterr().err
@@ -132,10 +149,6 @@ def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Pa
 def test_the_card_has_the_figures_of_its_adapter(
     setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = load_model(model_path("tiny-llama"))
-    lora = random_lora(EraserModel(model))
-    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), "Tiny", "apache-2.0", {"converted_from": "x"})
-    write_adapter(tmp_path / "bridge.gguf", model.file, adapter)
     assert call(measure, *setting) == 0
     assert call(report, tmp_path / "out", "--out", tmp_path) == 0
     figures = ["--figures", tmp_path / "erase_quality.json", "--out", tmp_path / "CARD.md"]

@@ -3,21 +3,29 @@
     python -m rasure_training.eraser.measure RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --out FOLDER
 
 Every task and length is a part: its cases, the outcomes of all methods, and a record of what they were made with are files of
-FOLDER. Parts that are there and were made with the same cases, model, adapters and options are not made again, so a run that was
-stopped goes on. `rasure_training.eraser.report` makes tables and plots of the folder.
+FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on; of
+methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables and plots of the
+folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..arguments import numbers, positive, share
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
 from ..text import SPLITS, DataError
+from .adapter_file import KINDS, AdapterError, read_header
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
 
@@ -31,14 +39,59 @@ MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
 
 
+@dataclass(frozen=True)
+class MethodsPart(Part):
+    """Some methods may be there and others not."""
+
+    made_with: dict[str, str | None] = field(default_factory=dict)  # by method: SHA-256 of the adapter that it needs
+
+    def missing(self) -> list[str]:
+        record = self.read_record()
+        if not record or any(record.get(key) != value for key, value in self.wanted.items()):
+            return list(self.made_with)
+        known = record.get("made_with", {})
+        return [method for method, adapter in self.made_with.items() if method not in known or known[method] != adapter]
+
+    def is_done(self) -> bool:
+        return not self.missing()
+
+    def run(self) -> None:
+        begin, missing = time.monotonic(), self.missing()
+        fresh = self.outcomes.with_name(self.outcomes.name + ".fresh")
+        self.execute([*self.command, "--methods", ",".join(missing), "--per-case", str(fresh)])
+        kept = _rows(self.outcomes) if len(missing) < len(self.made_with) else []
+        by = {(row["id"], row["method"]): row for row in [*kept, *_rows(fresh)]}
+        ids = dict.fromkeys(id_ for id_, _ in by)
+        write_json_lines(self.outcomes, (by[id_, method] for id_ in ids for method in self.made_with))
+        fresh.unlink()
+        self.write_record(begin, {"methods": list(self.made_with), "made_with": self.made_with})
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def adapters_of(methods: Sequence[str], adapters: Sequence[Path]) -> dict[str, str | None]:
+    """By method: SHA-256 of the adapter that it needs; None where it needs none."""
+    digests = {read_header(path).settings.kind: sha256(path) for path in adapters}
+    return {method: next((digests.get(kind) for kind in KINDS if kind in re.split("[:+]", method)), None) for method in methods}
+
+
 def plan_parts(args: argparse.Namespace) -> list[Part]:
     """Writes the cases, and says what is to be done with them."""
-    common = {
-        "methods": list(args.methods), "max_tokens": args.max_tokens, "isa": args.isa, "model_sha256": sha256(args.model),
-        "adapters": {path.name: sha256(path) for path in args.adapter},
-    }  # fmt: skip
-    options = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa]
-    options += ["--methods", ",".join(args.methods), "--max-tokens", str(args.max_tokens)]
+    common = {"max_tokens": args.max_tokens, "isa": args.isa, "model_sha256": sha256(args.model)}
+    adapters = {path.name: sha256(path) for path in args.adapter}
+    made_with = adapters_of(args.methods, args.adapter)
+    options = [
+        "--model",
+        str(args.model),
+        "--threads",
+        str(args.threads),
+        "--isa",
+        args.isa,
+        "--max-tokens",
+        str(args.max_tokens),
+    ]
     for adapter in args.adapter:
         options += ["--eraser", str(adapter)]
     corpus = Corpus.load(args.data, args.split)
@@ -53,12 +106,13 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 args.out / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json")
             )
             write_json_lines(cases, make_cases(corpus, [task], n, tokens, args.seed, style, args.erases))
-            parts.append(Part(
+            parts.append(MethodsPart(
                 title=f"{task}, {tokens} tokens",
-                command=[str(args.rasure), "eval", str(cases), *options, "--per-case", str(outcomes)],
+                command=[str(args.rasure), "eval", str(cases), *options],
                 outcomes=outcomes, record=record, wanted=common | {"cases_sha256": sha256(cases)},
                 work=n * (tokens + 1000.0),
-                noted={"task": task, "tokens": tokens, "split": args.split, "seed": args.seed, "contexts": n,
+                made_with=made_with,
+                noted={"adapters": adapters, "task": task, "tokens": tokens, "split": args.split, "seed": args.seed, "contexts": n,
                        "rasure_sha256": rasure_sha256},
             ))  # fmt: skip
     return parts
@@ -99,7 +153,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         measure(args)
-    except (DataError, PartError, OSError) as error:
+    except (AdapterError, DataError, PartError, OSError) as error:
         print(f"measure: {error}", file=sys.stderr)
         return 1
     return 0
