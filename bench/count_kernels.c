@@ -129,6 +129,11 @@ static void run_rope(const rs_kernels *k, const operands *o, const count_case *c
     k->rope(o->out, o->x, o->y, HEAD_DIM, 0);
 }
 
+static void run_rotate_keys(const rs_kernels *k, const operands *o, const count_case *c) {
+    (void)c;
+    k->rotate_keys(o->pages, 0xffff, o->x, o->y, HEAD_DIM, HEAD_DIM, 0);
+}
+
 static void run_swiglu(const rs_kernels *k, const operands *o, const count_case *c) {
     (void)c;
     k->swiglu(o->out, o->y, N);
@@ -194,6 +199,7 @@ static const count_case others[] = {
     {"dot_f32", "products", N, run_dot_f32, 0, 1},
     {"rms_norm", "elements", N, run_rms_norm, 0, 1},
     {"rope", "elements", HEAD_DIM, run_rope, 0, 1},
+    {"rotate_keys", "elements", RS_PAGE_ENTRIES *HEAD_DIM, run_rotate_keys, 0, 1},
     {"swiglu", "elements", N, run_swiglu, 0, 1},
     {"geglu", "elements", N, run_geglu, 0, 1},
     {"add", "elements", N, run_add, 0, 1},

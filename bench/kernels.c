@@ -90,6 +90,10 @@ static void run_rope(const rs_kernels *kernels, const operands *o, const bench_c
     kernels->rope(o->out, o->cosine, o->sine, c->n, 0);
 }
 
+static void run_rotate_keys(const rs_kernels *kernels, const operands *o, const bench_case *c) {
+    kernels->rotate_keys(o->pages, 0xffff, o->cosine, o->sine, c->n, c->n, 0);
+}
+
 static void run_swiglu(const rs_kernels *kernels, const operands *o, const bench_case *c) {
     memcpy(o->out, o->x, c->n * sizeof *o->out);
     kernels->swiglu(o->out, o->y, c->n);
@@ -193,6 +197,7 @@ static size_t list_others(bench_case *cases) {
         {"quantize_acts", "Gelem/s", 576, 16, run_quantize_acts, 16 * 576},
         {"rms_norm", "Gelem/s", 576, 1, run_rms_norm, 576},
         {"rope", "Gelem/s", HEAD_DIM, 1, run_rope, HEAD_DIM},
+        {"rotate_keys", "Gelem/s", HEAD_DIM, 1, run_rotate_keys, RS_PAGE_ENTRIES * HEAD_DIM},
         {"swiglu", "Gelem/s", 1536, 1, run_swiglu, 1536},
         {"geglu", "Gelem/s", 1536, 1, run_geglu, 1536},
         {"add", "Gelem/s", 576, 1, run_add, 576},

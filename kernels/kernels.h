@@ -195,6 +195,13 @@ typedef struct rs_kernels {
      * when `interleaved`, else (i, i + dim / 2) (RoPE, arXiv 2104.09864, section 3.2.2). */
     void (*rope)(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
 
+    /* Rotates keys of a page in place as rope does, those of the entries whose bits of `which` are set, and
+     * gives each a new scale: y = rotated int8 values, k_scale *= max |y| / 127, k = round to nearest of
+     * y * (127 / max |y|); a key of zeros stays one, with scale 0. Of other entries no byte changes. cos/sin
+     * [dim / 2], dim at most head_dim. */
+    void (*rotate_keys)(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
+                        size_t head_dim, size_t dim, int interleaved);
+
     /* gate[i] = silu(gate[i]) * up[i]; gelu: the tanh form (Shazeer, arXiv 2002.05202). */
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*geglu)(float *gate, const float *up, size_t n);

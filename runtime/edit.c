@@ -35,24 +35,20 @@ static void rotate_stream(void *argument, size_t thread, size_t index) {
     const rs_context *c = task->context;
     const rs_model *model = c->model;
     const uint32_t rope = model->layers[index / model->shape.n_kv_heads].rope;
-    const rs_kv_stream *stream = &c->kv.streams[index];
-    float key[RS_HEAD_DIM_MAX];
-    int8_t scratch[RS_HEAD_DIM_MAX];
-    rs_kv_cursor at;
-    bool more = rs_kv_seek(&c->kv, stream, task->begin, &at);
-    while (more && rs_kv_position(&c->kv, stream, at) < task->end) {
-        rs_kv_load_key(&c->kv, stream, at, key);
-        model->kernels->rope(key, c->scratch.cosine[rope], c->scratch.sine[rope], model->shape.n_rot,
-                             model->shape.rope_interleaved);
-        rs_kv_store_key(&c->kv, model->kernels, stream, at, key, scratch);
-        rs_kv_move(&c->kv, stream, at, task->by);
-        more = rs_kv_next(&c->kv, stream, &at);
-    }
+    rs_kv_rotate(&c->kv, model->kernels, &c->kv.streams[index],
+                 &(rs_kv_rotation){.begin = task->begin,
+                                   .end = task->end,
+                                   .by = task->by,
+                                   .cosine = c->scratch.cosine[rope],
+                                   .sine = c->scratch.sine[rope],
+                                   .dim = model->shape.n_rot,
+                                   .interleaved = model->shape.rope_interleaved});
 }
 
 /* R(p + by) k = R(by) R(p) k (RoPE, arXiv 2104.09864, section 3.2). */
 void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by) {
     rs_context *c = context;
+    if (begin >= end) return;
     for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
         if (c->model->rope_freq[kind] == NULL) continue;
         rs_rope_angles(c->model, kind, by, c->scratch.cosine[kind], c->scratch.sine[kind]);

@@ -162,9 +162,6 @@ bool rs_kv_advance(const rs_kv *kv, const rs_kv_stream *stream, int32_t position
 
 int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
 
-/* Changes an entry's position by `by`; the stream's order MUST stay. */
-void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by);
-
 /* ------------------------------------------------------------------------------ saved (kv_saved.c) -- */
 
 /* A stream's pages as they were saved, one behind the other. */
@@ -199,10 +196,21 @@ float rs_kv_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at)
 /* The length of an entry's key, squared. */
 float rs_kv_key_norm(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at);
 
-/* The key of an entry as floats, and back. */
+/* Entries that move together. */
+typedef struct rs_kv_rotation {
+    int32_t begin, end;         /* positions of them, half-open */
+    int32_t by;                 /* positions that they move; the stream's order MUST stay */
+    const float *cosine, *sine; /* [dim / 2] of `by` positions */
+    size_t dim;
+    int interleaved;
+} rs_kv_rotation;
+
+/* Moves them and rotates their keys. */
+void rs_kv_rotate(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream,
+                  const rs_kv_rotation *rotation);
+
+/* Key and value of an entry as floats. */
 void rs_kv_load_key(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *key);
-void rs_kv_store_key(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
-                     const float *key, int8_t *scratch);
 void rs_kv_load_value(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float *value);
 
 #endif

@@ -8,11 +8,6 @@ int32_t rs_kv_position(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor
     return rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot];
 }
 
-void rs_kv_move(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, int32_t by) {
-    rs_kv_touch(kv, stream->pages[at.page_index]);
-    rs_kv_get_page(kv, stream->pages[at.page_index]).position[at.slot] += by;
-}
-
 void rs_kv_set_lambda(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor at, float lambda) {
     rs_kv_touch(kv, stream->pages[at.page_index]);
     rs_kv_get_page(kv, stream->pages[at.page_index]).lambda[at.slot] = lambda;
@@ -74,18 +69,12 @@ static void put_key(const rs_kv *kv, const rs_kv_page *page, uint32_t slot, cons
     }
 }
 
-void rs_kv_store_key(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
-                     const float *key, int8_t *scratch) {
+void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
+                 const float *key, const float *value, int8_t *scratch) {
     rs_kv_touch(kv, stream->pages[at.page_index]);
     const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
     page.view.k_scale[at.slot] = kernels->quantize_head(key, scratch, kv->head_dim);
     put_key(kv, &page, at.slot, scratch);
-}
-
-void rs_kv_store(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream, rs_kv_cursor at,
-                 const float *key, const float *value, int8_t *scratch) {
-    rs_kv_store_key(kv, kernels, stream, at, key, scratch);
-    const rs_kv_page page = rs_kv_get_page(kv, stream->pages[at.page_index]);
     page.view.v_scale[at.slot] = kernels->quantize_head(value, scratch, kv->head_dim);
     int8_t *v = page.view.v + (size_t)(at.slot / 4) * kv->head_dim * 4 + at.slot % 4;
     for (uint32_t d = 0; d < kv->head_dim; d++) v[(size_t)d * 4] = scratch[d];
@@ -115,4 +104,28 @@ void rs_kv_load_value(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor 
     const float scale = page.view.v_scale[at.slot];
     const int8_t *v = page.view.v + (size_t)(at.slot / 4) * kv->head_dim * 4 + at.slot % 4;
     for (uint32_t d = 0; d < kv->head_dim; d++) value[d] = scale * (float)v[(size_t)d * 4];
+}
+
+/* Bits of a page's entries that lie within [begin, end). */
+static uint32_t entries_within(const rs_kv_page *page, int32_t begin, int32_t end) {
+    uint32_t which = 0;
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++)
+        which |= (uint32_t)(page->position[e] >= begin && page->position[e] < end) << e;
+    return which;
+}
+
+void rs_kv_rotate(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream,
+                  const rs_kv_rotation *rotation) {
+    rs_kv_cursor at;
+    if (!rs_kv_seek(kv, stream, rotation->begin, &at)) return;
+    for (uint32_t p = at.page_index; p < stream->n_pages; p++) {
+        const rs_kv_page page = rs_kv_get_page(kv, stream->pages[p]);
+        const uint32_t which = entries_within(&page, rotation->begin, rotation->end);
+        if (which == 0) return;
+        rs_kv_touch(kv, stream->pages[p]);
+        kernels->rotate_keys(&page.view, which, rotation->cosine, rotation->sine, kv->head_dim, rotation->dim,
+                             rotation->interleaved);
+        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++)
+            if (which >> e & 1) page.position[e] += rotation->by;
+    }
 }

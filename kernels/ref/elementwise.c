@@ -3,6 +3,7 @@
 
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
+#include "kernels/rotate_keys.h"
 
 void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out) {
     double lane[4] = {0};
@@ -30,6 +31,11 @@ void rs_ref_rope(float *x, const float *cosine, const float *sine, size_t dim, i
             x[i + half] = a * sine[i] + b * cosine[i];
         }
     }
+}
+
+void rs_ref_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
+                        size_t head_dim, size_t dim, int interleaved) {
+    rs_rotate_keys_in_lanes(page, which, cosine, sine, head_dim, dim, interleaved);
 }
 
 void rs_ref_swiglu(float *gate, const float *up, size_t n) {

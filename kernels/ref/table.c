@@ -49,6 +49,7 @@ const rs_kernels rs_ref_table = {
     .dot_f32 = rs_ref_dot_f32,
     .rms_norm = rs_ref_rms_norm,
     .rope = rs_ref_rope,
+    .rotate_keys = rs_ref_rotate_keys,
     .swiglu = rs_ref_swiglu,
     .geglu = rs_ref_geglu,
     .add = rs_ref_add,

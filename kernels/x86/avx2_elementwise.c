@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "kernels/ref/math.h"
+#include "kernels/rotate_keys.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/avx2_math.h"
 
@@ -169,6 +170,11 @@ static void rotate_pairs(float *x, const float *cosine, const float *sine, size_
 
 void rs_avx2_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved) {
     (interleaved ? rotate_pairs : rotate_halves)(x, cosine, sine, dim / 2);
+}
+
+void rs_avx2_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
+                         size_t head_dim, size_t dim, int interleaved) {
+    rs_rotate_keys_in_lanes(page, which, cosine, sine, head_dim, dim, interleaved);
 }
 
 size_t rs_avx2_largest(const float *x, size_t n) {

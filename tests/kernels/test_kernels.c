@@ -179,8 +179,9 @@ static void tables_are_complete(void **state) {
             assert_true(k->multiply_blocks[type] == NULL || rs_type_is_quantized(type));
         }
         for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++) assert_true(k->multiply[kind] != NULL);
-        assert_true(k->quantize_acts && k->dot_f32 && k->rms_norm && k->rope && k->swiglu && k->geglu);
-        assert_true(k->add && k->largest && k->quantize_head && k->attend_keys && k->softmax_step);
+        assert_true(k->quantize_acts && k->dot_f32 && k->rms_norm && k->rope && k->rotate_keys);
+        assert_true(k->swiglu && k->geglu && k->add && k->largest && k->quantize_head && k->attend_keys &&
+                    k->softmax_step);
         assert_true(k->attend_values != NULL);
     }
 }
@@ -964,6 +965,83 @@ static void quantize_head_rounds_to_nearest(void **state) {
     }
 }
 
+/* A key of a page as rope would rotate it, in units of its old scale. */
+static void rotated_key(const rs_page_view *page, size_t entry, size_t head_dim, const float *cosine,
+                        const float *sine, size_t dim, int interleaved, double *y) {
+    for (size_t d = 0; d < head_dim; d++) y[d] = key_at(page, entry, d);
+    for (size_t i = 0; i < dim / 2; i++) {
+        const size_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + dim / 2;
+        const double a = y[first], b = y[second], c = cosine[i], s = sine[i];
+        y[first] = a * c - b * s;
+        y[second] = a * s + b * c;
+    }
+}
+
+static void check_rotated(const rs_kernels *k, const rs_page_view *got, const rs_page_view *before, size_t e,
+                          const double *y, size_t head_dim) {
+    double largest = 0;
+    for (size_t d = 0; d < head_dim; d++) largest = fmax(largest, fabs(y[d]));
+    const double scale = (double)before->k_scale[e] * largest / 127;
+    check_close("rotate_keys' scale", k, e, got->k_scale[e], scale, 8 * ROUNDING * fabs(scale) + TINY);
+    for (size_t d = 0; d < head_dim; d++) {
+        const double want = largest > 0 ? y[d] * 127 / largest : 0;
+        check_close("rotate_keys", k, e * head_dim + d, key_at(got, e, d), want, 0.5 + 127 * 16 * ROUNDING);
+    }
+}
+
+static void check_rotate_keys(const table_list *list, size_t head_dim, size_t dim, int interleaved,
+                              uint32_t which, int low, int high, guard_side side, uint64_t *seed) {
+    guard cosine = guard_alloc(dim / 2 * sizeof(float), side),
+          sine = guard_alloc(dim / 2 * sizeof(float), side);
+    for (size_t i = 0; i < dim / 2; i++) {
+        const double angle = 100 * (double)random_float(seed);
+        ((float *)cosine.data)[i] = (float)cos(angle);
+        ((float *)sine.data)[i] = (float)sin(angle);
+    }
+    const uint64_t same = *seed;
+    uint64_t again = same;
+    guarded_block before = alloc_block(1, NO_GAPS, head_dim, side, low, high, &again);
+    for (size_t t = 0; t < list->count; t++) {
+        const rs_kernels *k = list->table[t];
+        again = same;
+        guarded_block block = alloc_block(1, NO_GAPS, head_dim, side, low, high, &again);
+        k->rotate_keys(block.view, which, cosine.data, sine.data, head_dim, dim, interleaved);
+        check_same("rotate_keys' values", k, block.view->v, before.view->v, RS_PAGE_ENTRIES * head_dim);
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            double y[RS_HEAD_DIM_MAX];
+            if (which >> e & 1) {
+                rotated_key(before.view, e, head_dim, cosine.data, sine.data, dim, interleaved, y);
+                check_rotated(k, block.view, before.view, e, y, head_dim);
+                continue;
+            }
+            assert_true(block.view->k_scale[e] == before.view->k_scale[e]);
+            for (size_t d = 0; d < head_dim; d++)
+                assert_int_equal(key_at(block.view, e, d), key_at(before.view, e, d));
+        }
+        free_block(&block);
+    }
+    free_block(&before);
+    *seed = again;
+    guard_free(&cosine);
+    guard_free(&sine);
+}
+
+static void rotate_keys_rotates_and_rounds(void **state) {
+    uint64_t seed = 21;
+    static const uint32_t whiches[] = {0xffff, 0, 1, 0x8000, 0x5a3c};
+    for (size_t h = 0; h < COUNT(head_dims); h++) {
+        const size_t head_dim = head_dims[h];
+        const size_t dims[] = {head_dim, head_dim / 2, head_dim / 2 + 2, 2};
+        for (size_t i = 0; i < COUNT(dims) * 2; i++) {
+            const uint32_t which = whiches[(h + i) % COUNT(whiches)];
+            check_rotate_keys(*state, head_dim, dims[i / 2], i % 2, which, -127, 127, sides[i % 2], &seed);
+        }
+        check_rotate_keys(*state, head_dim, head_dim, 0, 0xffff, 0, 0, sides[h % 2], &seed);
+        check_rotate_keys(*state, head_dim, head_dim, 1, 0xffff, 127, 127, sides[h % 2], &seed);
+        check_rotate_keys(*state, head_dim, head_dim, 0, 0xffff, -1, 1, sides[h % 2], &seed);
+    }
+}
+
 static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, size_t n_pages,
                               gaps missing, int corner, guard_side side, uint64_t *seed) {
     static const int k_range[3][2] = {{-128, 127}, {-128, -128}, {127, 127}};
@@ -1268,6 +1346,7 @@ int main(void) {
         cmocka_unit_test(add_is_exact),
         cmocka_unit_test(largest_is_the_first_of_equals),
         cmocka_unit_test(quantize_head_rounds_to_nearest),
+        cmocka_unit_test(rotate_keys_rotates_and_rounds),
         cmocka_unit_test(attend_keys_is_close_and_independent_of_rows),
         cmocka_unit_test(softmax_step_streams),
         cmocka_unit_test(attend_values_is_close_and_independent_of_rows),
