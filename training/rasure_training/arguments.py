@@ -1,8 +1,12 @@
-"""Values of command-line options, checked."""
+"""Command-line options that several programs have, and their values, checked."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .text import SPLITS
 
 
 def positive(text: str) -> int:
@@ -25,3 +29,32 @@ def share(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text}: not a number from 0 to 1")
     return value
+
+
+def add_runtime(parser: argparse.ArgumentParser, splits: Sequence[str] = SPLITS) -> None:
+    """The tool and the model that are measured, and on what."""
+    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
+    parser.add_argument("--split", choices=splits, default="validation", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
+    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
+
+
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """A measurement in parts (`rasure_training.parts`): the above, and what becomes of them."""
+    add_runtime(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the folder of cases, outcomes and records")
+    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="of each part (default: %(default)s)")
+
+
+def add_adapters(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument("--adapter", type=Path, action="append", default=[], required=required, help="one of each kind, at most")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """What a report is made of."""
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named, or an archive of it")
+    parser.add_argument("--archive", type=Path, help="write this archive of the outcomes")

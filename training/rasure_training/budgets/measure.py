@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..arguments import numbers, positive, words
+from ..arguments import add_parts, numbers, positive, words
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import ConfigError, say
-from ..text import SPLITS, DataError
+from ..text import DataError
 from .arms import Arm, load_arms
 from .make_tasks import ALL, load_texts, make_tasks, task_list
 
@@ -88,25 +88,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.budgets.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
-    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    add_parts(parser)
     parser.add_argument("--arms", type=Path, required=True, help="TOML file of arms")
     parser.add_argument("--only", type=words, default=[], metavar="LIST", help="arms, with commas (default: all of the file)")
     parser.add_argument("--budgets", type=words, default=[], metavar="LIST",
                         help="of the arms that have one, with commas (default: all of the file)")  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of tasks, outcomes and records")
-    parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
     parser.add_argument("--tasks", type=task_list, default="all", help=f"with commas, or all: {', '.join(ALL)}")
     parser.add_argument("--lengths", type=numbers, default=list(LENGTHS), metavar="LIST",
                         help=f"of contexts in tokens, roughly, with commas (default: {','.join(map(str, LENGTHS))})")  # fmt: skip
     parser.add_argument("--n", type=positive, default=200, help="contexts a task and length (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
     parser.add_argument("--batch", type=positive, default=128, help="tokens read at a time (default: %(default)s)")
-    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
     args = parser.parse_args()
     try:
         measure(args)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import archive
+from ..arguments import add_sources
 from ..eraser.goals import Goal, goal_table
 from ..eraser.measured import rounded
 from ..eraser.report import compact
@@ -130,8 +131,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.budgets.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named, or an archive of it")
-    parser.add_argument("--archive", type=Path, help="write this archive of the outcomes")
+    add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="where kv-budgets.md is, and the other files go")
     parser.add_argument(
         "--layers", type=int, default=30, help="of the model, for the picture of the streams (default: %(default)s)"

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..arguments import numbers, positive, share
+from ..arguments import add_adapters, add_parts, numbers, positive, share, words
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
-from ..text import SPLITS, DataError
+from ..text import DataError
 from .adapter_file import KINDS, AdapterError, read_header
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
@@ -128,28 +128,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.eraser.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
-    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
-    parser.add_argument("--adapter", type=Path, action="append", default=[], help="one of each kind, at most")
-    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of cases, outcomes and records")
-    parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
+    add_parts(parser)
+    add_adapters(parser)
     parser.add_argument("--tasks", type=task_list, default="all", help="with commas (default: %(default)s)")
     parser.add_argument("--lengths", type=numbers, default=list(LENGTHS), metavar="LIST",
                         help=f"of contexts in tokens, roughly, with commas (default: {','.join(map(str, LENGTHS))})")  # fmt: skip
     parser.add_argument("--n", type=positive, help=f"contexts a task and length (default: {MANY} up to {SHORT}, else {FEW})")
-    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="LIST",
+    parser.add_argument("--methods", type=words, default=list(METHODS), metavar="LIST",
                         help=f"with commas (default: {','.join(METHODS).replace('%', '%%')})")  # fmt: skip
-    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
     parser.add_argument("--erases", type=positive, default=4, help="spans of the task several (default: %(default)s)")
     parser.add_argument("--echo", type=share, default=0.7, metavar="SHARE",
                         help="share of the facts that the next sentence refers back to (default: %(default)s)")  # fmt: skip
     parser.add_argument("--span-words", type=positive, nargs=2, default=ERASED_WORDS, metavar=("LEAST", "MOST"),
                         help="length of erased prose (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
-    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
     args = parser.parse_args()
     try:
         measure(args)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import archive
+from ..arguments import add_sources
 from .frontier import draw
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
@@ -122,8 +123,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.eraser.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named, or an archive of it")
-    parser.add_argument("--archive", type=Path, help="write this archive of the outcomes")
+    add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="erase_quality", help="of the three files (default: %(default)s)")
     parser.add_argument("--brief", action="store_true", help="kinds of cases only: no goals, no tables of single tasks")

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from ..arguments import positive
+from ..arguments import add_adapters, add_parts, positive
 from ..eraser.tasks import Corpus
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
-from ..text import SPLITS, DataError
+from ..text import DataError
 from .cases import ERASED, WAYS, make_cases
 
 METHODS = ("none", "exact", "drop", "shift", "repair:16+shift", "repair:100%+shift", "adaptive", "steer", "bridge:16+shift")
@@ -54,19 +53,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.forgetting.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rasure", type=Path, metavar="RASURE", help="the command-line tool, as build/release has it")
-    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
-    parser.add_argument("--adapter", type=Path, action="append", default=[], help="one of each kind")
-    parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of cases, outcomes and records")
-    parser.add_argument("--split", choices=SPLITS, default="validation", help="(default: %(default)s)")
+    add_parts(parser)
+    add_adapters(parser)
     parser.add_argument("--tokens", type=positive, default=420, help="length of a context, roughly (default: %(default)s)")
     parser.add_argument("--n", type=positive, default=200, help="contexts (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=positive, default=8, help="longest answer (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
-    parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=1, help="of each (default: %(default)s)")
     args = parser.parse_args()
     try:
         args.out.mkdir(parents=True, exist_ok=True)

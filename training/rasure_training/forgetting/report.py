@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from .. import archive, pictures
+from ..arguments import add_sources
 from ..archive import MeasuredError, Row
 from ..eraser.evaluate import cell, clustered
 from .cases import ERASED, RIVALS, WAYS
@@ -146,8 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="rasure_training.forgetting.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named, or an archive of it")
-    parser.add_argument("--archive", type=Path, help="write this archive of the outcomes")
+    add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="leaks", help="of the three files (default: %(default)s)")
     args = parser.parse_args()
