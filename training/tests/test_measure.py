@@ -91,9 +91,14 @@ def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
     assert outcomes.read_bytes() == before
     assert call(measure, *setting[:-1], "exact,repair:16+shift,bridge:16") == 0
     assert runs(tmp_path)[8:] == ["repair:16+shift"] * 4
+    before = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))["made_by"]
+    tool(tmp_path).write_text(tool(tmp_path).read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
+    assert call(measure, *setting[:-1], "exact,drop,bridge:16") == 0
+    made_by = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))["made_by"]
+    assert made_by["exact"] == before["exact"] == made_by["bridge:16"] != made_by["drop"]
     (tmp_path / "model").write_text("another model", encoding="utf-8")
     assert call(measure, *setting[:-1], "exact,bridge:16") == 0
-    assert runs(tmp_path)[12:] == ["exact,bridge:16"] * 4
+    assert runs(tmp_path)[12:] == ["drop"] * 4 + ["exact,bridge:16"] * 4
     assert {json.loads(line)["method"] for line in outcomes.read_text(encoding="utf-8").splitlines()} == {"exact", "bridge:16"}
     record = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))
     assert (record["task"], record["tokens"], record["contexts"]) == ("redact", 200, 3)

@@ -56,7 +56,7 @@ class MethodsPart(Part):
         return not self.missing()
 
     def run(self) -> None:
-        begin, missing = time.monotonic(), self.missing()
+        begin, missing, before = time.monotonic(), self.missing(), self.read_record()
         fresh = self.outcomes.with_name(self.outcomes.name + ".fresh")
         self.execute([*self.command, "--methods", ",".join(missing), "--per-case", str(fresh)])
         kept = _rows(self.outcomes) if len(missing) < len(self.made_with) else []
@@ -64,7 +64,9 @@ class MethodsPart(Part):
         ids = dict.fromkeys(id_ for id_, _ in by)
         write_json_lines(self.outcomes, (by[id_, method] for id_ in ids for method in self.made_with))
         fresh.unlink()
-        self.write_record(begin, {"methods": list(self.made_with), "made_with": self.made_with})
+        tools = dict.fromkeys(missing, self.noted["rasure_sha256"])
+        tools = {method: tools.get(method) or before["made_by"][method] for method in self.made_with}
+        self.write_record(begin, {"methods": list(self.made_with), "made_with": self.made_with, "made_by": tools})
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
