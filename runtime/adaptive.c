@@ -37,7 +37,8 @@ void rs_adaptive_note_span(rs_context *context, uint32_t first, uint32_t end) {
 
 /* A word counts the less the more often it is in what remains: weight[id] becomes 1 / its count there, 0 for
  * those that were not noted. */
-static void weigh(rs_context *c) {
+void rs_adaptive_weigh(rs_context *context) {
+    const rs_context *c = context;
     float *weight = c->logits;
     for (uint32_t i = 0; i < c->n_tokens; i++)
         if (c->tokens[i] != RS_TOKEN_GONE && weight[c->tokens[i]] > 0) weight[c->tokens[i]] += 1.0f;
@@ -54,44 +55,60 @@ typedef struct sweep {
     size_t n_holes;
     uint32_t near; /* tokens behind each hole that are taken anyhow */
     float bound;
-    uint32_t index; /* of the next token */
-    size_t hole;    /* the last one that lies at or before it */
-    float echo;     /* what the words before it leave */
+    uint32_t next; /* index of the next token */
+    size_t hole;   /* the last one that lies at or before it */
+    /* Of the token at hand: */
+    uint32_t index;
+    float echo;
+    bool is_near; /* taken because of where it stands */
 } sweep;
 
-static sweep sweep_from(const rs_context *c, const uint32_t *holes, size_t n_holes, uint32_t near,
-                        float bound) {
-    return (sweep){
-        .c = c, .holes = holes, .n_holes = n_holes, .near = near, .bound = bound, .index = holes[0]};
+static sweep sweep_from(const rs_context *c, const uint32_t *holes, size_t n_holes,
+                        const rs_erase_params *params) {
+    return (sweep){.c = c,
+                   .holes = holes,
+                   .n_holes = n_holes,
+                   .near = params->repair_tokens,
+                   .bound = params->echo_bound,
+                   .next = holes[0]};
 }
 
-/* The next token to encode again, n_tokens if there is none. *is_near: it is so because of where it stands.
- */
-static uint32_t next_of(sweep *s, bool *is_near) {
-    while (s->index < s->c->n_tokens) {
-        const uint32_t i = s->index++;
+/* On to the next token that is still known; false at the end. */
+static bool step(sweep *s) {
+    while (s->next < s->c->n_tokens) {
+        const uint32_t i = s->next++;
         while (s->hole + 1 < s->n_holes && s->holes[s->hole + 1] <= i) s->hole++;
-        const int32_t token = s->c->tokens[i];
         s->echo *= DECAY;
-        if (token == RS_TOKEN_GONE) continue;
-        s->echo += s->c->logits[token];
-        *is_near = i - s->holes[s->hole] < s->near;
-        if (*is_near || s->echo >= s->bound) return i;
+        if (s->c->tokens[i] == RS_TOKEN_GONE) continue;
+        s->echo += s->c->logits[s->c->tokens[i]];
+        s->index = i;
+        s->is_near = i - s->holes[s->hole] < s->near;
+        return true;
     }
+    return false;
+}
+
+static bool is_far_echo(const sweep *s) {
+    return !s->is_near && s->echo >= s->bound;
+}
+
+/* The next token to encode again, n_tokens if there is none. */
+static uint32_t next_of(sweep *s) {
+    while (step(s))
+        if (s->is_near || is_far_echo(s)) return s->index;
     return s->c->n_tokens;
 }
 
 static uint32_t count_far(sweep s) {
     uint32_t count = 0;
-    bool is_near;
-    while (next_of(&s, &is_near) < s.c->n_tokens) count += !is_near;
+    while (step(&s)) count += is_far_echo(&s);
     return count;
 }
 
 /* Raises the bound until no more than `most` echoes reach it: an echo of weights 1 / n is less than
  * 1 / (1 - DECAY). */
 static void limit(sweep *s, uint32_t most) {
-    if (count_far(*s) <= most) return;
+    if (most == 0 || count_far(*s) <= most) return;
     float low = s->bound, high = 1 / (1 - DECAY);
     for (int i = 0; i < BISECTIONS; i++) {
         const float middle = (low + high) / 2;
@@ -102,20 +119,36 @@ static void limit(sweep *s, uint32_t most) {
     s->bound = high;
 }
 
+rs_evidence rs_adaptive_evidence(const rs_context *context, const uint32_t *holes, size_t n_holes,
+                                 const rs_erase_params *params) {
+    sweep s = sweep_from(context, holes, n_holes, params);
+    limit(&s, params->max_echoes);
+    rs_evidence evidence = {0};
+    while (step(&s)) {
+        if (s.is_near) {
+            evidence.n_near++;
+        } else if (is_far_echo(&s)) {
+            evidence.n_far++;
+        } else {
+            evidence.strongest = s.echo > evidence.strongest ? s.echo : evidence.strongest;
+            evidence.sum += s.echo;
+        }
+    }
+    return evidence;
+}
+
 /* ------------------------------------------------------------------------------------------- encoding -- */
 
 rs_status rs_adaptive_encode(rs_context *context, const uint32_t *holes, size_t n_holes,
                              const rs_erase_params *params, uint32_t *done) {
     rs_context *c = context;
-    weigh(c);
-    sweep s = sweep_from(c, holes, n_holes, params->repair_tokens, params->echo_bound);
-    if (params->max_echoes > 0) limit(&s, params->max_echoes);
+    sweep s = sweep_from(c, holes, n_holes, params);
+    limit(&s, params->max_echoes);
     int32_t *tokens = c->scratch.tokens, *positions = c->scratch.positions;
     const uint32_t total = c->n_tokens - holes[0];
-    bool is_near;
-    for (uint32_t next = next_of(&s, &is_near); next < c->n_tokens;) {
+    for (uint32_t next = next_of(&s); next < c->n_tokens;) {
         uint32_t count = 0;
-        for (; next < c->n_tokens && count < c->params.n_batch; next = next_of(&s, &is_near)) {
+        for (; next < c->n_tokens && count < c->params.n_batch; next = next_of(&s)) {
             tokens[count] = c->tokens[next];
             positions[count++] = c->positions[next];
         }

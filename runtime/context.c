@@ -261,6 +261,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     to->head_end = from->head_end;
     rs_policy_copy(&to->policy, &from->policy);
     to->poisoned = false;
+    to->ms_per_token = from->ms_per_token;
     rs_context_clear_scratch(to);
     memcpy(to->logits, from->logits, to->model->shape.n_vocab * sizeof *to->logits);
     to->has_logits = from->has_logits;

@@ -74,6 +74,8 @@ struct rs_context {
     rs_scratch scratch;
     size_t scratch_bytes; /* the arena's back end, which holds nothing else */
 
+    double ms_per_token; /* of reading, lately; 0: nothing has been read yet */
+
     float *logits; /* [n_vocab] */
     bool has_logits;
     struct rs_candidate *candidates; /* [n_vocab], of the sampler */

@@ -59,6 +59,9 @@ rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_n
 
 /* ---------------------------------------------------------------------- adaptive repair (adaptive.c) -- */
 
+enum { RS_ADAPTIVE_TOKENS = 16 };
+#define RS_ADAPTIVE_BOUND 0.3f
+
 /* Before an edit: no words are known. They are taken down in the room for logits, which no edit leaves. */
 void rs_adaptive_begin(rs_context *context);
 
@@ -68,9 +71,29 @@ void rs_adaptive_note_span(rs_context *context, uint32_t first, uint32_t end);
 /* Words of what is new. */
 void rs_adaptive_note(rs_context *context, const int32_t *tokens, uint32_t count);
 
-/* Behind the edit: encodes again the first repair_tokens behind each hole (list indices, ascending) and those
- * farther tokens in which the words echo; adds how many to *done. */
+/* Behind the edit, once: what each word weighs in what remains. What follows rests on it. */
+void rs_adaptive_weigh(rs_context *context);
+
+/* What speaks of the erased text behind the first hole, and how much of it a choice of tokens takes: the
+ * first repair_tokens behind each hole (list indices, ascending), and of the others those whose echo is
+ * echo_bound or more, at most max_echoes of them if that is not 0. */
+typedef struct rs_evidence {
+    uint32_t n_near, n_far; /* tokens taken: behind a hole; because of their echo */
+    float strongest, sum;   /* of the echoes of those that are not taken */
+} rs_evidence;
+
+rs_evidence rs_adaptive_evidence(const rs_context *context, const uint32_t *holes, size_t n_holes,
+                                 const rs_erase_params *params);
+
+/* Encodes the tokens of that choice again; adds how many to *done. */
 rs_status rs_adaptive_encode(rs_context *context, const uint32_t *holes, size_t n_holes,
                              const rs_erase_params *params, uint32_t *done);
+
+/* ------------------------------------------------------------------------------ choosing (auto.c) -- */
+
+/* Behind DROP, with the words weighed: AUTO becomes one of SHIFT, REPAIR, ADAPTIVE and EXACT, completed, and
+ * the report says what is expected of it. n_exact: tokens that EXACT would read. */
+void rs_auto_choose(const rs_context *context, const uint32_t *holes, size_t n_holes, uint32_t n_exact,
+                    rs_erase_params *params, rs_erase_report *report);
 
 #endif

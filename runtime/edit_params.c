@@ -5,8 +5,7 @@
 #include "runtime/edit.h"
 #include "runtime/status.h"
 
-enum { MAX_FILLER = 1 << 20, ADAPTIVE_TOKENS = 16 };
-#define ADAPTIVE_BOUND 0.3f
+enum { MAX_FILLER = 1 << 20 };
 
 rs_erase_params rs_erase_default_params(void) {
     return (rs_erase_params){.method = RS_ERASE_EXACT, .repair_fraction = 0.15f};
@@ -24,6 +23,7 @@ const char *rs_erase_method_name(rs_erase_method method) {
     case RS_ERASE_REFILL: return "refill";
     case RS_ERASE_PROGRESSIVE: return "progressive";
     case RS_ERASE_ADAPTIVE: return "adaptive";
+    case RS_ERASE_AUTO: return "auto";
     }
     return "?";
 }
@@ -111,8 +111,23 @@ static rs_status complete_adaptive(rs_context *c, rs_erase_params *params) {
     if (!(params->echo_bound >= 0 && params->echo_bound < INFINITY))
         return rs_fail(&c->error, RS_INVALID_ARGUMENT, "echo_bound is %g, must be 0 or more",
                        (double)params->echo_bound);
-    if (params->repair_tokens == 0) params->repair_tokens = ADAPTIVE_TOKENS;
-    if (params->echo_bound == 0) params->echo_bound = ADAPTIVE_BOUND;
+    if (params->repair_tokens == 0) params->repair_tokens = RS_ADAPTIVE_TOKENS;
+    if (params->echo_bound == 0) params->echo_bound = RS_ADAPTIVE_BOUND;
+    params->close_gap = true;
+    return RS_OK;
+}
+
+static bool is_limit(double limit) {
+    return limit >= 0 && limit < INFINITY;
+}
+
+static rs_status complete_auto(rs_context *c, rs_erase_params *params) {
+    if (!is_limit((double)params->max_kl) || !is_limit(params->max_ms) ||
+        (params->max_kl == 0 && params->max_ms == 0)) {
+        return rs_fail(&c->error, RS_INVALID_ARGUMENT,
+                       "auto needs max_kl or max_ms, each 0 or more; they are %g nats and %g ms",
+                       (double)params->max_kl, params->max_ms);
+    }
     params->close_gap = true;
     return RS_OK;
 }
@@ -152,6 +167,7 @@ rs_status rs_edit_complete(rs_context *context, rs_erase_params *params) {
     case RS_ERASE_LEARNED: RS_TRY(complete_learned(c, params)); break;
     case RS_ERASE_PROGRESSIVE: RS_TRY(complete_progressive(c, params)); break;
     case RS_ERASE_ADAPTIVE: RS_TRY(complete_adaptive(c, params)); break;
+    case RS_ERASE_AUTO: RS_TRY(complete_auto(c, params)); break;
     default: return rs_fail(error, RS_INVALID_ARGUMENT, "%d is no erase method", (int)params->method);
     }
     const bool leaves_gap = params->method != RS_ERASE_EXACT && params->method != RS_ERASE_STEER &&

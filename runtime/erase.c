@@ -25,7 +25,8 @@ static int32_t lowest_encoded(const rs_context *c, const plan *p) {
     switch (p->params.method) {
     case RS_ERASE_REPAIR:
     case RS_ERASE_BRIDGE:
-    case RS_ERASE_ADAPTIVE: return p->spans[0].end;
+    case RS_ERASE_ADAPTIVE:
+    case RS_ERASE_AUTO: return p->spans[0].end;
     case RS_ERASE_STEER:
     case RS_ERASE_REFILL: return p->spans[0].begin;
     default: return c->next_position;
@@ -98,13 +99,16 @@ static void close_gaps(rs_context *c, const plan *p) {
 
 /* ---------------------------------------------------------------------------------------- methods -- */
 
-/* The suffix loses its entries altogether and is read again, closed up, as prefill would. So does everything
- * when the policy has evicted what the suffix saw when it was read. */
-static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *report) {
+/* From which position on an exact erase reads again: everything, when the policy has evicted what the suffix
+ * saw when it was read. */
+static int32_t read_from(const rs_context *c, const plan *p) {
     const int32_t begin = p->spans[0].begin;
-    const bool whole = rs_policy_is_whole(&c->policy, c->positions, rs_context_index(c, begin));
-    const int32_t from = whole ? begin : 0;
-    report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
+    return rs_policy_is_whole(&c->policy, c->positions, rs_context_index(c, begin)) ? begin : 0;
+}
+
+/* Behind DROP. The suffix loses its entries altogether and is read again, closed up, as prefill would. */
+static rs_status read_exactly(rs_context *c, const plan *p, int32_t from, rs_erase_report *report) {
+    const int32_t begin = p->spans[0].begin;
     rs_kv_remove(&c->kv, &c->team, from, INT32_MAX);
     rs_policy_cut(&c->policy, from);
     rs_edit_forget_gone(c, rs_context_index(c, from));
@@ -116,6 +120,12 @@ static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *repo
     return rs_edit_read_again(c, rs_context_index(c, from), &report->n_recomputed);
 }
 
+static rs_status erase_exact(rs_context *c, const plan *p, rs_erase_report *report) {
+    const int32_t from = read_from(c, p);
+    report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
+    return read_exactly(c, p, from, report);
+}
+
 static void note_words(rs_context *c, const plan *p) {
     rs_adaptive_begin(c);
     for (size_t i = 0; i < p->n_spans; i++) {
@@ -124,21 +134,40 @@ static void note_words(rs_context *c, const plan *p) {
     }
 }
 
-/* What the other methods add to DROP is in the parameters. Gaps are closed before anything is encoded: tokens
- * that saw a gap in front of them would not be what reading gives. */
+/* Behind DROP. Gaps are closed before anything is encoded: tokens that saw a gap in front of them would not
+ * be what reading gives. */
+static rs_status mend(rs_context *c, const plan *p, rs_erase_report *report) {
+    const uint32_t first = p->holes[0];
+    if (p->progressive) rs_edit_close_all(c, first, p->spans[0].begin);
+    else if (p->params.close_gap) close_gaps(c, p);
+    if (p->params.close_gap) report->n_rotated = c->n_tokens - first;
+    switch (p->params.method) {
+    case RS_ERASE_ADAPTIVE:
+        return rs_adaptive_encode(c, p->holes, p->n_spans, &p->params, &report->n_recomputed);
+    case RS_ERASE_REPAIR:
+    case RS_ERASE_BRIDGE: return encode_after_holes(c, p, p->params.adapter, report);
+    default: return RS_OK;
+    }
+}
+
+/* What the other methods add to DROP is in the parameters. */
 static rs_status erase_rows(rs_context *c, plan *p, rs_erase_report *report) {
-    const int32_t begin = p->spans[0].begin;
     const bool adaptive = p->params.method == RS_ERASE_ADAPTIVE;
     if (adaptive) note_words(c, p);
     report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
     find_holes(c, p);
-    const uint32_t first = p->holes[0];
-    if (p->progressive) rs_edit_close_all(c, first, begin);
-    else if (p->params.close_gap) close_gaps(c, p);
-    if (p->params.close_gap) report->n_rotated = c->n_tokens - first;
-    if (adaptive) return rs_adaptive_encode(c, p->holes, p->n_spans, &p->params, &report->n_recomputed);
-    if (p->params.method != RS_ERASE_REPAIR && p->params.method != RS_ERASE_BRIDGE) return RS_OK;
-    return encode_after_holes(c, p, p->params.adapter, report);
+    if (adaptive) rs_adaptive_weigh(c);
+    return mend(c, p, report);
+}
+
+static rs_status erase_auto(rs_context *c, plan *p, rs_erase_report *report) {
+    const int32_t from = read_from(c, p);
+    note_words(c, p);
+    report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
+    find_holes(c, p);
+    rs_adaptive_weigh(c);
+    rs_auto_choose(c, p->holes, p->n_spans, c->n_tokens - rs_context_index(c, from), &p->params, report);
+    return p->params.method == RS_ERASE_EXACT ? read_exactly(c, p, from, report) : mend(c, p, report);
 }
 
 /* Each span's tokens are read once more, through the adapter, before they are forgotten. */
@@ -175,6 +204,7 @@ static rs_status run(rs_context *c, plan *p, rs_erase_report *report) {
     case RS_ERASE_EXACT: return erase_exact(c, p, report);
     case RS_ERASE_STEER: return erase_steer(c, p, report);
     case RS_ERASE_REFILL: return erase_refill(c, p, report);
+    case RS_ERASE_AUTO: return erase_auto(c, p, report);
     default: return erase_rows(c, p, report);
     }
 }

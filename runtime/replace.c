@@ -112,7 +112,10 @@ static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *r
     RS_TRY(rs_edit_encode(c, first, behind, rs_visible_all(), NULL, &report->n_recomputed));
     if (behind < c->first_cheap && behind < c->n_tokens) c->first_cheap = behind;
     if (r->params.method == RS_ERASE_DROP) return RS_OK;
-    if (adaptive) return rs_adaptive_encode(c, &behind, 1, &r->params, &report->n_recomputed);
+    if (adaptive) {
+        rs_adaptive_weigh(c);
+        return rs_adaptive_encode(c, &behind, 1, &r->params, &report->n_recomputed);
+    }
     return rs_edit_encode(c, behind, behind + rs_edit_repair_count(&r->params, c->n_tokens - behind),
                           rs_edit_visible(c, r->params.sinks, r->params.window, behind), r->params.adapter,
                           &report->n_recomputed);

@@ -635,12 +635,32 @@ typedef enum rs_erase_method {
     RS_ERASE_ADAPTIVE = 9,    /* as REPAIR with the gap closed, and besides the first k tokens after each hole
                                  those of the suffix are re-encoded that use the span's words again, and what
                                  follows them closely: there it keeps what it absorbed. The rest still does */
+    RS_ERASE_AUTO = 10, /* SHIFT, REPAIR (k = 16, the gap closed), ADAPTIVE or EXACT, by what the caller says
+                           of max_kl and max_ms and by what is estimated of each */
 } rs_erase_method;
 
 RS_API const char *rs_erase_method_name(rs_erase_method method);
 
 /* A window that hides nothing. */
 #define RS_WINDOW_ALL UINT32_MAX
+
+/*
+ * How far a method leaves a context from EXACT, by what is known when it is chosen. The natural logarithm of
+ * KL(EXACT || method), in nats and averaged over the tokens of what is asked next, is taken to be distributed
+ * around level + by_strongest * min(strongest, 2) + by_sum * log(1 + sum) with the standard deviation
+ * `spread`, where `strongest` and `sum` are of the echoes (echo_bound, below) of those tokens that the method
+ * leaves as they are. Fitted by rasure_training.eraser.calibrate.
+ */
+typedef struct rs_erase_fit {
+    float level, by_strongest, by_sum, spread;
+} rs_erase_fit;
+
+typedef struct rs_erase_calibration {
+    rs_erase_fit shift, repair, adaptive;
+} rs_erase_calibration;
+
+/* Of SmolLM2-135M-Instruct: docs/erase_auto.md says on what, and how good it is. */
+RS_API rs_erase_calibration rs_erase_default_calibration(void);
 
 typedef struct rs_erase_params {
     rs_erase_method method;
@@ -661,13 +681,21 @@ typedef struct rs_erase_params {
     bool close_gap; /* DROP, REPAIR, BRIDGE: the suffix moves up, its keys re-rotated, as in SHIFT, before
                      * anything is re-encoded */
     bool force;     /* erase below rs_context_set_head too */
+    /* AUTO: at least one of them above 0. The quickest method is taken of which the estimate is within max_kl
+     * nats in 95 % of cases; where that takes longer than max_ms is expected to allow, or no max_kl is given,
+     * the most exact one that does not, ADAPTIVE with as many echoes as there is time for; SHIFT, where
+     * nothing is quick enough. How fast the context reads is known as soon as it has read 16 tokens in a
+     * call. */
+    float max_kl;
+    double max_ms;
+    const rs_erase_calibration *calibration; /* AUTO: NULL: the default */
 } rs_erase_params;
 
 /* RS_ERASE_EXACT; repair_fraction 0.15; no adapter. */
 RS_API rs_erase_params rs_erase_default_params(void);
 
 typedef struct rs_erase_report {
-    rs_erase_method method;
+    rs_erase_method method; /* AUTO: the one that it took */
     uint32_t n_spans;
     uint32_t n_erased;     /* tokens removed, or gone from entries that were steered */
     uint32_t n_recomputed; /* tokens of the suffix, of the filler with REFILL, that went through the model */
@@ -675,6 +703,10 @@ typedef struct rs_erase_report {
     uint32_t n_rotated;    /* suffix tokens whose keys were re-rotated */
     int32_t next_position; /* afterwards */
     double ms;
+    /* AUTO: what was estimated beforehand of the method taken; else 0. The KL to EXACT that half of all cases
+     * stay below, and 95 % of them, in nats (0 for EXACT); time, 0 while it is not known. */
+    float expected_kl, expected_kl_most;
+    double expected_ms;
 } rs_erase_report;
 
 /*

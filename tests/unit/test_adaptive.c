@@ -10,68 +10,15 @@
 #include <cmocka.h>
 
 #include "tests/support/adapter_builder.h"
+#include "tests/support/echoes.h"
 #include "tests/support/support.h"
 
-enum { N_CTX = 200, N_BATCH = 16, N = 160, WORDS = 60 };
-
-/* Tokens of few words, so that some come again and again and some once. */
-static void make_text(int32_t *tokens, uint32_t count, unsigned seed) {
-    srand(seed);
-    for (uint32_t i = 0; i < count; i++) tokens[i] = 3 + (rand() % WORDS) * (rand() % WORDS) / WORDS;
-}
+enum { N_CTX = 200, N_BATCH = 16, N = 160 };
 
 static rs_context *read_text(const rs_model *model, const int32_t *tokens) {
     rs_context *c = rs_test_context(model, N_CTX, N_BATCH);
     rs_test_ok(c, rs_decode(c, tokens, N));
     return c;
-}
-
-/* The tokens that are left, by the definition. */
-typedef struct expected {
-    uint32_t n;
-    double echo[N];
-    bool near[N];
-} expected;
-
-static bool in_spans(const rs_span *spans, size_t n_spans, int32_t position) {
-    for (size_t s = 0; s < n_spans; s++)
-        if (position >= spans[s].begin && position < spans[s].end) return true;
-    return false;
-}
-
-/* Of a span, or of the eight tokens in front of one. */
-static bool is_of_words(const rs_span *spans, size_t n_spans, int32_t position) {
-    for (size_t s = 0; s < n_spans; s++)
-        if (position >= spans[s].begin - 8 && position < spans[s].end) return true;
-    return false;
-}
-
-static expected by_definition(const int32_t *tokens, const rs_span *spans, size_t n_spans, uint32_t near) {
-    expected e = {0};
-    double weight[N];
-    int32_t left[N], positions[N];
-    for (int32_t i = 0; i < N; i++) {
-        if (in_spans(spans, n_spans, i)) continue;
-        left[e.n] = tokens[i];
-        positions[e.n++] = i;
-    }
-    for (uint32_t i = 0; i < e.n; i++) {
-        uint32_t count = 0;
-        bool erased = false;
-        for (uint32_t k = 0; k < e.n; k++) count += left[k] == left[i];
-        for (int32_t k = 0; k < N; k++)
-            erased = erased || (is_of_words(spans, n_spans, k) && tokens[k] == left[i]);
-        weight[i] = erased && positions[i] >= spans[0].end ? 1.0 / count : 0;
-    }
-    for (uint32_t i = 0; i < e.n; i++) {
-        for (uint32_t k = 0; k <= i; k++) e.echo[i] += weight[k] * pow(0.8, i - k);
-        for (size_t s = 0; s < n_spans; s++) {
-            uint32_t hole = 0;
-            while (hole < e.n && positions[hole] < spans[s].end) hole++;
-            e.near[i] = e.near[i] || (i >= hole && i < hole + near);
-        }
-    }
-    return e;
 }
 
 /* Whether the rows of a token are the same in both. */
@@ -95,7 +42,7 @@ static void assert_forgotten(const rs_context *c) {
 /* Erases, and checks what was written: returns how many tokens besides those near a hole. */
 static uint32_t check(const rs_model *model, const rs_span *spans, size_t n_spans, rs_erase_params params) {
     int32_t tokens[N];
-    make_text(tokens, N, 5);
+    rs_test_make_text(tokens, N, 5);
     rs_context *c = read_text(model, tokens), *shifted = read_text(model, tokens);
     const rs_erase_params shift = {.method = RS_ERASE_SHIFT};
     rs_erase_report report;
@@ -104,7 +51,7 @@ static uint32_t check(const rs_model *model, const rs_span *spans, size_t n_span
     rs_test_ok(c, rs_erase(c, spans, n_spans, &params, &report));
     const uint32_t near = params.repair_tokens > 0 ? params.repair_tokens : 16;
     const double bound = params.echo_bound > 0 ? (double)params.echo_bound : 0.3;
-    const expected e = by_definition(tokens, spans, n_spans, near);
+    const rs_test_echoes e = rs_test_find_echoes(tokens, N, spans, n_spans, near);
     assert_int_equal(c->n_tokens, e.n);
     assert_memory_equal(c->positions, shifted->positions, e.n * sizeof *c->positions);
     uint32_t taken = 0, far = 0, left = 0;
@@ -171,7 +118,7 @@ static double distance(const rs_context *a, const rs_context *b, uint32_t first)
 static void test_all_of_it_is_exact(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N];
-    make_text(tokens, N, 6);
+    rs_test_make_text(tokens, N, 6);
     const rs_span span = {40, 52};
     rs_context *exact = read_text(model, tokens), *shifted = read_text(model, tokens);
     rs_test_ok(exact, rs_erase(exact, &span, 1, NULL, NULL));
@@ -199,7 +146,7 @@ static void test_all_of_it_is_exact(void **state) {
 static void test_leaves_steered_tokens(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N];
-    make_text(tokens, N, 7);
+    rs_test_make_text(tokens, N, 7);
     rs_adapter *steer =
         rs_test_adapter(model, &(rs_test_adapter_spec){.kind = "steer", .rank = 8, .size = 0.02F});
     rs_context *c = read_text(model, tokens), *shifted = read_text(model, tokens);
@@ -240,7 +187,7 @@ static void test_new_words_count_too(void **state) {
 static void test_bad_bounds_are_named(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N];
-    make_text(tokens, N, 8);
+    rs_test_make_text(tokens, N, 8);
     rs_context *c = read_text(model, tokens), *untouched = read_text(model, tokens);
     const float bounds[] = {-1, NAN, INFINITY};
     for (size_t i = 0; i < 3; i++) {

@@ -111,11 +111,12 @@ static void use(rs_context *c, rs_context *twin, const rs_adapter *steer, const 
     saved.bytes = 0;
     rs_test_ok(c, rs_context_save(c, keep, NULL));
     rs_test_ok(twin, rs_context_load(twin, saved.data, saved.bytes));
-    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_ADAPTIVE; method++) {
+    for (int method = RS_ERASE_EXACT; method <= RS_ERASE_AUTO; method++) {
         rs_erase_params erase = rs_erase_default_params();
         erase.method = (rs_erase_method)method;
         erase.filler = tokens;
         erase.n_filler = 3;
+        erase.max_kl = 0.05F;
         erase.adapter = method == RS_ERASE_STEER ? steer : bridge;
         const rs_span spans[] = {{1 + method, 2 + method}, {20 + method, 22 + method}};
         rs_test_ok(c, rs_erase(c, spans, 2, &erase, NULL));

@@ -360,6 +360,7 @@ static void test_every_method_on_every_policy(void **state) {
     const rs_model *model = *state;
     const int32_t filler = 7;
     const rs_span spans[] = {{1, 3}, {50, 60}, {170, 180}, {185, 199}, {2, 190}};
+    const rs_erase_calibration only_adaptive = {.shift.level = 20, .repair.level = 20};
     const rs_erase_params methods[] = {
         {.method = RS_ERASE_DROP},
         {.method = RS_ERASE_REPAIR, .repair_tokens = 9},
@@ -369,6 +370,8 @@ static void test_every_method_on_every_policy(void **state) {
         {.method = RS_ERASE_REFILL, .filler = &filler, .n_filler = 1, .window = 12, .sinks = 2},
         {.method = RS_ERASE_ADAPTIVE},
         {.method = RS_ERASE_ADAPTIVE, .repair_tokens = 200},
+        {.method = RS_ERASE_AUTO, .max_kl = 1000},
+        {.method = RS_ERASE_AUTO, .max_kl = 1000, .calibration = &only_adaptive},
     };
     int32_t tokens[200];
     rs_test_make_tokens(model, tokens, 200);
@@ -379,7 +382,7 @@ static void test_every_method_on_every_policy(void **state) {
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
                 const bool stays = methods[m].method == RS_ERASE_REFILL;
-                const bool closes = methods[m].method == RS_ERASE_ADAPTIVE;
+                const bool closes = methods[m].method >= RS_ERASE_ADAPTIVE;
                 const int32_t gap = spans[i].end - spans[i].begin;
                 rs_test_ok(c, rs_context_copy(c, read));
                 rs_test_ok(c, rs_erase(c, &spans[i], 1, &methods[m], NULL));

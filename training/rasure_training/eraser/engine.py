@@ -323,19 +323,23 @@ def words_of(tokens: Tensor, spans: Sequence[tuple[int, int]]) -> set[int]:
     return {int(token) for begin, end in spans for token in tokens[max(0, begin - WORDS_BEFORE) : end]}
 
 
+def echo_of(left: Sequence[int], words: set[int], first: int) -> list[float]:
+    """The echo of each token that is left, from index `first` on: the sum over those from there up to it that are among the erased
+    `words`, each 1 / its count in all that is left, falling by ECHO_DECAY from token to token."""
+    counts = Counter(token for token in left if token in words)
+    found, echo = [], 0.0
+    for token in left[first:]:
+        echo = echo * ECHO_DECAY + (1 / counts[token] if token in words else 0.0)
+        found.append(echo)
+    return found
+
+
 def echoes(tokens: Tensor, words: set[int], holes: Sequence[int], near: int, bound: float = ECHO_BOUND) -> Tensor:
     """Indices of what "adaptive" re-encodes of the tokens that are left: the first `near` after each hole, and those whose echo
-    is `bound` or more. The echo of a token is the sum over those from the first hole up to it that are among the erased `words`,
-    each 1 / its count in all that is left, falling by ECHO_DECAY from token to token."""
-    left = tokens.tolist()
-    counts = Counter(token for token in left if token in words)
-    taken, echo = [], 0.0
-    for i in range(holes[0] if holes else len(left), len(left)):
-        echo *= ECHO_DECAY
-        if left[i] in words:
-            echo += 1 / counts[left[i]]
-        if echo >= bound or any(hole <= i < hole + near for hole in holes):
-            taken.append(i)
+    is `bound` or more."""
+    first = holes[0] if holes else len(tokens)
+    taken = [i for i, echo in enumerate(echo_of(tokens.tolist(), words, first), start=first)
+             if echo >= bound or any(hole <= i < hole + near for hole in holes)]  # fmt: skip
     return torch.tensor(taken, dtype=torch.int64)
 
 

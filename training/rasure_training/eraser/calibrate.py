@@ -1,0 +1,248 @@
+"""What the runtime's `auto` expects of a method, fitted, and how good that is.
+
+    python -m rasure_training.eraser.measure RASURE MODEL --data DATA --split validation --out FITTED \\
+        --methods exact,shift,repair:16+shift,adaptive
+    python -m rasure_training.eraser.calibrate fit FITTED --model MODEL --out docs
+    python -m rasure_training.eraser.measure RASURE MODEL --data DATA --split test --out TRIED --methods exact,auto:kl=0.01,...
+    python -m rasure_training.eraser.calibrate report TRIED --out docs
+
+`fit` writes erase_calibration.json and prints the same numbers as runtime/auto.c has them; `report` makes a page, erase_auto.md,
+and its picture. Of each case there are two numbers, from the echoes (`rasure_training.eraser.engine.echoes`) of the tokens that a
+method leaves as they are: the strongest and the sum. The logarithm of KL(exact || method) is fitted to them by least squares; a
+slope that comes out below 0 is left out. The spread is such that 95 % of the cases lie below its 1.645 fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import archive, pictures
+from ..archive import MeasuredError, Row
+from ..gguf_model import ModelError, load_model
+from .cases import encode_case, read_cases
+from .documents import Encoder
+from .engine import ECHO_BOUND, NEAR, echo_of, words_of
+from .evaluate import cell, clustered
+from .measured import case_row
+
+METHODS = {"shift": "shift", "repair": f"repair:{NEAR}+shift", "adaptive": "adaptive"}
+MOST_ECHO = 2.0  # as in the runtime
+LEAST_KL = 1e-5  # nats; what is below is counted as this
+NORMAL_95 = 1.645
+
+
+# ----------------------------------------------------------------------------------------------------------- fit
+
+
+def evidence(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> dict[str, tuple[float, float]]:
+    """By method: the strongest echo, and the sum of all, of the tokens that it leaves as they are."""
+    words = words_of(torch.tensor(tokens), spans)
+    left = [token for i, token in enumerate(tokens) if not any(begin <= i < end for begin, end in spans)]
+    holes, removed = [], 0
+    for begin, end in spans:
+        holes.append(begin - removed)
+        removed += end - begin
+    echo = np.array(echo_of(left, words, holes[0]))
+    near = np.array([any(hole <= i < hole + NEAR for hole in holes) for i in range(holes[0], len(left))], dtype=bool)
+    kept = {"shift": np.ones(len(echo), dtype=bool), "repair": ~near, "adaptive": ~near & (echo < ECHO_BOUND)}
+    return {name: (float(echo[mask].max(initial=0.0)), float(echo[mask].sum())) for name, mask in kept.items()}
+
+
+def features(strongest: float, total: float) -> tuple[float, float, float]:
+    return 1.0, min(strongest, MOST_ECHO), math.log1p(total)
+
+
+def fit(x: np.ndarray, log_kl: np.ndarray) -> Row:
+    """x: [n, 3] of `features`; the runtime's rs_erase_fit."""
+    used = [0, 1, 2]
+    while True:
+        slopes = dict(zip(used, np.linalg.lstsq(x[:, used], log_kl, rcond=None)[0], strict=True))
+        below = [column for column in used[1:] if slopes[column] < 0]
+        if not below:
+            break
+        used.remove(min(below, key=lambda column: slopes[column]))
+    left = log_kl - sum(slopes[column] * x[:, column] for column in used)
+    return {
+        "level": round(float(slopes[0]), 3), "by_strongest": round(float(slopes.get(1, 0)), 3),
+        "by_sum": round(float(slopes.get(2, 0)), 3), "spread": round(float(np.percentile(left, 95)) / NORMAL_95, 3),
+        "n": len(log_kl), "explained": round(1 - float(left.var() / log_kl.var()), 3),
+        "within_2x": round(float((np.abs(left) < math.log(2)).mean()), 3),
+    }  # fmt: skip
+
+
+def fit_command(args: argparse.Namespace) -> None:
+    records, rows = archive.collect(args.sources, lambda record, outcomes: [case_row(row, record["tokens"]) for row in outcomes],
+                                    ("model_sha256", "isa", "split"))  # fmt: skip
+    if any(record["split"] == "test" for record in records):
+        raise MeasuredError("the test split is not for fitting")
+    encoder = Encoder(load_model(args.model).file)
+    known: dict[str, dict[str, tuple[float, float]]] = {}
+    for path in sorted(path for folder in args.sources for path in folder.glob("*.cases.jsonl")):
+        for case in read_cases(path):
+            document = encode_case(encoder, case)
+            known[case["id"]] = evidence(document.tokens, document.units[0].spans)
+    fits = {}
+    for name, method in METHODS.items():
+        mine = [row for row in rows if row["method"] == method and "kl" in row]
+        if not mine:
+            raise MeasuredError(f"no outcomes of {method} are there")
+        x = np.array([features(*known[row["id"]][name]) for row in mine])
+        fits[name] = fit(x, np.log([max(row["kl"], LEAST_KL) for row in mine]))
+    (args.out / "erase_calibration.json").write_text(json.dumps(fits, indent=1) + "\n", encoding="utf-8")
+    for name, values in fits.items():
+        print(
+            f"        .{name} = {{{', '.join(f'{values[key]:.3f}f' for key in ('level', 'by_strongest', 'by_sum', 'spread'))}}},"
+        )
+
+
+# -------------------------------------------------------------------------------------------------------- report
+
+CHOICE = ("taken", "expected_kl", "expected_kl_most", "expected_ms")
+
+
+def _auto_rows(record: Row, outcomes: list[Row]) -> list[Row]:
+    found = []
+    for row in outcomes:
+        known = case_row(row, record["tokens"])
+        if "taken" in row and "kl" in known:
+            found.append({key: known[key] for key in ("id", "context", "task", "method", "kl", "tokens", "erase_ms", "n_recomputed")}
+                         | {key: row[key] for key in CHOICE})  # fmt: skip
+    return found
+
+
+def limit_of(method: str, name: str) -> float | None:
+    return next((float(part.removeprefix(f"{name}=")) for part in method.split(":") if part.startswith(f"{name}=")), None)
+
+
+def _share(rows: Sequence[Row], holds: Any) -> Row | None:
+    return clustered([float(holds(row)) for row in rows], [row["context"] for row in rows]) if rows else None
+
+
+def figures_of(rows: Sequence[Row]) -> list[Row]:
+    found = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        estimated = [row for row in mine if row["taken"] != "exact"]
+        max_kl, max_ms = limit_of(method, "kl"), limit_of(method, "ms")
+        timed = [row for row in mine if row["expected_ms"] > 0]
+        found.append({
+            "method": method, "n": len(mine),
+            "taken": {name: sum(row["taken"] == name for row in mine) / len(mine) for name in (*METHODS, "exact")},
+            "tokens": clustered([row["n_recomputed"] for row in mine], [row["context"] for row in mine]),
+            "kl": clustered([row["kl"] for row in mine], [row["context"] for row in mine]),
+            "above": max_kl and _share(mine, lambda row: row["kl"] > max_kl),
+            "above_twice": max_kl and _share(mine, lambda row: row["kl"] > 2 * max_kl),
+            "late": max_ms and _share(mine, lambda row: row["erase_ms"] > max_ms),
+            "time": _share(timed, lambda row: 0.5 <= row["erase_ms"] / row["expected_ms"] <= 2),
+            "within_2x": _share(mine, lambda row: row["taken"] == "exact" or within_2x(row)),
+            "within_2x_estimated": _share(estimated, within_2x),
+            "below_median": _share(estimated, lambda row: row["kl"] <= row["expected_kl"]),
+            "below_most": _share(estimated, lambda row: row["kl"] <= row["expected_kl_most"]),
+        })  # fmt: skip
+    return found
+
+
+def within_2x(row: Row) -> bool:
+    return 0.5 <= max(row["kl"], LEAST_KL) / row["expected_kl"] <= 2
+
+
+def table(figures: Sequence[Row]) -> list[str]:
+    lines = [
+        "| asked for | took " + ", ".join(f"`{name}`" for name in (*METHODS, "exact")) + " | tokens encoded again | KL to exact | "
+        "above the bound | above twice the bound | slower than asked | time within 2x of the estimate | KL within 2x, all | "
+        "KL within 2x, where it is estimated | below the median expected | below the 95 % expected |",
+        "|---" * 12 + "|",
+    ]  # fmt: skip
+    for row in figures:
+        cells = [
+            ", ".join(f"{row['taken'][name]:.2f}" for name in (*METHODS, "exact")),
+            cell(row["tokens"], 0),
+            cell(row["kl"], 4),
+        ]
+        cells += [cell(row[key] or None, 3) for key in ("above", "above_twice", "late", "time", "within_2x", "within_2x_estimated",
+                                                        "below_median", "below_most")]  # fmt: skip
+        lines.append(f"| `{row['method']}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """What came of it against what was expected; each case once for each method that was taken."""
+    plt = pictures.pyplot()
+    picture, axes = plt.subplots(1, len(METHODS), figsize=(12, 4), layout="constrained", sharex=True, sharey=True)
+    for axis, name in zip(axes, METHODS, strict=True):
+        mine = list({row["id"]: row for row in rows if row["taken"] == name}.values())
+        axis.scatter(
+            [row["expected_kl"] for row in mine], [max(row["kl"], LEAST_KL) for row in mine], s=4, alpha=0.3, linewidths=0
+        )
+        line = [1e-3, 1.0]
+        axis.plot(line, line, linewidth=0.8, color="gray", label="as expected")
+        for factor in (0.5, 2):
+            axis.plot(line, [factor * x for x in line], linewidth=0.6, color="gray", linestyle=":")
+        axis.set(title=f"{name}, n = {len(mine):,}", xscale="log", yscale="log", xlabel="expected KL, nats")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("KL to exact, nats")
+    axes[0].legend(fontsize=8)
+    pictures.save(picture, path)
+
+
+def report_command(args: argparse.Namespace) -> None:
+    records, rows = archive.collect(args.sources, _auto_rows, ("model_sha256", "isa", "split", "methods"))
+    if not rows:
+        raise MeasuredError(f"{', '.join(map(str, args.sources))}: no outcomes of auto are there")
+    if args.archive:
+        archive.save(args.archive, records, rows)
+    figures = figures_of(rows)
+    record = records[0]
+    tokens = sorted({part["tokens"] for part in records})
+    lines = [
+        "# What `auto` expects, and what comes of it", "",
+        "Made by `python -m rasure_training.eraser.calibrate report`; figures in `erase_auto.json`, the fit in "
+        "`erase_calibration.json`. "
+        f"The {record['split']} split, {sum(part['contexts'] for part in records):,} contexts of about "
+        f"{', '.join(f'{n:,}' for n in tokens)} tokens (as asked), {len({row['id'] for row in rows}):,} cases of "
+        f"{len({part['task'] for part in records})} tasks; kernels: {record['isa']}. Fitted to another split. Brackets are 95 % "
+        "intervals from a bootstrap over contexts. A KL of less than "
+        f"{LEAST_KL:g} counts as that. \"All\" counts `exact`, of which nothing has to be estimated, as right.",
+        "", *table(figures), "", "![KL against what was expected](erase_auto.svg)",
+    ]  # fmt: skip
+    (args.out / "erase_auto.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (args.out / "erase_auto.json").write_text(
+        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in figures) + "\n]\n", encoding="utf-8"
+    )
+    draw(rows, args.out / "erase_auto.svg")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.eraser.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    fitting = commands.add_parser("fit", help="from folders of measure, of another split than test")
+    fitting.add_argument("--model", type=Path, required=True, metavar="MODEL.gguf", help="whose tokenizer it is")
+    fitting.set_defaults(run=fit_command)
+    reporting = commands.add_parser("report", help="of folders of measure, or of an archive of them")
+    reporting.add_argument("--archive", type=Path, help="write this archive of the outcomes")
+    reporting.set_defaults(run=report_command)
+    for command in (fitting, reporting):
+        command.add_argument("sources", type=Path, nargs="+", metavar="FOLDER", help="what measure --out named")
+        command.add_argument("--out", type=Path, required=True, help="where the files go")
+    args = parser.parse_args()
+    try:
+        args.run(args)
+    except (OSError, ValueError, KeyError, MeasuredError, ModelError) as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
