@@ -75,6 +75,9 @@ void cli_print_rate(const char *what, uint64_t tokens, double ms) {
 void cli_print_erase(FILE *stream, const rs_erase_report *report) {
     fprintf(stream, "erased   %u tokens by %s in %.2f ms: %u recomputed, %u moved\n", report->n_erased,
             rs_erase_method_name(report->method), report->ms, report->n_recomputed, report->n_rotated);
+    if (report->expected_kl_most > 0)
+        fprintf(stream, "expected KL to exact of %.4f nats, in 95 %% of cases below %.4f\n",
+                (double)report->expected_kl, (double)report->expected_kl_most);
 }
 
 void cli_print_footprint(FILE *stream, const rs_context *context) {

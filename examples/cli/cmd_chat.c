@@ -160,20 +160,19 @@ static cli_exit say(chat *c, const char *text, size_t bytes) {
 /* ---------------------------------------------------------------------------------------- commands -- */
 
 static void show_help(void) {
-    puts(
-        "/context                  numbered spans: turns and their sentences, with positions and tokens\n"
-        "/erase N[,M...] [METHOD]  erase these spans\n"
-        "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
-        "                          METHOD: exact, drop, shift, adaptive, repair:16, repair:15%, progressive\n"
-        "/echoes N                 which sentences depend on this span, to be erased too (with --refine)\n"
-        "/replace N TEXT           say this in place of the sentence N\n"
-        "/refine                   make exact what erasing has left cheap (with --refine; also while you "
-        "type)\n"
-        "/undo                     take the last erase back, and what came after it (with --undo)\n"
-        "/stats                    tokens, times, memory\n"
-        "/save FILE, /load FILE    keep the conversation\n"
-        "/reset                    forget everything\n"
-        "/quit                     or the end of the input");
+    puts("/context                  numbered spans: turns and their sentences, with positions and tokens\n"
+         "/erase N[,M...] [METHOD]  erase these spans\n"
+         "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
+         "                          METHOD: exact, drop, shift, adaptive, auto:kl=0.05, progressive\n"
+         "/echoes N                 which sentences depend on this span, to be erased too (with --refine)\n"
+         "/replace N TEXT           say this in place of the sentence N\n"
+         "/refine                   make exact what erasing has left cheap (with --refine; also while you "
+         "type)\n"
+         "/undo                     take the last erase back, and what came after it (with --undo)\n"
+         "/stats                    tokens, times, memory\n"
+         "/save FILE, /load FILE    keep the conversation\n"
+         "/reset                    forget everything\n"
+         "/quit                     or the end of the input");
 }
 
 static cli_exit show_context(chat *c) {

@@ -47,6 +47,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         {0, "seed", "N", "of the first drawn answer; the others count on (default 0)", .u64 = &job.seed},
         {0, "per-case", "PATH", "write one JSON object a case and method, or question, to this file",
          .string = &per_case},
+        {0, "save", "FOLDER", "write the context that each erase leaves to FOLDER/LINE.METHOD.context",
+         .string = &job.save},
         {0, "json", NULL, "JSON objects instead of the table", .flag = &job.json},
     };
     cli_setup setup;
@@ -62,8 +64,9 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (code == CLI_OK) code = cli_open_model(&engine, &setup);
     if (code == CLI_OK) code = cli_open_erasers(&engine, &erasers);
     if (code == CLI_OK) {
-        cli_exit (*const run_job)(const cli_eval *) =
-            cli_eval_is_keep(&lines) ? cli_eval_keep : cli_eval_erase;
+        cli_exit (*const run_job)(const cli_eval *) = cli_eval_is_keep(&lines)   ? cli_eval_keep
+                                                      : cli_eval_is_echo(&lines) ? cli_eval_echo
+                                                                                 : cli_eval_erase;
         code = per_case != NULL ? run_into(&job, run_job, per_case) : run_job(&job);
     }
     cli_lines_free(&lines);
@@ -75,7 +78,7 @@ const cli_command cli_command_eval = {
     "eval",
     "what erase methods, and policies of the KV cache, do to answers",
     "[options] FILE.jsonl",
-    "Every line of the file is a case, all for one of two jobs.\n\n"
+    "Every line of the file is a case, all for one of three jobs.\n\n"
     "What erase methods do to answers:\n"
     "  {\"id\", \"prefix\", \"span\", \"suffix\", \"question\", \"cue\", \"answers\": [...], \"leaks\": "
     "[...],\n"
@@ -115,6 +118,12 @@ const cli_command cli_command_eval = {
     "  log P        mean log-probability of the first of \"answers\" behind the question\n"
     "  NLL          mean negative log-likelihood of a token of the texts, in nats\n"
     "  footprint    entries held over time, of those that a full cache holds\n"
-    "  cache        bytes of pages, tables and what the policy needs",
+    "  cache        bytes of pages, tables and what the policy needs\n\n"
+    "Which later pieces of a text depend on one (rs_find_echoes), so that they can be erased too:\n"
+    "  {\"id\", \"pieces\": [...], \"erased\": N, \"dependent\": [N, ...]}\n"
+    "Pieces are numbered from 0. \"dependent\" (optional) names those behind that are known to.\n\n"
+    "  first        share of cases in which the piece that loses most likelihood is one of those\n"
+    "  order        pairs of one of those and another that are ranked right, mean over cases\n"
+    "In --per-case: the nats that every piece loses.",
     run,
 };

@@ -1,4 +1,4 @@
-/* The two jobs of `rasure eval`. */
+/* The jobs of `rasure eval`. */
 #ifndef RASURE_EXAMPLES_EVAL_H
 #define RASURE_EXAMPLES_EVAL_H
 
@@ -17,6 +17,7 @@ typedef struct cli_eval {
     uint64_t seed;       /* of the first */
     bool json;           /* results as JSON */
     FILE *per_case;      /* NULL: not wanted */
+    const char *save;    /* folder for the contexts that erases leave; NULL: not wanted */
 } cli_eval;
 
 /* What each erase method does to the answers. */
@@ -28,7 +29,11 @@ cli_exit cli_eval_check_methods(const char *methods);
 /* What the cache that the policy keeps still knows. */
 cli_exit cli_eval_keep(const cli_eval *job);
 
-/* Whether the lines are of the second job. */
+/* Which later pieces depend on one. */
+cli_exit cli_eval_echo(const cli_eval *job);
+
+/* Which of them the lines are for. */
 bool cli_eval_is_keep(const cli_lines *lines);
+bool cli_eval_is_echo(const cli_lines *lines);
 
 #endif

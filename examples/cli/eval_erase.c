@@ -12,6 +12,7 @@
 #include "eval.h"
 #include "eval_answer.h"
 #include "eval_cases.h"
+#include "eval_save.h"
 #include "json.h"
 #include "measure.h"
 #include "method.h"
@@ -151,7 +152,8 @@ static cli_exit erase(eval *e, const cli_case *c, const column *col, rs_erase_re
     rs_status status = rs_context_copy(context, e->read);
     if (status == RS_OK && !col->none)
         status = rs_erase(context, c->spans, c->n_spans, &col->method.params, erased);
-    return status == RS_OK ? CLI_OK : cli_context_failed(e->engine, status);
+    if (status != RS_OK) return cli_context_failed(e->engine, status);
+    return e->job->save != NULL ? cli_eval_save(e->engine, e->job->save, c->line, col->method.name) : CLI_OK;
 }
 
 /* Asks, answers, is compared (or is the exact run itself, `o`), and leaves the context as it was. */
@@ -181,6 +183,14 @@ static cli_exit ask(eval *e, const cli_case *c, reference *exact, const rs_erase
 }
 
 /* ------------------------------------------------------------------------------------------ scoring -- */
+
+/* What auto took, and what it expected of it. */
+static void set_choice(json_t *row, const rs_erase_report *erased) {
+    cli_json_set_text(row, "taken", rs_erase_method_name(erased->method));
+    cli_json_set_real(row, "expected_kl", (double)erased->expected_kl);
+    cli_json_set_real(row, "expected_kl_most", (double)erased->expected_kl_most);
+    cli_json_set_real(row, "expected_ms", erased->expected_ms);
+}
 
 static void score(eval *e, const cli_case *c, column *col, const outcome *reference, const outcome *o) {
     const cli_text *exact = &reference->text;
@@ -230,6 +240,7 @@ static void score(eval *e, const cli_case *c, column *col, const outcome *refere
     cli_json_set_int(row, "n_context", c->context.count);
     cli_json_set_int(row, "n_erased", o->erased.n_erased);
     cli_json_set_int(row, "n_recomputed", o->erased.n_recomputed + o->erased.n_steered);
+    if (col->method.params.method == RS_ERASE_AUTO && !col->none) set_choice(row, &o->erased);
     cli_json_print(e->job->per_case, row, 0);
 }
 
@@ -249,7 +260,7 @@ static cli_exit read_context(const eval *e, const cli_case *c) {
 
 /* Makes the exact run of every case of a group. */
 static cli_exit run_exact(eval *e, const cli_case *cases, size_t count) {
-    const column exact = {.method.params = rs_erase_default_params()};
+    const column exact = {.method = {.name = "exact", .params = rs_erase_default_params()}};
     rs_erase_report erased;
     cli_exit code = erase(e, cases, &exact, &erased);
     for (size_t i = 0; i < count && code == CLI_OK; i++)

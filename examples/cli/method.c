@@ -11,6 +11,9 @@ enum {
     MAX_TOKENS = 1048576,
     SINKS = 4, /* what "windowed" means: as the erasers that are shipped see */
     WINDOW = 64,
+    MAX_ECHO = 1000,
+    MAX_NATS = 1000,
+    MAX_MS = 3600000,
 };
 
 static bool parse_count(const char *text, uint32_t *count) {
@@ -20,24 +23,38 @@ static bool parse_count(const char *text, uint32_t *count) {
     return true;
 }
 
-/* What stands between colons behind a method's name: "16", "15%", "full", "windowed", "window=32",
- * "echo=0.3" or "most=64". */
+/* "NAME=NUMBER" with a number above 0. */
+static bool parse_limit(const char *text, const char *name, double most, double *limit) {
+    const size_t length = strlen(name);
+    return strncmp(text, name, length) == 0 && text[length] == '=' &&
+           cli_parse_real(text + length + 1, limit) && *limit > 0.0 && *limit <= most;
+}
+
+/* What adaptive takes, and what auto is held to: "16", "echo=0.3", "most=64"; "kl=0.05", "ms=20". */
+static bool parse_choosing(const char *text, rs_erase_params *params) {
+    static const char most[] = "most=";
+    double number;
+    if (params->method == RS_ERASE_AUTO) {
+        if (parse_limit(text, "ms", MAX_MS, &params->max_ms)) return true;
+        if (!parse_limit(text, "kl", MAX_NATS, &number)) return false;
+        params->max_kl = (float)number;
+        return true;
+    }
+    if (strncmp(text, most, sizeof most - 1) == 0)
+        return parse_count(text + sizeof most - 1, &params->max_echoes);
+    if (!parse_limit(text, "echo", MAX_ECHO, &number)) return parse_count(text, &params->repair_tokens);
+    params->echo_bound = (float)number;
+    return true;
+}
+
+/* What stands between colons behind a method's name: "16", "15%", "full", "windowed" or "window=32". */
 static bool parse_option(char *text, rs_erase_params *params) {
-    static const char window[] = "window=", echo[] = "echo=", most[] = "most=";
+    static const char window[] = "window=";
     const rs_erase_method method = params->method;
     const bool repairs = method == RS_ERASE_REPAIR, bridges = method == RS_ERASE_BRIDGE;
     const bool learned = bridges || method == RS_ERASE_STEER || method == RS_ERASE_LEARNED;
     const size_t length = strlen(text);
-    const bool adapts = method == RS_ERASE_ADAPTIVE;
-    double number;
-    if (adapts && strncmp(text, echo, sizeof echo - 1) == 0) {
-        if (!cli_parse_real(text + sizeof echo - 1, &number) || number <= 0.0 || number > 1000.0)
-            return false;
-        params->echo_bound = (float)number;
-        return true;
-    }
-    if (adapts && strncmp(text, most, sizeof most - 1) == 0)
-        return parse_count(text + sizeof most - 1, &params->max_echoes);
+    if (method == RS_ERASE_ADAPTIVE || method == RS_ERASE_AUTO) return parse_choosing(text, params);
     if (learned && strcmp(text, "full") == 0) {
         params->window = RS_WINDOW_ALL;
         return true;
@@ -52,8 +69,9 @@ static bool parse_option(char *text, rs_erase_params *params) {
         return parse_count(text + sizeof window - 1, &params->window);
     }
     if (!repairs || length == 0 || text[length - 1] != '%')
-        return (repairs || bridges || adapts) && parse_count(text, &params->repair_tokens);
+        return (repairs || bridges) && parse_count(text, &params->repair_tokens);
     text[length - 1] = '\0';
+    double number;
     if (!cli_parse_real(text, &number) || number <= 0.0 || number > 100.0) return false;
     params->repair_fraction = (float)(number / 100.0);
     return params->repair_fraction > 0.0F;
@@ -72,10 +90,9 @@ static bool parse_step(const char *text, rs_erase_params *params) {
 
 static bool parse_name(const char *name, rs_erase_params *params) {
     int found = RS_ERASE_EXACT;
-    while (found <= RS_ERASE_ADAPTIVE && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0)
-        found++;
+    while (found <= RS_ERASE_AUTO && strcmp(name, rs_erase_method_name((rs_erase_method)found)) != 0) found++;
     params->method = (rs_erase_method)found;
-    return found <= RS_ERASE_ADAPTIVE;
+    return found <= RS_ERASE_AUTO;
 }
 
 /* Cuts `text` at the first `separator`; returns what is behind it, NULL when there is none. */
@@ -110,9 +127,9 @@ cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     return cli_fail(
         CLI_USAGE,
         "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
-        "repair:PERCENT%% (repair:15%%), adaptive, steer, bridge, bridge:TOKENS, learned, refill, "
-        "progressive; :window=TOKENS limits what is seen of the prefix, +shift closes the gap, "
-        ":echo=BOUND and :most=TOKENS say what adaptive takes",
+        "repair:PERCENT%% (repair:15%%), adaptive, auto:kl=NATS, auto:ms=TIME, steer, bridge, "
+        "bridge:TOKENS, learned, refill, progressive; :window=TOKENS limits what is seen of the prefix, "
+        "+shift closes the gap, :echo=BOUND and :most=TOKENS say what adaptive takes",
         (int)(bytes < 64 ? bytes : 64), text);
 }
 

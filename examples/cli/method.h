@@ -11,9 +11,9 @@ typedef struct cli_method {
 
 /* For the help of options that take a method. */
 #define CLI_METHODS                                                                                          \
-    "exact, drop, shift, adaptive, repair:16, repair:15%, repair:16:windowed, steer,\n"                      \
-    "steer:full, steer+repair:16, bridge, bridge:16:window=32, learned, refill; +shift\n"                    \
-    "closes the gap"
+    "exact, drop, shift, adaptive, auto:kl=0.05, auto:ms=20, repair:16, repair:15%, steer,\n"                \
+    "steer:full, steer+repair:16, repair:16:windowed, bridge, bridge:16:window=32, learned,\n"               \
+    "refill; +shift closes the gap"
 
 /* Says so and is CLI_USAGE where the text is none. */
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method);

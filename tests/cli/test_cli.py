@@ -196,7 +196,7 @@ class CommandLine(Case):
                        "repair:x", "repair:16x", "repair:%", "Exact", "x" * 100, "steer:16", "bridge:15%", "drop+", "drop+x",
                        "repair:full", "bridge:windowed", "drop+repair:3", "steer+repair", "+shift", "refill:3",
                        "drop:window=5", "bridge:window=", "bridge:window=0", "steer:window=x",
-                       "adaptive:15%", "adaptive:0", "adaptive:echo=", "adaptive:echo=0", "adaptive:most=0", "drop:echo=1"):  # fmt: skip
+                       "adaptive:15%", "adaptive:0", "adaptive:echo=", "adaptive:echo=0", "adaptive:most=0", "drop:echo=1", "auto:16", "auto:kl=0", "auto:kl=x", "auto:ms=", "adaptive:ms=3"):  # fmt: skip
             self.refuses(2, "not one of exact, drop", "run", "-p", "x", "--erase-text", "x", "--method", method)
             self.refuses(2, "not one of exact, drop", "chat", "--method", method)
         for methods in ("", "exact,", ",exact", "exact,,drop", "exact drop", "none:1"):
@@ -364,6 +364,12 @@ class Run(Case):
                             "--stats")  # fmt: skip
             self.assertEqual(result.returncode, 0, result.stderr.decode())
             self.assertRegex(result.stderr.decode(), r"erased   5 tokens by " + re.split("[:+]", method)[0])
+        for limit, taken in (("kl=100", "shift"), ("kl=0.000001", "exact"), ("kl=100:ms=60000", "shift"), ("ms=60000", "exact")):
+            result = rasure("run", "-p", self.PROMPT, "-n", 4, "--erase-text", " Ann lives in Rome.", "--method", f"auto:{limit}",
+                            "--stats")  # fmt: skip
+            self.assertIn(f"erased   5 tokens by {taken} ", result.stderr.decode())
+            self.assertEqual("expected KL to exact" in result.stderr.decode(), taken != "exact")
+        self.refuses(2, "max_kl or max_ms", "run", "-p", self.PROMPT, "--erase-text", "Rome", "--method", "auto")
         # at the very end, so that no token comes after it
         self.good("run", "--raw", "-p", prompt, "-n", 1, "--erase-text", " Ann lives in", "--method", "drop")
         self.refuses(2, "the erase left nothing", "run", "--raw", "-p", "Ann", "--erase-text", "Ann")
@@ -769,6 +775,39 @@ class Eval(Case):
         self.refuses(2, "No such file", "eval", self.folder / "missing.jsonl")
         self.refuses(2, "No such file", "eval", self.cases(CASE), "--per-case", self.folder / "no" / "out.jsonl")
         self.refuses(2, "cases.jsonl:1: the case needs a context of", "eval", self.cases(CASE), "--ctx", 32)
+
+    def test_echoes(self) -> None:
+        texts = ["Some notes on people and places.", " Ann Walsh lives in Oslo.", " It rained all day.", " Walsh likes it in Oslo.", " We ate."]
+        fact = {"id": 1, "pieces": texts, "erased": 1, "dependent": [3]}
+        path, rows_path = self.cases(fact, {**fact, "id": 2, "erased": 2, "dependent": []}), self.folder / "rows.jsonl"
+        (found,) = [json.loads(line) for line in self.good("eval", path, "--json", "--per-case", rows_path).splitlines()]
+        self.assertEqual((found["n"], found["known"], found["first"], found["order"]), (2, 1, 1.0, 1.0))
+        rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
+        self.assertEqual([value is None for value in rows[0]["nats"]], [True, True, False, False, False])
+        self.assertEqual([value is None for value in rows[1]["nats"]], [True, True, True, False, False])
+        self.assertGreater(rows[0]["nats"][3], 2 + max(rows[0]["nats"][2], rows[0]["nats"][4]))
+        self.assertIn("known", self.good("eval", path))
+        for fields, phrase in (
+            ({"erased": 4}, "one behind it"), ({"erased": -1}, "one behind it"), ({"erased": "0"}, "one behind it"),
+            ({"pieces": ["a"]}, "one behind it"), ({"pieces": "a"}, '"pieces" is not an array'), ({"pieces": ["a", ""]}, "item"),
+            ({"dependent": 2}, '"dependent" is not'), ({"dependent": [0]}, '"dependent" has'), ({"dependent": [5]}, '"dependent" has'),
+        ):  # fmt: skip
+            self.refuses(2, phrase, "eval", self.cases(fact, {**fact, **fields}))
+
+    def test_save(self) -> None:
+        folder, path = self.folder / "saved", self.cases(CASE, "", {**CASE, "id": 2, "span": "nothing else"})
+        self.refuses(1, "1.exact.context: No such file", "eval", path, "--methods", "drop", "--save", folder)
+        folder.mkdir()
+        self.good("eval", path, "--methods", "none,drop,repair:2+shift", "--save", folder)
+        names = [f"{line}.{method}.context" for line in (1, 3) for method in ("drop", "exact", "none", "repair:2+shift")]
+        self.assertEqual(sorted(found.name for found in folder.iterdir()), names)
+        saved = {name: (folder / name).read_bytes() for name in names}
+        self.assertTrue(all(data.startswith(b"rasureKV") for data in saved.values()))
+        self.assertEqual(len({saved[f"1.{method}.context"] for method in ("none", "drop", "exact")}), 3)
+        again = self.folder / "again"
+        again.mkdir()
+        self.good("eval", path, "--methods", "none", "--save", again)
+        self.assertEqual((again / "3.none.context").read_bytes(), saved["3.none.context"])
 
     def test_refused_methods(self) -> None:
         for method in ("learned", "steer", "bridge"):
