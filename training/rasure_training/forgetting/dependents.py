@@ -1,0 +1,270 @@
+"""Sentences that say or imply what was erased: whether rs_find_echoes finds them, and what it helps to erase them too.
+
+    python -m rasure_training.forgetting.dependents RASURE MODEL.gguf --data DATA --work FOLDER --out docs
+
+A made-up fact stands in real prose, and somewhere behind it a sentence that states what follows from it ("The country in which Ann
+lives is Norway."), or one that refers back to it. Every later sentence is a candidate. Of the contexts with a derived sentence the
+fact is then erased alone, with the sentence that is ranked first, or with the right one, and both the fact and what follows from it
+are asked for; clean is the context that never held either. Writes NAME.md, .json and .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import pictures
+from ..archive import MeasuredError
+from ..arguments import add_runtime, positive
+from ..eraser.evaluate import cell, clustered
+from ..eraser.facts import Fact, draw_fact
+from ..eraser.prompts import HEAD, question
+from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
+from ..eraser.tasks import Corpus
+from ..files import sha256, write_json_lines
+from ..parts import Part, PartError, run_parts
+from ..text import DataError
+
+Row = dict[str, Any]
+
+KINDS = ("derived", "echo")  # what the later sentence does
+VARIANTS = ("fact", "fact and first", "fact and dependent")  # what is erased
+METHODS = ("exact", "adaptive")
+MAX_TOKENS = 8
+BOUNDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # nats from which on a sentence might be proposed
+
+
+@dataclass(frozen=True)
+class Text:
+    """Sentences with a fact among them, and behind it one that depends on it."""
+
+    name: str
+    kind: str
+    sentences: tuple[str, ...]  # the first begins with the head of the chat template
+    fact: Fact
+    erased: int
+    dependent: int
+
+
+# --------------------------------------------------------------------------------------------------------- texts
+
+
+def make_text(random_: random.Random, corpus: Corpus, name: str, kind: str, n_tokens: int) -> Text:
+    fact = draw_fact(random_, corpus.split, derivable=True)
+    while fact.value in fact.family.derived[fact.value]:  # a butcher's butcher shop
+        fact = draw_fact(random_, corpus.split, derivable=True)
+    if kind == "derived":
+        cue = fact.family.derived_cue.format(k=fact.key)
+        later = f"{cue} {fact.family.derived[fact.value]}."
+    else:
+        later = fact.echo(random_, corpus.split)
+    prose = draw_prose(random_, corpus.paragraphs, int(n_tokens * WORDS_PER_TOKEN), 8, [fact.key, fact.value])
+    first = random_.randint(1, len(prose) - 4)
+    second = random_.randint(first + 1, len(prose) - 1)  # with prose between, so that it stands apart
+    sentences = [*prose[:first], f" {fact.statement}", *prose[first:second], f" {later}", *prose[second:]]
+    return Text(name, kind, (HEAD + sentences[0], *sentences[1:]), fact, first, second + 1)
+
+
+def make_texts(corpus: Corpus, kind: str, n: int, n_tokens: int, seed: int) -> list[Text]:
+    found = []
+    for index in range(n):
+        name = f"{kind}-{corpus.split}-{n_tokens}-{seed}-{index}"
+        found.append(make_text(random.Random(name), corpus, name, kind, n_tokens))
+    return found
+
+
+def find_case(text: Text, split: str) -> Row:
+    return {"id": text.name, "context": text.name, "task": text.kind, "family": text.fact.family.name, "split": split,
+            "pieces": list(text.sentences), "erased": text.erased, "dependent": [text.dependent]}  # fmt: skip
+
+
+def pieces_without(text: Text, erased: set[int]) -> list[str]:
+    """Kept, erased, kept, ...; neighbours together."""
+    pieces = [""]
+    for i, sentence in enumerate(text.sentences):
+        if (i in erased) != (len(pieces) % 2 == 0):
+            pieces.append("")
+        pieces[-1] += sentence
+    return pieces if len(pieces) % 2 else [*pieces, ""]
+
+
+def ask_cases(text: Text, variant: str, erased: set[int], split: str) -> list[Row]:
+    """The fact, and what follows from it, behind the text without some sentences."""
+    fact, family = text.fact, text.fact.family
+    follows = family.derived[fact.value]
+    asked = {
+        "fact": (question(family.questions[split][0].format(k=fact.key)), fact.cue, fact.value),
+        "what follows": (question(family.derived_question.format(k=fact.key)), family.derived_cue.format(k=fact.key), follows),
+    }
+    return [{"id": f"{text.name}-{variant}-{name}", "context": text.name, "task": name, "probe": "answer", "family": family.name,
+             "split": split, "pieces": pieces_without(text, erased), "question": question_, "cue": cue, "answers": [],
+             "leaks": [value], "leak_target": f" {value}"} for name, (question_, cue, value) in asked.items()]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- figures
+
+
+def measured(args: argparse.Namespace, cases: dict[str, Sequence[Row]], options: Sequence[object] = ()) -> dict[str, list[Row]]:
+    """The outcomes of several lists of cases, by their titles; made, or found."""
+    model = sha256(args.model)
+    parts = {}
+    for title, rows in cases.items():
+        path, outcomes, record = (args.work / f"{args.split}-{title.replace(' ', '-')}{suffix}"
+                                  for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))  # fmt: skip
+        write_json_lines(path, rows)
+        command = [args.rasure, "eval", path, "--model", args.model, "--threads", 1, "--isa", args.isa, "--per-case", outcomes]
+        wanted = {"cases_sha256": sha256(path), "model_sha256": model, "isa": args.isa, "options": list(map(str, options))}
+        parts[title] = Part(title, list(map(str, [*command, *options])), outcomes, record, wanted, len(rows))
+    run_parts(list(parts.values()), args.jobs)
+    return {title: [json.loads(line) for line in part.outcomes.read_text(encoding="utf-8").splitlines()]
+            for title, part in parts.items()}  # fmt: skip
+
+
+def finding_figures(texts: Sequence[Text], rows: Sequence[Row]) -> Row:
+    """How the dependent sentence stands among all later ones."""
+    first, order, recall, extra = [], [], {bound: [] for bound in BOUNDS}, {bound: [] for bound in BOUNDS}
+    for text, row in zip(texts, rows, strict=True):
+        mine = row["nats"][text.dependent]
+        others = [nats for i, nats in enumerate(row["nats"]) if nats is not None and i != text.dependent]
+        first.append(float(mine > max(others)))
+        order.append(sum((mine > other) + 0.5 * (mine == other) for other in others) / len(others))
+        for bound in BOUNDS:
+            recall[bound].append(float(mine >= bound))
+            extra[bound].append(sum(other >= bound for other in others))
+    names = [text.name for text in texts]
+    later = [len(text.sentences) - text.erased - 2 for text in texts]
+    return {
+        "kind": texts[0].kind, "n_context": sum(row["n_context"] for row in rows) / len(rows), "others": sum(later) / len(later),
+        "first": clustered(first, names), "order": clustered(order, names),
+        "bounds": [{"nats": bound, "found": clustered(recall[bound], names), "others": clustered(extra[bound], names)}
+                   for bound in BOUNDS],
+    }  # fmt: skip
+
+
+def asking_figures(rows: dict[str, list[Row]]) -> list[Row]:
+    """By variant, method and question: log-probability of the value against that of the clean context, and how often it is said."""
+    clean = {(row["context"], row["task"]): row["leak_logprob"] for row in rows["fact and dependent"] if row["method"] == "exact"}
+    found = []
+    for variant in VARIANTS:
+        for method in METHODS:
+            for task in ("fact", "what follows"):
+                mine = [row for row in rows[variant] if row["method"] == method and row["task"] == task]
+                contexts = [row["context"] for row in mine]
+                found.append({
+                    "variant": variant, "method": method, "task": task,
+                    "above": clustered([row["leak_logprob"] - clean[row["context"], task] for row in mine], contexts),
+                    "said": clustered([float(row["leak"]) for row in mine], contexts),
+                })  # fmt: skip
+    return found
+
+
+def ranked_first(row: Row) -> int:
+    """The sentence that loses most."""
+    nats = {i: value for i, value in enumerate(row["nats"]) if value is not None}
+    return max(nats, key=lambda i: nats[i])
+
+
+def run(args: argparse.Namespace) -> None:
+    args.work.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus.load(args.data, args.split)
+    texts = {kind: make_texts(corpus, kind, args.n, args.tokens, args.seed) for kind in KINDS}
+    ranked = measured(args, {kind: [find_case(text, args.split) for text in texts[kind]] for kind in KINDS})
+    finding = [finding_figures(texts[kind], ranked[kind]) for kind in KINDS]
+    asked: dict[str, list[Row]] = {variant: [] for variant in VARIANTS}
+    for text, row in zip(texts["derived"], ranked["derived"], strict=True):
+        for variant, more in zip(VARIANTS, (set(), {ranked_first(row)}, {text.dependent}), strict=True):
+            asked[variant] += ask_cases(text, variant, {text.erased} | more, args.split)
+    asking = asking_figures(measured(args, asked, ["--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{args.name}.json").write_text(
+        "[\n" + ",\n".join(json.dumps(row) for row in [*finding, *asking]) + "\n]\n", encoding="utf-8"
+    )
+    (args.out / f"{args.name}.md").write_text("\n".join(page(args, finding, asking)) + "\n", encoding="utf-8")
+    draw(finding, args.out / f"{args.name}.svg")
+
+
+# ---------------------------------------------------------------------------------------------------------- page
+
+WHAT = {"derived": "states what follows from it", "echo": "refers back to it"}
+
+
+def draw(finding: Sequence[Row], path: Path) -> None:
+    plt = pictures.pyplot()
+    picture, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for figure in finding:
+        axis.plot([row["others"]["mean"] for row in figure["bounds"]], [row["found"]["mean"] for row in figure["bounds"]],
+                  marker="o", markersize=4, label=WHAT[figure["kind"]])  # fmt: skip
+        for row in figure["bounds"]:
+            axis.annotate(f"{row['nats']:g}", (row["others"]["mean"], row["found"]["mean"]), fontsize=7, xytext=(3, -8),
+                          textcoords="offset points")  # fmt: skip
+    axis.set(xlabel="other sentences proposed, a context", ylabel="the dependent one proposed", ylim=(0, 1.03))
+    axis.set_title("By the bound on what a sentence loses, nats", fontsize=10)
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    pictures.save(picture, path)
+
+
+def page(args: argparse.Namespace, finding: Sequence[Row], asking: Sequence[Row]) -> list[str]:
+    lines = [
+        "# What else says it", "",
+        f"Made by `python -m rasure_training.forgetting.dependents`; figures in `{args.name}.json`. The {args.split} split, {args.n} "
+        f"contexts of each kind, of about {finding[0]['n_context']:.0f} tokens, seed {args.seed}; int8 KV cache, kernels: {args.isa}. "
+        "Brackets are 95 % intervals from a bootstrap over contexts; not corrected for comparisons.",
+        "", "## Is it found?", "",
+        "What a later sentence loses in likelihood when the fact was never read (`rs_find_echoes`), of the one that depends on it and of "
+        "all others behind the fact. First: it loses most. Order: the share of others that lose less.",
+        "",
+        "| the later sentence | others behind the fact | first | order | "
+        + " | ".join(f"found / others, from {bound:g} nats" for bound in BOUNDS) + " |",
+        "|---" * (4 + len(BOUNDS)) + "|",
+    ]  # fmt: skip
+    for figure in finding:
+        cells = [f"{figure['others']:.1f}", cell(figure["first"], 3), cell(figure["order"], 3)]
+        cells += [f"{row['found']['mean']:.2f} / {row['others']['mean']:.2f}" for row in figure["bounds"]]
+        lines.append(f"| {WHAT[figure['kind']]} | " + " | ".join(cells) + " |")
+    lines += [
+        "", f"![Found against others proposed]({args.name}.svg)", "",
+        "## Does it help to erase it too?", "",
+        "Contexts in which the later sentence states what follows. Log-probability of the erased value, and of what follows from it, "
+        "above that in a context that never held either sentence (nats), and how often the answer says it.",
+        "", "| erased | method | the fact: log P - clean | says it | what follows: log P - clean | says it |", "|---" * 6 + "|",
+    ]  # fmt: skip
+    by = {(row["variant"], row["method"], row["task"]): row for row in asking}
+    for variant in VARIANTS:
+        for method in METHODS:
+            cells = []
+            for task in ("fact", "what follows"):
+                row = by[variant, method, task]
+                cells += [cell(row["above"], 2), cell(row["said"], 3)]
+            lines.append(f"| {variant} | `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.forgetting.dependents", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_runtime(parser)
+    parser.add_argument("--work", type=Path, required=True, help="the folder of cases and outcomes")
+    parser.add_argument("--out", type=Path, required=True, help="where the three files go")
+    parser.add_argument("--name", default="dependents", help="of the three files (default: %(default)s)")
+    parser.add_argument("--n", type=positive, default=200, help="contexts of each kind (default: %(default)s)")
+    parser.add_argument("--tokens", type=positive, default=420, help="length of a context, roughly (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (DataError, MeasuredError, PartError, OSError) as error:
+        print(f"dependents: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {args.name}.md, .json and .svg to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Whether the rows that stay still hold what was erased, and whether they show that something was.
+
+    python -m rasure_training.forgetting.probe RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --work FOLDER \\
+        --out docs
+
+A sentence says in which of eight cities somebody lives; it is erased, or its value alone. The runtime reads, erases and saves the
+context; what is looked at is the file, which is what somebody has who has the device.
+
+- Linear probes, one a layer: from keys and values, averaged over the first rows behind the erased span, the next ones and the rest,
+  a ridge classifier says which city it was. Trained on texts, names and phrasings of the training split, tested on those of another.
+  The context after an exact erase never held the city: what a probe finds there is chance, and what the text itself gives away.
+- Membership: somebody who knows the model reads the tokens in the file again, on another machine (other kernels, other rounding),
+  and compares row by row. The largest difference says whether something was erased, and where it is says where.
+
+Batches of contexts are files of FOLDER; those that are there are not made again. Writes NAME.md, .json and .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import pictures
+from ..archive import MeasuredError
+from ..arguments import add_adapters, add_runtime, positive
+from ..eraser.evaluate import cell, clustered
+from ..files import sha256
+from ..gguf_model import ModelError
+from ..runs import say
+from ..text import SPLITS, DataError
+from . import saved
+from .contexts import CITIES, ERASED, MADE, METHODS, NEAR, NEXT, OTHER_ISA, Reader, collect
+
+Row = dict[str, Any]
+
+STRENGTHS = (1e1, 1e2, 1e3, 1e4, 1e5)  # of the ridge
+HELD_OUT = 5  # one in so many training contexts chooses among them
+WHERE = 16  # tokens: so near counts as found
+
+
+# -------------------------------------------------------------------------------------------------------- probes
+
+
+def scores(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, float]:
+    """What a ridge classifier says of each test row for each class [m, classes], and how often it was right on those training rows
+    that chose its strength. train: [n, features]."""
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    held = np.arange(len(train)) // len(CITIES) % HELD_OUT == 0
+    targets = np.eye(len(CITIES))[labels] - 1 / len(CITIES)
+
+    def fitted(rows: np.ndarray, wanted: np.ndarray, others: np.ndarray, strength: float) -> np.ndarray:
+        return others @ rows.T @ np.linalg.solve(rows @ rows.T + strength * np.eye(len(rows)), wanted)
+
+    right = {
+        strength: float((fitted(train[~held], targets[~held], train[held], strength).argmax(1) == labels[held]).mean())
+        for strength in STRENGTHS
+    }
+    best = max(right, key=lambda strength: right[strength])
+    return fitted(train, targets, test, best), right[best]
+
+
+def probe_figures(train: dict[str, np.ndarray], test: dict[str, np.ndarray], erased: str) -> list[Row]:
+    found = []
+    contexts = [str(i) for i in range(len(test["city"]))]
+    for m, method in enumerate(METHODS):
+        by_layer, all_scores, chosen = [], 0.0, (-1.0, 0)
+        for layer in range(train["features"].shape[2]):
+            said, held = scores(train["features"][:, m, layer].astype(np.float64), train["city"],
+                                test["features"][:, m, layer].astype(np.float64))  # fmt: skip
+            by_layer.append(clustered((said.argmax(1) == test["city"]).astype(float), contexts))
+            all_scores = all_scores + said
+            chosen = max(chosen, (held, layer))
+        together = (np.asarray(all_scores).argmax(1) == test["city"]).astype(float)
+        found.append({"erased": erased, "method": method, "layers": by_layer, "layer": chosen[1], "best": by_layer[chosen[1]],
+                      "together": clustered(together, contexts)})  # fmt: skip
+    return found
+
+
+def auc(positive_: np.ndarray, negative: np.ndarray) -> float:
+    """How often a positive is above a negative; a draw is half."""
+    above = (positive_[:, None] > negative[None, :]).mean() + 0.5 * (positive_[:, None] == negative[None, :]).mean()
+    return float(above)
+
+
+def auc_figure(positive_: np.ndarray, negative: np.ndarray, draws: int = 2000) -> Row:
+    """With a bootstrap over contexts, each of which gives one of both."""
+    rng = np.random.default_rng(7)
+    n = len(positive_)
+    drawn = [auc(positive_[some], negative[some]) for some in (rng.integers(0, n, n) for _ in range(draws))]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"mean": auc(positive_, negative), "low": float(low), "high": float(high), "n": n}
+
+
+def membership_figures(test: dict[str, np.ndarray], erased: str) -> list[Row]:
+    found = []
+    contexts = [str(i) for i in range(len(test["city"]))]
+    for m, method in enumerate(MADE, start=1):
+        where, first = test["where"][:, m], test["first"][:, m]
+        found.append({
+            "erased": erased, "method": method,
+            "auc": auc_figure(test["largest"][:, m], test["largest"][:, 0]),
+            "found": clustered(((where >= 0) & (where < WHERE)).astype(float), contexts),
+            "differs": clustered((test["bytes"][:, m] > 0).astype(float), contexts),
+            "first": clustered((first == 0).astype(float), contexts),
+        })  # fmt: skip
+    exact_where = test["where"][:, 0]
+    found.append({
+        "erased": erased, "method": "exact",
+        "auc": {"mean": 0.5, "low": 0.5, "high": 0.5, "n": len(contexts)},
+        "found": clustered(((exact_where >= 0) & (exact_where < WHERE)).astype(float), contexts),
+        "differs": clustered((test["bytes"][:, 0] > 0).astype(float), contexts),
+        "first": clustered((test["first"][:, 0] == 0).astype(float), contexts),
+    })  # fmt: skip
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- page
+
+WHAT = {"sentence": "the sentence is erased", "value": "only the value is erased"}
+
+
+def draw(figures: Sequence[Row], path: Path) -> None:
+    plt = pictures.pyplot()
+    picture, axes = plt.subplots(1, len(ERASED), figsize=(11, 4), layout="constrained", sharey=True)
+    for axis, erased in zip(axes, ERASED, strict=True):
+        for row in figures:
+            if row["erased"] != erased:
+                continue
+            layers = range(len(row["layers"]))
+            (line,) = axis.plot(layers, [figure["mean"] for figure in row["layers"]], linewidth=1.2, label=row["method"])
+            axis.fill_between(layers, [figure["low"] for figure in row["layers"]], [figure["high"] for figure in row["layers"]],
+                              color=line.get_color(), alpha=0.12, linewidth=0)  # fmt: skip
+        axis.axhline(1 / len(CITIES), linewidth=0.8, color="gray", linestyle=":")
+        axis.set(title=WHAT[erased], xlabel="layer", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("right city of eight")
+    axes[0].legend(fontsize=8)
+    pictures.save(picture, path)
+
+
+def page(args: argparse.Namespace, probes: Sequence[Row], members: Sequence[Row]) -> list[str]:
+    adapters = ", ".join(f"`{path.name}` (SHA-256 `{sha256(path)[:16]}...`)" for path in args.adapter)
+    lines = [
+        "# What the rows that stay still hold", "",
+        f"Made by `python -m rasure_training.forgetting.probe`; figures in `{args.name}.json`. {args.train:,} training contexts of the "
+        f"training split and {args.n:,} of the {args.split} split for each of the two things that are erased, of about {args.tokens} "
+        f"tokens, seed {args.seed}; int8 KV cache, kernels: {args.isa}; adapters {adapters}. Brackets and bands are 95 % intervals "
+        "from a bootstrap over the contexts that were tested; not corrected for comparisons.",
+        "", "## Linear probes", "",
+        f"Which of eight cities it was (chance: {1 / len(CITIES):.3f}), by a ridge classifier on keys and values of one layer, averaged "
+        f"over the first {NEAR} rows from where the span began, up to {NEXT}, and the rest. \"Best layer\": the one that was best on "
+        "training contexts held out. \"Together\": the scores of all layers, added.",
+        "", f"![Right answers by layer]({args.name}.svg)", "",
+        "| erased | method | best layer | right there | all layers together |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in probes:
+        lines.append(
+            f"| {row['erased']} | `{row['method']}` | {row['layer']} | {cell(row['best'], 3)} | {cell(row['together'], 3)} |"
+        )
+    lines += [
+        "", "## Does it show that something was erased, and where?", "",
+        f"Somebody reads the file's tokens again with other kernels ({OTHER_ISA}), which round otherwise, and looks for the row that "
+        "is farthest from it. AUC: how often that distance is larger than in the same context after `exact`, which is what was never "
+        f"erased from; 0.5 is chance. Found: that row is among the {WHERE} from where the span was. With the same kernels: the share of "
+        "contexts in which any byte of a key or value differs from reading the tokens anew, and in which the first that does is where "
+        "the span was. `drop` and `bridge` without `+shift` leave a gap in the positions, and `steer` tokens that are none: they show "
+        "it without any reading.",
+        "", "| erased | method | AUC | found | any byte differs | first of them at the span |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in members:
+        lines.append(f"| {row['erased']} | `{row['method']}` | " + " | ".join(
+            cell(row[key], 3) for key in ("auc", "found", "differs", "first")) + " |")  # fmt: skip
+    return lines
+
+
+def run(args: argparse.Namespace) -> None:
+    reader = Reader(args)
+    probes, members = [], []
+    for erased in ERASED:
+        train = collect(args, erased, "train", args.train, reader)
+        test = collect(args, erased, args.split, args.n, reader)
+        probes += probe_figures(train, test, erased)
+        members += membership_figures(test, erased)
+        say(f"{erased}: probes are trained")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{args.name}.json").write_text(
+        "[\n" + ",\n".join(json.dumps(row) for row in [*probes, *members]) + "\n]\n", encoding="utf-8"
+    )
+    (args.out / f"{args.name}.md").write_text("\n".join(page(args, probes, members)) + "\n", encoding="utf-8")
+    draw(probes, args.out / f"{args.name}.svg")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.forgetting.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_runtime(parser, [split for split in SPLITS if split != "train"])
+    add_adapters(parser, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="the folder of batches")
+    parser.add_argument("--out", type=Path, required=True, help="where the three files go")
+    parser.add_argument("--name", default="probes", help="of the three files (default: %(default)s)")
+    parser.add_argument("--train", type=positive, default=800, help="training contexts (default: %(default)s)")
+    parser.add_argument("--n", type=positive, default=400, help="contexts of the split (default: %(default)s)")
+    parser.add_argument("--tokens", type=positive, default=200, help="length of a context, roughly (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (DataError, MeasuredError, ModelError, saved.SavedError, OSError) as error:
+        print(f"probe: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {args.name}.md, .json and .svg to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
