@@ -120,7 +120,7 @@ const cli_command cli_command_eval = {
     "  footprint    entries held over time, of those that a full cache holds\n"
     "  cache        bytes of pages, tables and what the policy needs\n\n"
     "Which later pieces of a text depend on one (rs_find_echoes), so that they can be erased too:\n"
-    "  {\"id\", \"pieces\": [...], \"erased\": N, \"dependent\": [N, ...]}\n"
+    "  {\"id\", \"pieces\": [...], \"depends_on\": N, \"dependent\": [N, ...]}\n"
     "Pieces are numbered from 0. \"dependent\" (optional) names those behind that are known to.\n\n"
     "  first        share of cases in which the piece that loses most likelihood is one of those\n"
     "  order        pairs of one of those and another that are ranked right, mean over cases\n"

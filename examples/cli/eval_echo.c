@@ -33,7 +33,7 @@ typedef struct echo_eval {
 } echo_eval;
 
 bool cli_eval_is_echo(const cli_lines *lines) {
-    return json_object_get(lines->items[0].json, "erased") != NULL;
+    return json_object_get(lines->items[0].json, "depends_on") != NULL;
 }
 
 /* -------------------------------------------------------------------------------------------- cases -- */
@@ -46,13 +46,13 @@ static bool is_piece(const json_t *json, size_t least, size_t n) {
 
 static cli_exit check(const cli_line *line) {
     static const cli_field pieces = {"pieces", true, false, true};
-    const json_t *json = line->json, *erased = json_object_get(json, "erased");
+    const json_t *json = line->json, *erased = json_object_get(json, "depends_on");
     const json_t *dependent = json_object_get(json, "dependent");
     const cli_exit code = cli_check_field(line, json, &pieces);
     if (code != CLI_OK) return code;
     const size_t n = json_array_size(json_object_get(json, "pieces"));
     if (!is_piece(erased, 0, n - 1))
-        return cli_line_wrong(line, "\"erased\" is not the number of a piece with one behind it");
+        return cli_line_wrong(line, "\"depends_on\" is not the number of a piece with one behind it");
     if (dependent != NULL && !json_is_array(dependent))
         return cli_line_wrong(line, "\"dependent\" is not an array");
     for (size_t i = 0; i < json_array_size(dependent); i++)
@@ -64,7 +64,7 @@ static cli_exit check(const cli_line *line) {
 static cli_exit tokenize(const cli_engine *engine, echo_case *c) {
     const json_t *pieces = json_object_get(c->line->json, "pieces");
     c->n_pieces = json_array_size(pieces);
-    c->erased = (size_t)json_integer_value(json_object_get(c->line->json, "erased"));
+    c->erased = (size_t)json_integer_value(json_object_get(c->line->json, "depends_on"));
     c->pieces = cli_allocate(c->n_pieces, sizeof *c->pieces);
     cli_exit code = CLI_OK;
     for (size_t i = 0; i < c->n_pieces && code == CLI_OK; i++) {

@@ -491,6 +491,48 @@ class Chat(Case):
         self.assertIn("/load: which file?", said)
         self.assertEqual(said.count("No such file"), 2)
 
+    def test_saves(self) -> None:
+        """A conversation goes on from its file as it would have without, its spans and holes included."""
+        first = ("My name is Ann. I live in Oslo! Do you know it?", "/erase 6 drop")
+        then = ("/context", "Where do I live?", "/context")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "talk"
+            kept, _ = self.chat(*first, f"/save {path}", *then)
+            self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+            self.assertEqual([f.name for f in Path(folder).iterdir()], ["talk"])
+            loaded, _ = self.chat("Something else.", f"/load {path}", *then, options=("--threads", "1"))
+            tail = kept[kept.index("saved") :].splitlines()[1:]
+            self.assertEqual(loaded[loaded.index("loaded") :].splitlines()[1:], tail)
+            self.assertGreater(len(tail), 10)
+            self.assertNotIn(b"I live in Oslo", path.read_bytes())
+
+            line, state = path.read_bytes().split(b"\n", 1)
+            self.assertEqual((len(line) + 1) % 8, 0)
+            head = json.loads(line)
+            head["spans"][0]["end"] = 9999
+
+            def padded(text: str) -> bytes:
+                return (text + " " * (-(len(text) + 1) % 8) + "\n").encode()
+
+            for content, sentence in (
+                (b"", "is no conversation"),
+                (line[:8] + b"\n" + state, "no conversation"),
+                (padded(json.dumps(head | {"rasure_chat": 2})) + state, "no conversation"),
+                (padded(json.dumps(head | {"spans": [7]})) + state, "no conversation"),
+                (line + b"\n" + state[:-1], "damaged: it is cut off"),
+                (line + b"\n" + state[:-1] + bytes([state[-1] ^ 1]), "damaged: its checksum"),
+                (padded(json.dumps(head)) + state, "not those of its tokens"),
+            ):
+                path.write_bytes(content)
+                code = 1 if "damaged" in sentence else 2
+                text, said = self.chat("Hi.", f"/load {path}", "/context", "/reset", "Hi.", code=code)
+                self.assertIn(sentence, said)
+                self.assertEqual("assistant" in text, "not those" not in sentence)
+        _, said = self.chat("/save", "/load", "/load /nowhere/talk", "/save /nowhere/talk", code=2)
+        self.assertIn("/save: where?", said)
+        self.assertIn("/load: which file?", said)
+        self.assertEqual(said.count("No such file"), 2)
+
     def test_echoes(self) -> None:
         """What says the erased thing again is found among what does not, and the erased span's own turn goes on."""
         said = ("Ann moved to Rome last year. Bob has two dogs. The library closes at nine. In Rome she is learning Italian. "
@@ -778,8 +820,8 @@ class Eval(Case):
 
     def test_echoes(self) -> None:
         texts = ["Some notes on people and places.", " Ann Walsh lives in Oslo.", " It rained all day.", " Walsh likes it in Oslo.", " We ate."]
-        fact = {"id": 1, "pieces": texts, "erased": 1, "dependent": [3]}
-        path, rows_path = self.cases(fact, {**fact, "id": 2, "erased": 2, "dependent": []}), self.folder / "rows.jsonl"
+        fact = {"id": 1, "pieces": texts, "depends_on": 1, "dependent": [3]}
+        path, rows_path = self.cases(fact, {**fact, "id": 2, "depends_on": 2, "dependent": []}), self.folder / "rows.jsonl"
         (found,) = [json.loads(line) for line in self.good("eval", path, "--json", "--per-case", rows_path).splitlines()]
         self.assertEqual((found["n"], found["known"], found["first"], found["order"]), (2, 1, 1.0, 1.0))
         rows = [json.loads(line) for line in rows_path.read_text().splitlines()]
@@ -788,7 +830,7 @@ class Eval(Case):
         self.assertGreater(rows[0]["nats"][3], 2 + max(rows[0]["nats"][2], rows[0]["nats"][4]))
         self.assertIn("known", self.good("eval", path))
         for fields, phrase in (
-            ({"erased": 4}, "one behind it"), ({"erased": -1}, "one behind it"), ({"erased": "0"}, "one behind it"),
+            ({"depends_on": 4}, "one behind it"), ({"depends_on": -1}, "one behind it"), ({"depends_on": "0"}, "one behind it"),
             ({"pieces": ["a"]}, "one behind it"), ({"pieces": "a"}, '"pieces" is not an array'), ({"pieces": ["a", ""]}, "item"),
             ({"dependent": 2}, '"dependent" is not'), ({"dependent": [0]}, '"dependent" has'), ({"dependent": [5]}, '"dependent" has'),
         ):  # fmt: skip

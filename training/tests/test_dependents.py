@@ -20,11 +20,11 @@ with open(value("--per-case"), "w") as out:
     for i, line in enumerate(open(arguments[1])):
         case = json.loads(line)
         row = {{key: case[key] for key in ("id", "context", "task")}}
-        if "erased" in case:
+        if "depends_on" in case:
             # In every other context another sentence loses more.
-            nats = [None if k <= case["erased"] else 0.1 for k in range(len(case["pieces"]))]
+            nats = [None if k <= case["depends_on"] else 0.1 for k in range(len(case["pieces"]))]
             nats[case["dependent"][0]] = 5.0
-            other = next((k for k in range(case["erased"] + 1, len(nats)) if k not in case["dependent"]))
+            other = next((k for k in range(case["depends_on"] + 1, len(nats)) if k not in case["dependent"]))
             nats[other] = 6.0 if i % 2 else 1.5
             out.write(json.dumps(row | {{"nats": nats, "n_context": 100}}) + "\\n")
             continue

@@ -81,7 +81,7 @@ def make_texts(corpus: Corpus, kind: str, n: int, n_tokens: int, seed: int) -> l
 
 def find_case(text: Text, split: str) -> Row:
     return {"id": text.name, "context": text.name, "task": text.kind, "family": text.fact.family.name, "split": split,
-            "pieces": list(text.sentences), "erased": text.erased, "dependent": [text.dependent]}  # fmt: skip
+            "pieces": list(text.sentences), "depends_on": text.erased, "dependent": [text.dependent]}  # fmt: skip
 
 
 def pieces_without(text: Text, erased: set[int]) -> list[str]:
