@@ -28,9 +28,9 @@ typedef struct choice {
 
 rs_erase_calibration rs_erase_default_calibration(void) {
     return (rs_erase_calibration){
-        .shift = {-8.164f, 1.128f, 0.534f, 2.077f},
-        .repair = {-8.701f, 1.265f, 0.525f, 1.515f},
-        .adaptive = {-8.633f, 7.669f, 0.056f, 1.268f},
+        .shift = {-6.205f, 1.326f, 0.000f, 1.830f},
+        .repair = {-7.255f, 1.628f, 0.052f, 1.411f},
+        .adaptive = {-6.847f, 1.751f, 0.008f, 0.977f},
     };
 }
 
