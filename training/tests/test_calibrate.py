@@ -61,6 +61,12 @@ def test_fit_finds_what_made_the_data() -> None:
     assert falling["by_strongest"] == 0
 
 
+def test_hindsight() -> None:
+    found = calibrate.hindsight([0.0, 0.5, 3.0, 9.0], ["a", "a", "a", "b"])
+    assert found == {"pairs": 3, "pairs_within_2x": round(1 / 3, 3), "hindsight_within_2x": round(1 / 3, 3)}
+    assert calibrate.hindsight([1.0], ["a"])["pairs_within_2x"] is None
+
+
 def row(i: int, method: str, taken: str, kl: float, expected: float) -> dict[str, Any]:
     return {"id": f"a-{i}", "context": f"a-{i}", "task": "ask", "probe": "answer", "method": method, "answer": "x", "exact_match": None,
             "leak": None, "kl_to_exact": kl, "kl_target": None, "leak_logprob": None, "leak_minus_clean": None,

@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def fit(x: np.ndarray, log_kl: np.ndarray) -> Row:
     }  # fmt: skip
 
 
+def hindsight(log_kl: Sequence[float], contexts: Sequence[str]) -> Row:
+    """What no estimate that does not know the question can do better: of the contexts that were asked several questions, the share of
+    pairs of them that are within 2x of each other, and of questions that are within 2x of the mean of their context."""
+    by: dict[str, list[float]] = defaultdict(list)
+    for value, context in zip(log_kl, contexts, strict=True):
+        by[context].append(value)
+    groups = [values for values in by.values() if len(values) > 1]
+    pairs = [abs(a - b) for values in groups for i, a in enumerate(values) for b in values[:i]]
+    apart = [abs(value - sum(values) / len(values)) for values in groups for value in values]
+    return {
+        "pairs": len(pairs), "pairs_within_2x": round(float((np.array(pairs) < math.log(2)).mean()), 3) if pairs else None,
+        "hindsight_within_2x": round(float((np.array(apart) < math.log(2)).mean()), 3) if pairs else None,
+    }  # fmt: skip
+
+
 def fit_command(args: argparse.Namespace) -> None:
     records, rows = archive.collect(args.sources, lambda record, outcomes: [case_row(row, record["tokens"]) for row in outcomes],
                                     ("model_sha256", "isa", "split"))  # fmt: skip
@@ -99,7 +115,8 @@ def fit_command(args: argparse.Namespace) -> None:
         if not mine:
             raise MeasuredError(f"no outcomes of {method} are there")
         x = np.array([features(*known[row["id"]][name]) for row in mine])
-        fits[name] = fit(x, np.log([max(row["kl"], LEAST_KL) for row in mine]))
+        log_kl = np.log([max(row["kl"], LEAST_KL) for row in mine])
+        fits[name] = fit(x, log_kl) | hindsight(log_kl.tolist(), [row["context"] for row in mine])
     (args.out / "erase_calibration.json").write_text(json.dumps(fits, indent=1) + "\n", encoding="utf-8")
     for name, values in fits.items():
         print(
