@@ -491,48 +491,6 @@ class Chat(Case):
         self.assertIn("/load: which file?", said)
         self.assertEqual(said.count("No such file"), 2)
 
-    def test_saves(self) -> None:
-        """A conversation goes on from its file as it would have without, its spans and holes included."""
-        first = ("My name is Ann. I live in Oslo! Do you know it?", "/erase 6 drop")
-        then = ("/context", "Where do I live?", "/context")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "talk"
-            kept, _ = self.chat(*first, f"/save {path}", *then)
-            self.assertEqual(path.stat().st_mode & 0o777, 0o600)
-            self.assertEqual([f.name for f in Path(folder).iterdir()], ["talk"])
-            loaded, _ = self.chat("Something else.", f"/load {path}", *then, options=("--threads", "1"))
-            tail = kept[kept.index("saved") :].splitlines()[1:]
-            self.assertEqual(loaded[loaded.index("loaded") :].splitlines()[1:], tail)
-            self.assertGreater(len(tail), 10)
-            self.assertNotIn(b"I live in Oslo", path.read_bytes())
-
-            line, state = path.read_bytes().split(b"\n", 1)
-            self.assertEqual((len(line) + 1) % 8, 0)
-            head = json.loads(line)
-            head["spans"][0]["end"] = 9999
-
-            def padded(text: str) -> bytes:
-                return (text + " " * (-(len(text) + 1) % 8) + "\n").encode()
-
-            for content, sentence in (
-                (b"", "is no conversation"),
-                (line[:8] + b"\n" + state, "no conversation"),
-                (padded(json.dumps(head | {"rasure_chat": 2})) + state, "no conversation"),
-                (padded(json.dumps(head | {"spans": [7]})) + state, "no conversation"),
-                (line + b"\n" + state[:-1], "damaged: it is cut off"),
-                (line + b"\n" + state[:-1] + bytes([state[-1] ^ 1]), "damaged: its checksum"),
-                (padded(json.dumps(head)) + state, "not those of its tokens"),
-            ):
-                path.write_bytes(content)
-                code = 1 if "damaged" in sentence else 2
-                text, said = self.chat("Hi.", f"/load {path}", "/context", "/reset", "Hi.", code=code)
-                self.assertIn(sentence, said)
-                self.assertEqual("assistant" in text, "not those" not in sentence)
-        _, said = self.chat("/save", "/load", "/load /nowhere/talk", "/save /nowhere/talk", code=2)
-        self.assertIn("/save: where?", said)
-        self.assertIn("/load: which file?", said)
-        self.assertEqual(said.count("No such file"), 2)
-
     def test_echoes(self) -> None:
         """What says the erased thing again is found among what does not, and the erased span's own turn goes on."""
         said = ("Ann moved to Rome last year. Bob has two dogs. The library closes at nine. In Rome she is learning Italian. "
