@@ -22,6 +22,7 @@ enum { BY_SHIFT, BY_REPAIR, BY_ADAPTIVE, BY_EXACT, CHOICES };
 
 typedef struct choice {
     rs_erase_params params;
+    uint32_t n_far; /* tokens encoded again because of their echo */
     float kl, kl_most;
     double ms; /* 0: not known */
 } choice;
@@ -51,6 +52,7 @@ static void estimate(const choosing *g, choice *option, rs_erase_fit fit) {
     const rs_evidence left = rs_adaptive_evidence(g->c, g->holes, g->n_holes, &option->params);
     const float strongest = left.strongest < STRONGEST ? left.strongest : STRONGEST;
     const float log_kl = fit.level + fit.by_strongest * strongest + fit.by_sum * log1pf(left.sum);
+    option->n_far = left.n_far;
     option->kl = expf(log_kl);
     option->kl_most = expf(log_kl + DEVIATIONS * fit.spread);
     option->ms = cost_ms(g->c, left.n_near + left.n_far, g->c->n_tokens - g->holes[0]);
@@ -64,10 +66,9 @@ static bool is_quick(const rs_context *c, const choice *option, double max_ms) {
  * that knows of echoes that are left. */
 static void fit_into(const choosing *g, choice *option, double max_ms) {
     if (is_quick(g->c, option, max_ms) || g->c->ms_per_token == 0) return;
-    const rs_evidence all = rs_adaptive_evidence(g->c, g->holes, g->n_holes, &option->params);
     const double tokens = ceil((option->ms - max_ms) / g->c->ms_per_token);
-    if (tokens >= all.n_far) return;
-    option->params.max_echoes = all.n_far - (uint32_t)tokens;
+    if (tokens >= option->n_far) return;
+    option->params.max_echoes = option->n_far - (uint32_t)tokens;
     estimate(g, option, g->calibration->repair);
 }
 
