@@ -21,6 +21,10 @@ cli_exit cli_context_failed(const cli_engine *engine, rs_status status) {
     return cli_fail(exit_code(status), "%s%s", rs_context_message(engine->context), hint);
 }
 
+bool cli_write_part(void *user, const void *data, size_t bytes) {
+    return fwrite(data, 1, bytes, user) == bytes;
+}
+
 cli_exit cli_open_model(cli_engine *engine, const cli_setup *setup) {
     *engine = (cli_engine){.setup = setup};
     rs_model_params params = rs_model_default_params();

@@ -51,6 +51,9 @@ void cli_close(cli_engine *engine);
 /* Exit code of a failed call on the context, whose sentence is printed. */
 cli_exit cli_context_failed(const cli_engine *engine, rs_status status);
 
+/* For rs_context_save into a FILE, `user`. */
+bool cli_write_part(void *user, const void *data, size_t bytes);
+
 /* The same for a call that wrote to an rs_error. */
 cli_exit cli_call_failed(const rs_error *error);
 

@@ -34,6 +34,23 @@ cli_exit cli_add_piece(const cli_engine *engine, cli_tokens *tokens, const json_
                : cli_add_text(engine, tokens, json_string_value(piece), json_string_length(piece), flags);
 }
 
+bool cli_is_piece(const json_t *json, size_t least, size_t n) {
+    return json_is_integer(json) && json_integer_value(json) >= (json_int_t)least &&
+           json_integer_value(json) < (json_int_t)n;
+}
+
+cli_exit cli_add_pieces(const cli_engine *engine, cli_tokens *tokens, const json_t *pieces, bool markers,
+                        rs_span *spans) {
+    cli_exit code = CLI_OK;
+    for (size_t i = 0; i < json_array_size(pieces) && code == CLI_OK; i++) {
+        const int32_t begin = (int32_t)tokens->count;
+        code = cli_add_piece(engine, tokens, json_array_get(pieces, i),
+                             i == 0 || markers ? RS_TOKENIZE_SPECIAL : 0);
+        spans[i] = (rs_span){begin, (int32_t)tokens->count};
+    }
+    return code;
+}
+
 /* Pieces are kept and erased in turns. The template's markers are in the first one and in the question only,
  * unless the case says otherwise. */
 static cli_exit tokenize(const cli_engine *engine, cli_case *c) {

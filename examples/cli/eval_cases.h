@@ -35,6 +35,14 @@ void cli_cases_free(cli_cases *cases);
 /* Whether two cases erase the same spans from the same context. */
 bool cli_same_erase(const cli_case *a, const cli_case *b);
 
+/* Whether a number is that of one of n pieces, and not below `least`. */
+bool cli_is_piece(const json_t *json, size_t least, size_t n);
+
+/* Appends an array of strings, one by one; where each lies becomes spans [size of the array]. The template's
+ * markers are in the first one only, unless `markers`. */
+cli_exit cli_add_pieces(const cli_engine *engine, cli_tokens *tokens, const json_t *pieces, bool markers,
+                        rs_span *spans);
+
 /* Appends what a string becomes; NULL is nothing. */
 cli_exit cli_add_piece(const cli_engine *engine, cli_tokens *tokens, const json_t *piece, uint32_t flags);
 

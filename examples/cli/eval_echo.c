@@ -38,12 +38,6 @@ bool cli_eval_is_echo(const cli_lines *lines) {
 
 /* -------------------------------------------------------------------------------------------- cases -- */
 
-/* Whether a number is that of a piece, not below `least`. */
-static bool is_piece(const json_t *json, size_t least, size_t n) {
-    return json_is_integer(json) && json_integer_value(json) >= (json_int_t)least &&
-           json_integer_value(json) < (json_int_t)n;
-}
-
 static cli_exit check(const cli_line *line) {
     static const cli_field pieces = {"pieces", true, false, true};
     const json_t *json = line->json, *erased = json_object_get(json, "depends_on");
@@ -51,12 +45,12 @@ static cli_exit check(const cli_line *line) {
     const cli_exit code = cli_check_field(line, json, &pieces);
     if (code != CLI_OK) return code;
     const size_t n = json_array_size(json_object_get(json, "pieces"));
-    if (!is_piece(erased, 0, n - 1))
+    if (!cli_is_piece(erased, 0, n - 1))
         return cli_line_wrong(line, "\"depends_on\" is not the number of a piece with one behind it");
     if (dependent != NULL && !json_is_array(dependent))
         return cli_line_wrong(line, "\"dependent\" is not an array");
     for (size_t i = 0; i < json_array_size(dependent); i++)
-        if (!is_piece(json_array_get(dependent, i), (size_t)json_integer_value(erased) + 1, n))
+        if (!cli_is_piece(json_array_get(dependent, i), (size_t)json_integer_value(erased) + 1, n))
             return cli_line_wrong(line, "\"dependent\" has an item that is the number of no piece behind");
     return CLI_OK;
 }
@@ -66,15 +60,9 @@ static cli_exit tokenize(const cli_engine *engine, echo_case *c) {
     c->n_pieces = json_array_size(pieces);
     c->erased = (size_t)json_integer_value(json_object_get(c->line->json, "depends_on"));
     c->pieces = cli_allocate(c->n_pieces, sizeof *c->pieces);
-    cli_exit code = CLI_OK;
-    for (size_t i = 0; i < c->n_pieces && code == CLI_OK; i++) {
-        const int32_t begin = (int32_t)c->context.count;
-        code =
-            cli_add_piece(engine, &c->context, json_array_get(pieces, i), i == 0 ? RS_TOKENIZE_SPECIAL : 0);
-        c->pieces[i] = (rs_span){begin, (int32_t)c->context.count};
-        if (code == CLI_OK && c->pieces[i].end == begin)
-            code = cli_line_wrong(c->line, "a piece has no token");
-    }
+    cli_exit code = cli_add_pieces(engine, &c->context, pieces, false, c->pieces);
+    for (size_t i = 0; i < c->n_pieces && code == CLI_OK; i++)
+        if (c->pieces[i].begin == c->pieces[i].end) code = cli_line_wrong(c->line, "a piece has no token");
     return code;
 }
 

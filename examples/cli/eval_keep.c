@@ -70,8 +70,7 @@ static cli_exit check_question(const cli_line *line, const json_t *json, size_t 
         code = cli_line_wrong(line, "\"evidence\" is not an array");
     for (size_t i = 0; i < json_array_size(evidence) && code == CLI_OK; i++) {
         const json_t *piece = json_array_get(evidence, i);
-        if (!json_is_integer(piece) || json_integer_value(piece) < 0 ||
-            (size_t)json_integer_value(piece) >= n_pieces)
+        if (!cli_is_piece(piece, 0, n_pieces))
             code = cli_line_wrong(line, "\"evidence\" has an item that is the number of no piece");
     }
     return code;
@@ -130,12 +129,7 @@ static cli_exit tokenize(const cli_engine *engine, uint32_t max_tokens, keep_cas
     }
     const bool markers = json_is_true(json_object_get(json, "markers"));
     c->pieces = cli_allocate(json_array_size(pieces), sizeof *c->pieces);
-    for (size_t i = 0; i < json_array_size(pieces) && code == CLI_OK; i++) {
-        const int32_t begin = (int32_t)c->context.count;
-        code = cli_add_piece(engine, &c->context, json_array_get(pieces, i),
-                             i == 0 || markers ? RS_TOKENIZE_SPECIAL : 0);
-        c->pieces[i] = (rs_span){begin, (int32_t)c->context.count};
-    }
+    code = cli_add_pieces(engine, &c->context, pieces, markers, c->pieces);
     c->needed = c->context.count;
     return code == CLI_OK ? tokenize_questions(engine, json_object_get(json, "questions"), max_tokens, c)
                           : code;

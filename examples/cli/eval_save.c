@@ -7,10 +7,6 @@
 #include "terminal.h"
 #include "text.h"
 
-static bool write_part(void *user, const void *data, size_t bytes) {
-    return fwrite(data, 1, bytes, user) == bytes;
-}
-
 cli_exit cli_eval_save(const cli_engine *engine, const char *folder, size_t line, const char *method) {
     char number[32];
     cli_text path = {0};
@@ -20,7 +16,7 @@ cli_exit cli_eval_save(const cli_engine *engine, const char *folder, size_t line
     cli_text_add(&path, method, strlen(method));
     cli_text_add(&path, ".context", sizeof ".context" - 1);
     FILE *file = fopen(path.data, "wb");
-    bool written = file != NULL && rs_context_save(engine->context, write_part, file) == RS_OK;
+    bool written = file != NULL && rs_context_save(engine->context, cli_write_part, file) == RS_OK;
     if (file != NULL) written = fclose(file) == 0 && written;
     const cli_exit code = written ? CLI_OK : cli_fail(CLI_FAILED, "%s: %s", path.data, strerror(errno));
     cli_text_free(&path);

@@ -46,13 +46,9 @@ static cli_exit head_line(const cli_session *session, cli_text *line) {
     return CLI_OK;
 }
 
-static bool write_part(void *user, const void *data, size_t bytes) {
-    return fwrite(data, 1, bytes, user) == bytes;
-}
-
 static bool write_all(const cli_engine *engine, const cli_text *line, FILE *file) {
-    return write_part(file, line->data, line->bytes) &&
-           rs_context_save(engine->context, write_part, file) == RS_OK && fflush(file) == 0 &&
+    return cli_write_part(file, line->data, line->bytes) &&
+           rs_context_save(engine->context, cli_write_part, file) == RS_OK && fflush(file) == 0 &&
            fsync(fileno(file)) == 0;
 }
 
