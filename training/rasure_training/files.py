@@ -16,6 +16,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_json_list(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """A JSON array with one line an item."""
+    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
+
+
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """One JSON object a line. The file has its name only when all rows are in it."""
     partial = path.with_name(path.name + ".partial")

@@ -28,6 +28,7 @@ import torch
 
 from .. import archive, pictures
 from ..archive import MeasuredError, Row
+from ..files import write_json_list
 from ..gguf_model import ModelError, load_model
 from .cases import encode_case, read_cases
 from .documents import Encoder
@@ -238,9 +239,7 @@ def report_command(args: argparse.Namespace) -> None:
         "", *table(figures), "", "![KL against what was expected](erase_auto.svg)",
     ]  # fmt: skip
     (args.out / "erase_auto.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (args.out / "erase_auto.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in figures) + "\n]\n", encoding="utf-8"
-    )
+    write_json_list(args.out / "erase_auto.json", figures)
     draw(rows, args.out / "erase_auto.svg")
 
 

@@ -46,10 +46,9 @@ class MethodsPart(Part):
     made_with: dict[str, str | None] = field(default_factory=dict)  # by method: SHA-256 of the adapter that it needs
 
     def missing(self) -> list[str]:
-        record = self.read_record()
-        if not record or any(record.get(key) != value for key, value in self.wanted.items()):
+        if not super().is_done():
             return list(self.made_with)
-        known = record.get("made_with", {})
+        known = self.read_record().get("made_with", {})
         return [method for method, adapter in self.made_with.items() if method not in known or known[method] != adapter]
 
     def is_done(self) -> bool:

@@ -27,7 +27,7 @@ from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
 from ..eraser.tasks import Corpus
-from ..files import sha256, write_json_lines
+from ..files import sha256, write_json_lines, write_json_list
 from ..parts import Part, PartError, run_parts
 from ..text import DataError
 
@@ -182,9 +182,7 @@ def run(args: argparse.Namespace) -> None:
             asked[variant] += ask_cases(text, variant, {text.erased} | more, args.split)
     asking = asking_figures(measured(args, asked, ["--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]))
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.name}.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row) for row in [*finding, *asking]) + "\n]\n", encoding="utf-8"
-    )
+    write_json_list(args.out / f"{args.name}.json", [*finding, *asking])
     (args.out / f"{args.name}.md").write_text("\n".join(page(args, finding, asking)) + "\n", encoding="utf-8")
     draw(finding, args.out / f"{args.name}.svg")
 

@@ -18,7 +18,6 @@ Batches of contexts are files of FOLDER; those that are there are not made again
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_runtime, positive
 from ..eraser.evaluate import cell, clustered
-from ..files import sha256
+from ..files import sha256, write_json_list
 from ..gguf_model import ModelError
 from ..runs import say
 from ..text import SPLITS, DataError
@@ -101,7 +100,9 @@ def auc_figure(positive_: np.ndarray, negative: np.ndarray, draws: int = 2000) -
 def membership_figures(test: dict[str, np.ndarray], erased: str) -> list[Row]:
     found = []
     contexts = [str(i) for i in range(len(test["city"]))]
-    for m, method in enumerate(MADE, start=1):
+    kept = ("exact", *MADE)  # as `Reader.compare` has them
+    for method in (*MADE, "exact"):
+        m = kept.index(method)
         where, first = test["where"][:, m], test["first"][:, m]
         found.append({
             "erased": erased, "method": method,
@@ -110,14 +111,6 @@ def membership_figures(test: dict[str, np.ndarray], erased: str) -> list[Row]:
             "differs": clustered((test["bytes"][:, m] > 0).astype(float), contexts),
             "first": clustered((first == 0).astype(float), contexts),
         })  # fmt: skip
-    exact_where = test["where"][:, 0]
-    found.append({
-        "erased": erased, "method": "exact",
-        "auc": {"mean": 0.5, "low": 0.5, "high": 0.5, "n": len(contexts)},
-        "found": clustered(((exact_where >= 0) & (exact_where < WHERE)).astype(float), contexts),
-        "differs": clustered((test["bytes"][:, 0] > 0).astype(float), contexts),
-        "first": clustered((test["first"][:, 0] == 0).astype(float), contexts),
-    })  # fmt: skip
     return found
 
 
@@ -190,9 +183,7 @@ def run(args: argparse.Namespace) -> None:
         members += membership_figures(test, erased)
         say(f"{erased}: probes are trained")
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.name}.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row) for row in [*probes, *members]) + "\n]\n", encoding="utf-8"
-    )
+    write_json_list(args.out / f"{args.name}.json", [*probes, *members])
     (args.out / f"{args.name}.md").write_text("\n".join(page(args, probes, members)) + "\n", encoding="utf-8")
     draw(probes, args.out / f"{args.name}.svg")
 

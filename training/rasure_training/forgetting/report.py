@@ -9,7 +9,6 @@ of is kept in one small file, which stands for the folders later on.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from .. import archive, pictures
 from ..arguments import add_sources
 from ..archive import MeasuredError, Row
 from ..eraser.evaluate import cell, clustered
+from ..files import write_json_list
 from .cases import ERASED, RIVALS, WAYS
 
 WHAT = {"sentence": "The sentence is erased", "value": "Only the value is erased, inside its sentence"}
@@ -136,9 +136,7 @@ def report(args: argparse.Namespace) -> None:
     if args.archive:
         archive.save(args.archive, records, rows)
     figures = figures_of(rows)
-    (args.out / f"{args.name}.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in figures) + "\n]\n", encoding="utf-8"
-    )
+    write_json_list(args.out / f"{args.name}.json", figures)
     (args.out / f"{args.name}.md").write_text("\n".join(page(records, figures, args.name)) + "\n", encoding="utf-8")
     draw(figures, args.out / f"{args.name}.svg")
 
