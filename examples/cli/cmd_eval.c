@@ -39,6 +39,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .string = &job.methods},
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
          .list = &erasers},
+        {0, "one-by-one", NULL, "erase a case's spans in calls of their own, not in one; exact in one",
+         .flag = &job.one_by_one},
         {0, "limit", "N", "only the first N cases (default: all)", .u32 = &limit, .min = 1, .max = 1e9},
         {0, "max-tokens", "N", "longest answer, 1 to 256 (default 16)", .u32 = &job.max_tokens, .min = 1,
          .max = 256},
@@ -90,9 +92,10 @@ const cli_command cli_command_eval = {
     "answer.\n"
     "\"pieces\": [kept, erased, kept, ...] in place of prefix, span and suffix erases several spans; "
     "\"markers\":\n"
-    "true takes the template's markers in all of them. \"target\" and \"leak_target\" (optional) follow the "
-    "cue;\n"
-    "\"rivals\": [...] are what might stand in place of \"leak_target\".\n\n"
+    "true takes the template's markers in all of them. \"replacement\" (optional) is read "
+    "where the\n"
+    "span stood. \"target\" and \"leak_target\" (optional) follow the cue; \"rivals\": [...] are what "
+    "might stand in place of \"leak_target\".\n\n"
     "  match        share of answers that begin with one of \"answers\" (lower case, no punctuation or "
     "articles)\n"
     "  leak         share of answers that contain one of \"leaks\"\n"
@@ -103,7 +106,7 @@ const cli_command cli_command_eval = {
     "In --per-case, besides: the rank of \"leak_target\"'s first token, its place among \"rivals\" by\n"
     "log-probability, and the share of drawn answers that contain one of \"leaks\".\n"
     "\n"
-    "An exact erase is always run too, as the reference.\n\n"
+    "An exact erase, or replacement, is always run too, as the reference.\n\n"
     "What the cache still knows that --policy keeps:\n"
     "  {\"id\", \"task\", \"pieces\": [...], \"questions\": [{\"question\", \"cue\", \"answers\": [...], "
     "\"evidence\": [...]}, ...]}\n"

@@ -12,6 +12,7 @@ typedef struct cli_eval {
     cli_engine *engine; /* with its model, without a context */
     const cli_lines *lines;
     const char *methods; /* of erasing, with commas */
+    bool one_by_one;     /* erase a case's spans in calls of their own */
     uint32_t max_tokens; /* of an answer */
     uint32_t n_samples;  /* answers to draw besides the greedy one */
     uint64_t seed;       /* of the first */

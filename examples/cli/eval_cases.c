@@ -10,7 +10,7 @@ static cli_exit check(const cli_line *line) {
     static const cli_field others[] = {
         {"question", false, false, true}, {"cue", false, true, false},    {"answers", true, false, false},
         {"leaks", true, false, false},    {"target", false, true, false}, {"leak_target", false, true, false},
-        {"pieces", true, true, false},    {"rivals", true, true, false},
+        {"pieces", true, true, false},    {"rivals", true, true, false},  {"replacement", false, true, true},
     };
     const json_t *json = line->json, *pieces = json_object_get(json, "pieces");
     const json_t *markers = json_object_get(json, "markers");
@@ -23,6 +23,8 @@ static cli_exit check(const cli_line *line) {
     const size_t n = json_array_size(pieces);
     if (pieces != NULL && (n < 3 || n % 2 == 0))
         return cli_line_wrong(line, "\"pieces\" are not kept, erased, kept, ..., kept");
+    if (n > 3 && json_object_get(json, "replacement") != NULL)
+        return cli_line_wrong(line, "\"replacement\" is for one span, and \"pieces\" have several");
     if (markers != NULL && !json_is_boolean(markers))
         return cli_line_wrong(line, "\"markers\" is neither true nor false");
     return CLI_OK;
@@ -68,6 +70,8 @@ static cli_exit tokenize(const cli_engine *engine, cli_case *c) {
     }
     const json_t *json = c->json;
     if (code == CLI_OK)
+        code = cli_add_piece(engine, &c->replacement, json_object_get(json, "replacement"), 0);
+    if (code == CLI_OK)
         code = cli_add_piece(engine, &c->question, json_object_get(json, "question"), RS_TOKENIZE_SPECIAL);
     if (code == CLI_OK) code = cli_add_piece(engine, &c->question, json_object_get(json, "cue"), 0);
     if (code == CLI_OK) code = cli_add_piece(engine, &c->target, json_object_get(json, "target"), 0);
@@ -97,7 +101,7 @@ static cli_exit add_case(cli_cases *cases, const cli_engine *engine, const cli_l
     };
     cli_exit code = check(line);
     if (code == CLI_OK) code = tokenize(engine, c);
-    const size_t asked = c->context.count + c->question.count;
+    const size_t asked = c->context.count + c->replacement.count + c->question.count;
     cases->longest = larger(cases->longest, asked + larger(c->target.count, c->leak.count));
     for (size_t i = 0; i < c->n_rivals; i++)
         cases->longest = larger(cases->longest, asked + c->rivals[i].count);
@@ -116,6 +120,7 @@ cli_exit cli_cases_make(cli_cases *cases, const cli_engine *engine, const cli_li
 void cli_cases_free(cli_cases *cases) {
     for (size_t i = 0; i < cases->count; i++) {
         cli_tokens_free(&cases->items[i].context);
+        cli_tokens_free(&cases->items[i].replacement);
         cli_tokens_free(&cases->items[i].question);
         cli_tokens_free(&cases->items[i].target);
         cli_tokens_free(&cases->items[i].leak);
@@ -127,8 +132,11 @@ void cli_cases_free(cli_cases *cases) {
     *cases = (cli_cases){0};
 }
 
+static bool same_tokens(const cli_tokens *a, const cli_tokens *b) {
+    return a->count == b->count && (a->count == 0 || memcmp(a->ids, b->ids, a->count * sizeof *a->ids) == 0);
+}
+
 bool cli_same_erase(const cli_case *a, const cli_case *b) {
-    return a->context.count == b->context.count && a->n_spans == b->n_spans &&
-           memcmp(a->context.ids, b->context.ids, a->context.count * sizeof *a->context.ids) == 0 &&
-           memcmp(a->spans, b->spans, a->n_spans * sizeof *a->spans) == 0;
+    return same_tokens(&a->context, &b->context) && same_tokens(&a->replacement, &b->replacement) &&
+           a->n_spans == b->n_spans && memcmp(a->spans, b->spans, a->n_spans * sizeof *a->spans) == 0;
 }

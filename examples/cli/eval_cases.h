@@ -13,10 +13,11 @@ typedef struct cli_case {
     cli_tokens context;            /* all pieces */
     rs_span *spans;                /* of the erased pieces in `context` */
     size_t n_spans;
-    cli_tokens question; /* and the cue behind it */
-    cli_tokens target;   /* how a clean context goes on, where that is known */
-    cli_tokens leak;     /* the erased value as it would go on, where there is one */
-    cli_tokens *rivals;  /* other values as they would */
+    cli_tokens replacement; /* read where the only span stood; empty: it is erased */
+    cli_tokens question;    /* and the cue behind it */
+    cli_tokens target;      /* how a clean context goes on, where that is known */
+    cli_tokens leak;        /* the erased value as it would go on, where there is one */
+    cli_tokens *rivals;     /* other values as they would */
     size_t n_rivals;
 } cli_case;
 
@@ -32,7 +33,7 @@ typedef struct cli_cases {
 cli_exit cli_cases_make(cli_cases *cases, const cli_engine *engine, const cli_lines *lines);
 void cli_cases_free(cli_cases *cases);
 
-/* Whether two cases erase the same spans from the same context. */
+/* Whether two cases erase, or replace, the same in the same context. */
 bool cli_same_erase(const cli_case *a, const cli_case *b);
 
 /* Whether a number is that of one of n pieces, and not below `least`. */

@@ -1,8 +1,8 @@
 /*
- * What each erase method does to the answers of prepared cases. Every method gets the same
- * context; the exact erase is the reference that the others are held against, in the text of the answer and
- * in the next-token distributions along it. Cases that follow each other and erase the same from the same
- * context are a group: it is read and erased once for all of them.
+ * What each erase method does to the answers of prepared cases, some of which put new text in the span's
+ * place. Every method gets the same context; the exact edit is the reference that the others are held
+ * against, in the text of the answer and in the next-token distributions along it. Cases that follow each
+ * other and edit the same context in the same way are a group: it is read and edited once for all of them.
  */
 #include <math.h>
 #include <stdio.h>
@@ -145,13 +145,45 @@ static rs_status measure(eval *e, const cli_case *c, const reference *exact, int
     return status;
 }
 
-/* Takes the group's context as it was read, and erases. */
+/* The spans in calls of their own, the first one first; `total` is what all of them did. */
+static rs_status erase_one_by_one(rs_context *context, const cli_case *c, const rs_erase_params *params,
+                                  rs_erase_report *total) {
+    rs_status status = RS_OK;
+    int32_t closed = 0; /* positions by which the later spans have moved up */
+    for (size_t i = 0; i < c->n_spans && status == RS_OK; i++) {
+        rs_context_info before;
+        rs_erase_report report;
+        rs_context_get_info(context, &before);
+        const rs_span span = {c->spans[i].begin - closed, c->spans[i].end - closed};
+        status = rs_erase(context, &span, 1, params, &report);
+        if (status != RS_OK) break;
+        closed += before.next_position - report.next_position;
+        report.n_erased += total->n_erased;
+        report.n_recomputed += total->n_recomputed;
+        report.n_steered += total->n_steered;
+        report.ms += total->ms;
+        *total = report;
+    }
+    return status;
+}
+
+/* Does to a context what the case and the method say. The reference takes all spans at once. */
+static rs_status edit(const eval *e, rs_context *context, const cli_case *c, const rs_erase_params *params,
+                      rs_erase_report *done) {
+    *done = (rs_erase_report){0};
+    if (c->replacement.count > 0)
+        return rs_replace(context, c->spans[0], c->replacement.ids, c->replacement.count, params, done);
+    if (e->job->one_by_one && params->method != RS_ERASE_EXACT)
+        return erase_one_by_one(context, c, params, done);
+    return rs_erase(context, c->spans, c->n_spans, params, done);
+}
+
+/* Takes the group's context as it was read, and edits it. */
 static cli_exit erase(eval *e, const cli_case *c, const column *col, rs_erase_report *erased) {
     rs_context *context = e->engine->context;
     *erased = (rs_erase_report){0};
     rs_status status = rs_context_copy(context, e->read);
-    if (status == RS_OK && !col->none)
-        status = rs_erase(context, c->spans, c->n_spans, &col->method.params, erased);
+    if (status == RS_OK && !col->none) status = edit(e, context, c, &col->method.params, erased);
     if (status != RS_OK) return cli_context_failed(e->engine, status);
     return e->job->save != NULL ? cli_eval_save(e->engine, e->job->save, c->line, col->method.name) : CLI_OK;
 }
@@ -332,7 +364,7 @@ static void print_json(column *col) {
 }
 
 static void print_row(column *col) {
-    printf("%-16s %5zu", col->method.name, col->n);
+    printf("%-18s %5zu", col->method.name, col->n);
     cli_print_cell(share(col->matched, col->n_with_answers), 8, 2);
     cli_print_cell(share(col->leaked, col->n_with_leaks), 8, 2);
     cli_print_cell(mean(col->kl_sum, col->n), 13, 4);
@@ -346,7 +378,7 @@ static void print_row(column *col) {
 
 static void report(eval *e, bool json) {
     if (!json)
-        printf("%s%-16s %5s %7s %7s %12s %8s %7s %7s %10s %8s%s\n", cli_style_of(stdout, CLI_BOLD), "method",
+        printf("%s%-18s %5s %7s %7s %12s %8s %7s %7s %10s %8s%s\n", cli_style_of(stdout, CLI_BOLD), "method",
                "n", "match", "leak", "KL to exact", "on text", "log P", "agree", "erase p50", "p95 ms",
                cli_style_of(stdout, CLI_PLAIN));
     for (size_t k = 0; k < e->n_columns; k++) (json ? print_json : print_row)(&e->columns[k]);
@@ -369,15 +401,20 @@ static cli_exit parse_methods(eval *e, const char *list) {
     return code;
 }
 
-/* Finds out on a single token whether every method can be had, before the long work begins. */
+/* Finds out on a single token whether every method can be had, before the long work begins. New text stands
+ * for all if the first case has it. */
 static cli_exit try_methods(eval *e) {
+    cli_case first = e->cases.items[0];
+    first.spans = &(rs_span){0, 1};
+    first.n_spans = 1;
     rs_status status = RS_OK;
     for (size_t k = 0; k < e->n_columns && status == RS_OK; k++) {
         if (e->columns[k].none) continue;
+        rs_erase_report report;
         rs_context_reset(e->engine->context);
-        status = rs_decode(e->engine->context, e->cases.items[0].context.ids, 1);
+        status = rs_decode(e->engine->context, first.context.ids, 1);
         if (status == RS_OK)
-            status = rs_erase(e->engine->context, &(rs_span){0, 1}, 1, &e->columns[k].method.params, NULL);
+            status = edit(e, e->engine->context, &first, &e->columns[k].method.params, &report);
     }
     return status == RS_OK ? CLI_OK : cli_context_failed(e->engine, status);
 }
@@ -387,8 +424,8 @@ static cli_exit open_context(const eval *e) {
     for (size_t i = 0; i < e->cases.count; i++) {
         const cli_case *c = &e->cases.items[i];
         const size_t after = c->target.count > c->leak.count ? c->target.count : c->leak.count;
-        const size_t needed =
-            c->context.count + c->question.count + (after > e->job->max_tokens ? after : e->job->max_tokens);
+        const size_t needed = c->context.count + c->replacement.count + c->question.count +
+                              (after > e->job->max_tokens ? after : e->job->max_tokens);
         if (needed > (setup->ctx > 0 ? setup->ctx : 1048576U))
             return cli_fail(CLI_USAGE, "%s:%zu: the case needs a context of %zu tokens; --ctx allows %u",
                             c->path, c->line, needed, setup->ctx > 0 ? setup->ctx : 1048576U);

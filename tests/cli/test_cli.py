@@ -919,6 +919,49 @@ class Eval(Case):
         self.refuses(2, "kept, erased, kept", "eval", self.cases({**case, "pieces": parts[:2]}))
         self.refuses(2, "neither true nor false", "eval", self.cases({**case, "pieces": parts, "markers": 1}))
 
+    def test_new_text(self) -> None:
+        """What is put in the span's place is read there: exactly, as a text that had it from the start."""
+        rows_path = self.folder / "rows.jsonl"
+
+        def run(case: dict[str, object], *methods: str) -> dict[str, dict[str, object]]:
+            self.good("eval", self.cases(case), "--methods", ",".join(methods), "--per-case", rows_path, "--max-tokens", 4)
+            return {row["method"]: row for row in map(json.loads, rows_path.read_text().splitlines())}
+
+        new = CASE["span"].replace("Rome", "Lima, but only in summer")
+        asked = {"target": " Lima.", "leak_target": " Rome"}
+        found = run({**CASE, **asked, "replacement": new}, "none", "exact", "drop", "repair:4+shift", "adaptive")
+        (read,) = run({**CASE, **asked, "span": "x", "prefix": CASE["prefix"] + new}, "exact").values()
+        for name in ("answer", "leak_logprob"):
+            self.assertEqual(found["exact"][name], read[name])
+        self.assertGreater(found["drop"]["kl_target"], found["adaptive"]["kl_target"])
+        self.assertGreater(found["none"]["leak_logprob"], found["exact"]["leak_logprob"] + 1)
+        self.assertGreater(found["repair:4+shift"]["n_recomputed"], found["drop"]["n_recomputed"])
+        self.assertGreater(found["drop"]["n_recomputed"], 0, "the new tokens are read")
+        case = {**CASE, "replacement": new}
+        self.refuses(2, "shift does not go with new tokens", "eval", self.cases(case), "--methods", "none,shift")
+        self.refuses(2, '"replacement" is empty', "eval", self.cases({**case, "replacement": ""}))
+        pieces = [case.pop(name) for name in ("prefix", "span", "suffix")]
+        self.refuses(2, '"replacement" is for one span', "eval", self.cases({**case, "pieces": [*pieces, " a", " b"]}))
+
+    def test_one_by_one(self) -> None:
+        """Several spans in calls of their own, positions closed up or not, are as gone as in one."""
+        rows_path = self.folder / "rows.jsonl"
+        case = {**CASE, "leak_target": " Rome"}
+        parts = [case.pop(name) for name in ("prefix", "span", "suffix")]
+        case["pieces"] = [*parts, " It rains.", " It is late.", " It is cold.", " Good night."]
+        found = []
+        for options in ([], ["--one-by-one"]):
+            self.good("eval", self.cases(case), "--methods", "exact,drop,shift,repair:100%+shift", "--per-case", rows_path,
+                      "--max-tokens", 3, *options)  # fmt: skip
+            found.append({row["method"]: row for row in map(json.loads, rows_path.read_text().splitlines())})
+        once, each = found
+        for method, row in each.items():
+            self.assertEqual(row["n_erased"], once[method]["n_erased"])
+        for method in ("exact", "drop"):  # which read nothing anew behind a span, or all of it in one
+            self.assertEqual(each[method]["leak_logprob"], once[method]["leak_logprob"])
+        self.assertGreater(each["repair:100%+shift"]["n_recomputed"], once["repair:100%+shift"]["n_recomputed"])
+        self.assertLess(each["repair:100%+shift"]["kl_to_exact"], 0.05)
+
     def test_generated_cases(self) -> None:
         """What rasure_training.eraser.make_cases writes can be read, is the same each time, and is split by article."""
         subjects = ("river", "mountain", "castle", "railway", "library", "orchestra", "harbour", "museum")
