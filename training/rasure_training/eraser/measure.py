@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import add_adapters, add_parts, numbers, positive, share, words
+from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
@@ -83,18 +84,6 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
     common = {"max_tokens": args.max_tokens, "isa": args.isa, "model_sha256": sha256(args.model)}
     adapters = {path.name: sha256(path) for path in args.adapter}
     made_with = adapters_of(args.methods, args.adapter)
-    options = [
-        "--model",
-        str(args.model),
-        "--threads",
-        str(args.threads),
-        "--isa",
-        args.isa,
-        "--max-tokens",
-        str(args.max_tokens),
-    ]
-    for adapter in args.adapter:
-        options += ["--eraser", str(adapter)]
     corpus = Corpus.load(args.data, args.split)
     style = Style(args.echo, span_words=tuple(args.span_words))
     rasure_sha256 = sha256(args.rasure)
@@ -107,9 +96,11 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 args.out / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json")
             )
             write_json_lines(cases, make_cases(corpus, [task], n, tokens, args.seed, style, args.erases))
+            command = eval_command(args.rasure, cases, args.model, args.isa, "--max-tokens", args.max_tokens, threads=args.threads,
+                                   adapters=args.adapter)  # fmt: skip
             parts.append(MethodsPart(
                 title=f"{task}, {tokens} tokens",
-                command=[str(args.rasure), "eval", str(cases), *options],
+                command=command,
                 outcomes=outcomes, record=record, wanted=common | {"cases_sha256": sha256(cases)},
                 work=n * (tokens + 1000.0),
                 made_with=made_with,

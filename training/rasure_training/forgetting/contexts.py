@@ -20,6 +20,7 @@ from ..eraser.cases import document_cases, encode_case
 from ..eraser.documents import Document, Encoder, Probe
 from ..eraser.facts import FAMILIES, Fact, draw
 from ..eraser.tasks import Corpus, Draft, Style, finish
+from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..gguf_model import load_model
 from ..runs import say
@@ -107,11 +108,9 @@ class Reader:
 
     def contexts(self, cases: Path, methods: Sequence[str], isa: str, folder: Path) -> None:
         args = self.args
-        command = [args.rasure, "eval", cases, "--model", args.model, "--threads", 1, "--isa", isa, "--methods", ",".join(methods),
-                   "--max-tokens", 1, "--save", folder]  # fmt: skip
-        for adapter in args.adapter:
-            command += ["--eraser", adapter]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        options = ["--methods", ",".join(methods), "--max-tokens", 1, "--save", folder]
+        command = eval_command(args.rasure, cases, args.model, isa, *options, adapters=args.adapter)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise MeasuredError(f"{cases.name}: {done.stderr.strip().splitlines()[-1]}")
 

@@ -11,27 +11,24 @@ are asked for; clean is the context that never held either. Writes NAME.md, .jso
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import pictures
 from ..archive import MeasuredError
-from ..arguments import add_runtime, positive
+from ..arguments import add_page, add_runtime
 from ..eraser.evaluate import cell, clustered
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
 from ..eraser.tasks import Corpus
-from ..files import sha256, write_json_lines, write_json_list
-from ..parts import Part, PartError, run_parts
+from ..evaluated import Row, evaluated
+from ..files import write_json_list
+from ..parts import PartError
 from ..text import DataError
-
-Row = dict[str, Any]
 
 KINDS = ("derived", "echo")  # what the later sentence does
 VARIANTS = ("fact", "fact and first", "fact and dependent")  # what is erased
@@ -110,22 +107,6 @@ def ask_cases(text: Text, variant: str, erased: set[int], split: str) -> list[Ro
 # ------------------------------------------------------------------------------------------------------- figures
 
 
-def measured(args: argparse.Namespace, cases: dict[str, Sequence[Row]], options: Sequence[object] = ()) -> dict[str, list[Row]]:
-    """The outcomes of several lists of cases, by their titles; made, or found."""
-    model = sha256(args.model)
-    parts = {}
-    for title, rows in cases.items():
-        path, outcomes, record = (args.work / f"{args.split}-{title.replace(' ', '-')}{suffix}"
-                                  for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))  # fmt: skip
-        write_json_lines(path, rows)
-        command = [args.rasure, "eval", path, "--model", args.model, "--threads", 1, "--isa", args.isa, "--per-case", outcomes]
-        wanted = {"cases_sha256": sha256(path), "model_sha256": model, "isa": args.isa, "options": list(map(str, options))}
-        parts[title] = Part(title, list(map(str, [*command, *options])), outcomes, record, wanted, len(rows))
-    run_parts(list(parts.values()), args.jobs)
-    return {title: [json.loads(line) for line in part.outcomes.read_text(encoding="utf-8").splitlines()]
-            for title, part in parts.items()}  # fmt: skip
-
-
 def finding_figures(texts: Sequence[Text], rows: Sequence[Row]) -> Row:
     """How the dependent sentence stands among all later ones."""
     first, order, recall, extra = [], [], {bound: [] for bound in BOUNDS}, {bound: [] for bound in BOUNDS}
@@ -171,16 +152,15 @@ def ranked_first(row: Row) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    args.work.mkdir(parents=True, exist_ok=True)
     corpus = Corpus.load(args.data, args.split)
     texts = {kind: make_texts(corpus, kind, args.n, args.tokens, args.seed) for kind in KINDS}
-    ranked = measured(args, {kind: [find_case(text, args.split) for text in texts[kind]] for kind in KINDS})
+    ranked = evaluated(args, {kind: [find_case(text, args.split) for text in texts[kind]] for kind in KINDS})
     finding = [finding_figures(texts[kind], ranked[kind]) for kind in KINDS]
     asked: dict[str, list[Row]] = {variant: [] for variant in VARIANTS}
     for text, row in zip(texts["derived"], ranked["derived"], strict=True):
         for variant, more in zip(VARIANTS, (set(), {ranked_first(row)}, {text.dependent}), strict=True):
             asked[variant] += ask_cases(text, variant, {text.erased} | more, args.split)
-    asking = asking_figures(measured(args, asked, ["--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]))
+    asking = asking_figures(evaluated(args, asked, "--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS))
     args.out.mkdir(parents=True, exist_ok=True)
     write_json_list(args.out / f"{args.name}.json", [*finding, *asking])
     (args.out / f"{args.name}.md").write_text("\n".join(page(args, finding, asking)) + "\n", encoding="utf-8")
@@ -249,11 +229,7 @@ def main() -> int:
         prog="rasure_training.forgetting.dependents", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_runtime(parser)
-    parser.add_argument("--work", type=Path, required=True, help="the folder of cases and outcomes")
-    parser.add_argument("--out", type=Path, required=True, help="where the three files go")
-    parser.add_argument("--name", default="dependents", help="of the three files (default: %(default)s)")
-    parser.add_argument("--n", type=positive, default=200, help="contexts of each kind (default: %(default)s)")
-    parser.add_argument("--tokens", type=positive, default=420, help="length of a context, roughly (default: %(default)s)")
+    add_page(parser, "dependents")
     args = parser.parse_args()
     try:
         run(args)

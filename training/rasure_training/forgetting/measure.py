@@ -13,6 +13,7 @@ import sys
 
 from ..arguments import add_adapters, add_parts, positive
 from ..eraser.tasks import Corpus
+from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
@@ -36,16 +37,14 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             )
             write_json_lines(cases, make_cases(corpus, erased, way, args.n, args.tokens, args.seed))
             samples = SAMPLES if way == "direct" else 0
-            options = ["--model", args.model, "--threads", args.threads, "--isa", args.isa, "--max-tokens", args.max_tokens]
-            options += ["--methods", ",".join(METHODS), "--samples", samples, "--seed", args.seed, "--per-case", outcomes]
-            for adapter in args.adapter:
-                options += ["--eraser", adapter]
+            options = ["--max-tokens", args.max_tokens, "--methods", ",".join(METHODS), "--samples", samples, "--seed", args.seed]
+            command = eval_command(args.rasure, cases, args.model, args.isa, *options, "--per-case", outcomes,
+                                   threads=args.threads, adapters=args.adapter)  # fmt: skip
             wanted = {"methods": list(METHODS), "samples": samples, "max_tokens": args.max_tokens, "isa": args.isa,
                       "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
             noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
                      "contexts": args.n, "rasure_sha256": rasure_sha256}  # fmt: skip
-            parts.append(Part(f"{erased}, {way}", [str(args.rasure), "eval", str(cases), *map(str, options)], outcomes, record,
-                              wanted, float(args.n * (1 + samples)), noted))  # fmt: skip
+            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, float(args.n * (1 + samples)), noted))
     return parts
 
 

@@ -1,0 +1,45 @@
+"""What `rasure eval` says of lists of cases."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import sha256, write_json_lines
+from .parts import Part, run_parts
+
+Row = dict[str, Any]
+
+
+def eval_command(
+    tool: Path, cases: Path, model: Path, isa: str, *options: object, threads: int = 1, adapters: Sequence[Path] = ()
+) -> list[str]:
+    command = [tool, "eval", cases, "--model", model, "--threads", threads, "--isa", isa, *options]
+    for adapter in adapters:
+        command += ["--eraser", adapter]
+    return list(map(str, command))
+
+
+def evaluated(
+    args: argparse.Namespace, cases: dict[str, Sequence[Row]], *options: object, adapters: Sequence[Path] = ()
+) -> dict[str, list[Row]]:
+    """The outcomes of several lists of cases, by their titles: made, or found in the folder args.work. The other arguments are
+    those of `arguments.add_runtime`."""
+    args.work.mkdir(parents=True, exist_ok=True)
+    model = sha256(args.model)
+    parts = {}
+    for title, rows in cases.items():
+        path, outcomes, record = (args.work / f"{args.split}-{title.replace(' ', '-')}{suffix}"
+                                  for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))  # fmt: skip
+        write_json_lines(path, rows)
+        command = eval_command(args.rasure, path, args.model, args.isa, "--per-case", outcomes, *options, adapters=adapters)
+        wanted = {"cases_sha256": sha256(path), "model_sha256": model, "isa": args.isa, "options": list(map(str, options))}
+        if adapters:
+            wanted["adapters"] = {adapter.name: sha256(adapter) for adapter in adapters}
+        parts[title] = Part(title, command, outcomes, record, wanted, len(rows))
+    run_parts(list(parts.values()), args.jobs)
+    return {title: [json.loads(line) for line in part.outcomes.read_text(encoding="utf-8").splitlines()]
+            for title, part in parts.items()}  # fmt: skip
