@@ -50,13 +50,14 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=1, help="of each part (default: %(default)s)")
 
 
-def add_page(parser: argparse.ArgumentParser, name: str, n: int = 200, tokens: int = 420) -> None:
-    """A page of contexts that are evaluated for it, and what it is called if nothing else is said."""
+def add_page(parser: argparse.ArgumentParser, name: str, n: int = 200, tokens: int | None = 420) -> None:
+    """A page of contexts that are evaluated for it. Defaults; tokens None: their length is not to be chosen."""
     parser.add_argument("--work", type=Path, required=True, help="the folder of cases and outcomes")
     parser.add_argument("--out", type=Path, required=True, help="where the page, its figures and its picture go")
     parser.add_argument("--name", default=name, help="of the three files (default: %(default)s)")
     parser.add_argument("--n", type=positive, default=n, help="contexts of each kind (default: %(default)s)")
-    parser.add_argument("--tokens", type=positive, default=tokens, help="length of a context, roughly (default: %(default)s)")
+    if tokens:
+        parser.add_argument("--tokens", type=positive, default=tokens, help="length of a context, roughly (default: %(default)s)")
 
 
 def add_adapters(parser: argparse.ArgumentParser, required: bool = False) -> None:

@@ -1,0 +1,236 @@
+"""What many erases, one after another, add up to.
+
+    python -m rasure_training.forgetting.many RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA \\
+        --work FOLDER --out docs
+
+A context is a list of made-up facts with a sentence of real prose between any two. 1, 4, 16 or 64 of its facts are erased, each by a
+call of its own, the first one first. The same erased fact is asked for each time, and a fact that always stays. Exact, which the
+others are held against, takes all of them in one call. Writes NAME.md, .json and .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from .. import pictures
+from ..archive import MeasuredError
+from ..arguments import add_adapters, add_page, add_runtime
+from ..eraser.evaluate import cell, clustered
+from ..eraser.facts import Fact, draw_fact
+from ..eraser.prompts import HEAD, question
+from ..eraser.prose import sentences
+from ..eraser.tasks import Corpus
+from ..evaluated import Row, evaluated
+from ..files import write_json_list
+from ..parts import PartError
+from ..text import DataError
+from .dependents import pieces_without
+
+COUNTS = (1, 4, 16, 64)
+METHODS = ("none", "exact", "drop", "shift", "repair:16+shift", "adaptive", "steer", "bridge:16+shift")
+ECHO = 0.7  # share of the contexts in which a later sentence refers back to the fact that is asked for
+WORDS = (4, 10)  # of a sentence of prose
+MAX_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Text:
+    """Sentences, and where those stand that may be erased: that of `erased` first, the others in the order in which they join."""
+
+    name: str
+    sentences: tuple[str, ...]  # the first begins with the head of the chat template
+    erased: Fact
+    kept: Fact
+    order: tuple[int, ...]
+
+
+def draw_sentences(random_: random.Random, corpus: Corpus, n: int, barred: set[str]) -> list[str]:
+    """Short sentences of different paragraphs without any of these words."""
+    found: list[str] = []
+    for paragraph in random_.sample(corpus.paragraphs, len(corpus.paragraphs)):
+        short = [text for text in sentences(paragraph.text) if WORDS[0] <= len(text.split()) <= WORDS[1]]
+        short = [text for text in short if text.endswith(".") and not barred & set(text.lower().rstrip(".").split())]
+        if short:
+            found.append(random_.choice(short))
+        if len(found) == n:
+            return found
+    raise DataError(f"the data has too few short sentences for a text of {n}")
+
+
+def make_text(random_: random.Random, corpus: Corpus, name: str) -> Text:
+    split = corpus.split
+    erased = draw_fact(random_, split)
+    keys, facts = {erased.key}, [erased]
+    while len(facts) < COUNTS[-1] + 1:
+        fact = draw_fact(random_, split)
+        if fact.key in keys or fact.value == erased.value or erased.value in fact.statement.split():
+            continue  # what must not be said is nowhere else
+        keys.add(fact.key)
+        facts.append(fact)
+    kept = facts.pop()
+    barred = {word for fact in (erased, kept) for word in f"{fact.key} {fact.value}".lower().split()}
+    stated = {i: f" {fact.statement}" for i, fact in enumerate([*facts, kept])}
+    places = random_.sample(sorted(stated), len(stated))
+    prose = draw_sentences(random_, corpus, len(places) + 1, barred)
+    text, order = [HEAD + prose[0]], [0] * len(facts)
+    for place, more in zip(places, prose[1:], strict=True):
+        if place < len(facts):
+            order[place] = len(text)
+        text += [stated[place], f" {more}"]
+    if random_.random() < ECHO:
+        at = random_.randint(order[0] + 2, len(text))
+        text.insert(at, f" {erased.echo(random_, split)}")
+        order = [i + (i >= at) for i in order]
+    return Text(name, tuple(text), erased, kept, tuple(order))
+
+
+def make_texts(corpus: Corpus, n: int, seed: int) -> list[Text]:
+    names = [f"many-{corpus.split}-{seed}-{index}" for index in range(n)]
+    return [make_text(random.Random(name), corpus, name) for name in names]
+
+
+def ask_cases(text: Text, count: int, split: str) -> list[Row]:
+    pieces = pieces_without(text, set(text.order[:count]))
+    cases = []
+    for task, fact in (("erased", text.erased), ("kept", text.kept)):
+        case = {"id": f"{text.name}-{count}-{task}", "context": text.name, "task": task, "family": fact.family.name, "split": split,
+                "pieces": pieces, "question": question(fact.family.questions[split][0].format(k=fact.key)), "cue": fact.cue,
+                "answers": [], "leaks": []}  # fmt: skip
+        if task == "erased":
+            case |= {"leaks": [fact.value], "leak_target": f" {fact.value}"}
+        else:
+            case |= {"answers": [fact.value], "target": f" {fact.value}."}
+        cases.append(case)
+    return cases
+
+
+def figures_of(rows: dict[int, list[Row]]) -> list[Row]:
+    """By number of erases and method."""
+    found = []
+    for count, outcomes in rows.items():
+        for method in METHODS:
+            mine = [row for row in outcomes if row["method"] == method]
+            asked = {task: [row for row in mine if row["task"] == task] for task in ("erased", "kept")}
+
+            def over(task: str, value: str, asked: dict[str, list[Row]] = asked) -> Row:
+                return clustered([float(row[value]) for row in asked[task]], [row["context"] for row in asked[task]])
+
+            milliseconds = [row["erase_ms"] for row in asked["erased"] if row["erase_ms"] is not None]
+            found.append({
+                "erases": count, "method": method,
+                "n_context": sum(row["n_context"] for row in asked["erased"]) / len(asked["erased"]),
+                "kl_erased": over("erased", "kl_to_exact"), "kl_kept": over("kept", "kl_target"),
+                "right": over("kept", "exact_match"), "said": over("erased", "leak"), "above": over("erased", "leak_minus_clean"),
+                "recomputed": over("erased", "n_recomputed"),
+                "ms": median(milliseconds) if milliseconds else None,
+            })  # fmt: skip
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- page
+
+WHAT = {
+    "kl_erased": ("The erased fact is asked for: KL to exact", 4),
+    "kl_kept": ("A fact that stays is asked for: KL to exact", 4),
+    "above": ("Log-probability of the erased value above that of exact, nats", 2),
+    "right": ("The fact that stays is answered right", 3),
+}
+
+
+def draw(figures: Sequence[Row], path: Path) -> None:
+    plt = pictures.pyplot()
+    picture, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axis, name in zip(axes, ("kl_erased", "kl_kept"), strict=True):
+        for method in METHODS:
+            rows = [row for row in figures if row["method"] == method and row[name]["mean"] > 0]
+            means = [row[name]["mean"] for row in rows]
+            spread = [
+                [row[name]["mean"] - row[name]["low"] for row in rows],
+                [row[name]["high"] - row[name]["mean"] for row in rows],
+            ]
+            axis.errorbar(
+                [row["erases"] for row in rows], means, yerr=spread, marker="o", markersize=4, linewidth=1, label=method
+            )
+        axis.set(xscale="log", yscale="log", xlabel="erases, one after another", title=WHAT[name][0])
+        axis.set_xticks(COUNTS, map(str, COUNTS))
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("nats")
+    axes[1].legend(fontsize=7, ncols=2)
+    pictures.save(picture, path)
+
+
+def table(figures: Sequence[Row], name: str) -> list[str]:
+    title, digits = WHAT[name]
+    lines = ["", f"## {title}", "", "| method | " + " | ".join(f"{n} erases" if n > 1 else "1 erase" for n in COUNTS) + " |"]
+    lines.append("|---" * (1 + len(COUNTS)) + "|")
+    for method in METHODS:
+        cells = [cell(row[name], digits) for row in figures if row["method"] == method]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def page(args: argparse.Namespace, figures: Sequence[Row]) -> list[str]:
+    lines = [
+        "# Many erases, one after another", "",
+        f"Made by `python -m rasure_training.forgetting.many`; figures in `{args.name}.json`. The {args.split} split, {args.n} contexts "
+        f"of {figures[0]['n_context']:.0f} tokens on average with {COUNTS[-1] + 1} facts, seed {args.seed}; int8 KV cache, kernels: "
+        f"{args.isa}. Of the same context 1 to {COUNTS[-1]} facts are erased, each by a call of its own, the first one first; `exact`, "
+        "which the others are held against, takes all in one call, for what it leaves does not depend on that. The same erased fact is "
+        "asked for in every column, and one that always stays. Brackets are 95 % intervals from a bootstrap over contexts; not "
+        "corrected for comparisons.",
+        "", f"![KL to exact against the number of erases]({args.name}.svg)",
+    ]  # fmt: skip
+    for name in WHAT:
+        lines += table(figures, name)
+    lines += ["", "## Cost of an erase", "",
+              "Tokens encoded again, and median milliseconds on one thread of a machine with other work to do, an erase; `exact` all in "
+              "one.", "", "| method | " + " | ".join(f"{n}" for n in COUNTS) + " |", "|---" * (1 + len(COUNTS)) + "|"]  # fmt: skip
+    for method in METHODS[1:]:
+        cells = []
+        for row in figures:
+            if row["method"] == method:
+                calls = 1 if method == "exact" else row["erases"]
+                cells.append(f"{row['recomputed']['mean'] / calls:.0f}; {row['ms'] / calls:.1f} ms")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def run(args: argparse.Namespace) -> None:
+    corpus = Corpus.load(args.data, args.split)
+    texts = make_texts(corpus, args.n, args.seed)
+    cases = {f"{count} erases": [case for text in texts for case in ask_cases(text, count, args.split)] for count in COUNTS}
+    options = ["--one-by-one", "--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]
+    outcomes = evaluated(args, cases, *options, adapters=args.adapter)
+    figures = figures_of({count: outcomes[f"{count} erases"] for count in COUNTS})
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_json_list(args.out / f"{args.name}.json", figures)
+    (args.out / f"{args.name}.md").write_text("\n".join(page(args, figures)) + "\n", encoding="utf-8")
+    draw(figures, args.out / f"{args.name}.svg")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="rasure_training.forgetting.many", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_runtime(parser)
+    add_adapters(parser, required=True)
+    add_page(parser, "many_erases", tokens=None)
+    args = parser.parse_args()
+    try:
+        run(args)
+    except (DataError, MeasuredError, PartError, OSError) as error:
+        print(f"many: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {args.name}.md, .json and .svg to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
