@@ -131,7 +131,7 @@ static void run_rope(const rs_kernels *k, const operands *o, const count_case *c
 
 static void run_rotate_keys(const rs_kernels *k, const operands *o, const count_case *c) {
     (void)c;
-    k->rotate_keys(o->pages, 0xffff, o->x, o->y, HEAD_DIM, HEAD_DIM, 0);
+    k->rotate_keys(o->pages, 0xffff, o->x, o->y, HEAD_DIM, HEAD_DIM, 0, 0);
 }
 
 static void run_swiglu(const rs_kernels *k, const operands *o, const count_case *c) {

@@ -91,7 +91,7 @@ static void run_rope(const rs_kernels *kernels, const operands *o, const bench_c
 }
 
 static void run_rotate_keys(const rs_kernels *kernels, const operands *o, const bench_case *c) {
-    kernels->rotate_keys(o->pages, 0xffff, o->cosine, o->sine, c->n, c->n, 0);
+    kernels->rotate_keys(o->pages, 0xffff, o->cosine, o->sine, c->n, c->n, 0, 0);
 }
 
 static void run_swiglu(const rs_kernels *kernels, const operands *o, const bench_case *c) {

@@ -128,6 +128,22 @@ typedef struct rs_page_view {
     const int8_t *next;
 } rs_page_view;
 
+/* A rotation of a head's pairs in steps that can be taken back: quarters of a whole turn, and shears for the
+ * rest, which is an eighth of it at most, either way, in 1 / 32768 ("lifting steps": Daubechies & Sweldens,
+ * Factoring wavelet transforms into lifting steps, J. Fourier Anal. Appl. 4, 1998). */
+typedef struct rs_turn {
+    int16_t *tangent;  /* [dim / 2] of half the rest */
+    int16_t *sine;     /* [dim / 2] of the rest */
+    uint8_t *quarters; /* [dim / 2], 0 to 3 */
+} rs_turn;
+
+/* The steps of pair i by an angle in radians. */
+void rs_turn_of_angle(const rs_turn *turn, size_t i, double angle);
+
+/* Keys whose pairs are no longer than this stay within [-127, 127] however they are turned, each step's
+ * rounding included. */
+#define RS_TURN_RADIUS 125.0f
+
 typedef struct rs_kernels {
     rs_isa isa;
 
@@ -196,11 +212,19 @@ typedef struct rs_kernels {
     void (*rope)(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
 
     /* Rotates keys of a page in place as rope does, those of the entries whose bits of `which` are set, and
-     * gives each a new scale: y = rotated int8 values, k_scale *= max |y| / 127, k = round to nearest of
-     * y * (127 / max |y|); a key of zeros stays one, with scale 0. Of other entries no byte changes. cos/sin
-     * [dim / 2], dim at most head_dim. */
+     * gives each a new scale: y = rotated int8 values, k_scale *= m / t, k = round to nearest of y * (t / m);
+     * a key of zeros stays one, with scale 0. With m = max |y|, t = 127; or, where `room`, m the largest
+     * length of a pair (or |y| past dim) and t = RS_TURN_RADIUS, so that turn_keys may take it from there. Of
+     * other entries no byte changes. cos/sin [dim / 2], dim at most head_dim. */
     void (*rotate_keys)(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                        size_t head_dim, size_t dim, int interleaved);
+                        size_t head_dim, size_t dim, int interleaved, int room);
+
+    /* Takes back a turn of such keys, to the bit, and turns them anew, in place and with scales as they are:
+     * however often a key is turned, it is rounded once. A turn of a pair is quarter turns and then three
+     * shears in integers: x -= tangent * y, y += sine * x, x -= tangent * y, products to nearest. Where keys
+     * had no room for it, values stop at -127 and 127. `back` NULL: nothing is to be taken back. */
+    void (*turn_keys)(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
+                      size_t head_dim, size_t dim, int interleaved);
 
     /* gate[i] = silu(gate[i]) * up[i]; gelu: the tanh form (Shazeer, arXiv 2002.05202). */
     void (*swiglu)(float *gate, const float *up, size_t n);

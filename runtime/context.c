@@ -39,6 +39,12 @@ static uint32_t max_u32(uint32_t a, uint32_t b) {
     return a > b ? a : b;
 }
 
+static rs_turn layout_turn(rs_arena *arena, const char *name, size_t pairs) {
+    return (rs_turn){.tangent = rs_arena_take_scratch(arena, name, pairs, sizeof(int16_t)),
+                     .sine = rs_arena_take_scratch(arena, name, pairs, sizeof(int16_t)),
+                     .quarters = rs_arena_take_scratch(arena, name, pairs, 1)};
+}
+
 static void layout_scratch(rs_context *c, rs_arena *arena) {
     static const char name[] = "activations";
     const rs_shape *shape = &c->model->shape;
@@ -63,6 +69,8 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
         if (c->model->rope_freq[kind] == NULL) continue;
         s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
         s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
+        s->back[kind] = layout_turn(arena, name, shape->n_rot / 2);
+        s->turn[kind] = layout_turn(arena, name, shape->n_rot / 2);
     }
     s->tokens = rs_arena_take_scratch(arena, name, n, sizeof *s->tokens);
     s->positions = rs_arena_take_scratch(arena, name, n, sizeof *s->positions);
@@ -85,6 +93,7 @@ static void layout(rs_context *c, rs_arena *arena) {
     (void)rs_arena_take(arena, "context", 1, sizeof *c);
     c->tokens = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->tokens);
     c->positions = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->positions);
+    c->turns = rs_arena_take(arena, "token list", c->params.n_ctx, sizeof *c->turns);
     c->policy.params = c->params.policy;
     rs_policy_layout(&c->policy, arena, shape, c->params.n_ctx, c->params.n_batch, c->model->threads);
     rs_kv_shape shape_of_cache = {.n_streams = shape->n_layers * shape->n_kv_heads,
@@ -224,6 +233,7 @@ void rs_context_reset(rs_context *context) {
     rs_meter_reset(&context->meter);
     rs_port_secure_zero(context->tokens, context->params.n_ctx * sizeof *context->tokens);
     rs_port_secure_zero(context->positions, context->params.n_ctx * sizeof *context->positions);
+    rs_port_secure_zero(context->turns, context->params.n_ctx * sizeof *context->turns);
     rs_context_clear_scratch(context);
     context->n_tokens = 0;
     context->next_position = 0;
@@ -256,6 +266,7 @@ rs_status rs_context_copy(rs_context *to, const rs_context *from) {
     rs_context_cut(to, 0);
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof *to->tokens);
     memcpy(to->positions, from->positions, from->n_tokens * sizeof *to->positions);
+    memcpy(to->turns, from->turns, from->n_tokens * sizeof *to->turns);
     to->n_tokens = from->n_tokens;
     to->next_position = from->next_position;
     to->head_end = from->head_end;
@@ -334,6 +345,7 @@ void rs_context_cut(rs_context *context, uint32_t kept) {
     const uint32_t count = context->n_tokens - kept;
     rs_port_secure_zero(context->tokens + kept, count * sizeof *context->tokens);
     rs_port_secure_zero(context->positions + kept, count * sizeof *context->positions);
+    rs_port_secure_zero(context->turns + kept, count * sizeof *context->turns);
     context->n_tokens = kept;
 }
 

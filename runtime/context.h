@@ -23,22 +23,30 @@ typedef struct rs_scratch {
     float *low[3];                /* [RS_LORA_MAX_RANK], between the two matrices of an adapter's products */
     float *cosine[RS_ROPE_KINDS]; /* [n_rot / 2] of the tokens' positions */
     float *sine[RS_ROPE_KINDS];
+    rs_turn back[RS_ROPE_KINDS], turn[RS_ROPE_KINDS]; /* [n_rot / 2] of keys that move */
     int32_t *tokens, *positions; /* [1] of a pass whose tokens do not follow each other in the list */
 } rs_scratch;
 
 #define RS_NOTHING_CHEAP UINT32_MAX
+
+/* What has become of a token's keys since they were read: nothing; moved once, by rotation and rounding; or
+ * moved again, with room for turns that can be taken back, and then by so many positions. Most keys move once
+ * if at all, and should not pay for that room. */
+#define RS_KEYS_READ INT32_MIN
+#define RS_KEYS_MOVED (INT32_MIN + 1)
 
 /* A second cache, in which the tokens are read again (refine.c). */
 typedef struct rs_draft {
     rs_kv kv;
     rs_span evicted; /* as the policy's, of this cache */
     uint32_t n_read; /* tokens of the list that it holds; 0: nothing */
+    uint32_t first;  /* of these, the first that was read and not copied */
 } rs_draft;
 
 /* What the context was before the last edit (undo.c). */
 typedef struct rs_undo_state {
     rs_kv_journal journal;
-    int32_t *tokens, *positions; /* [n_ctx] */
+    int32_t *tokens, *positions, *turns; /* [n_ctx] */
     uint32_t n_tokens, first_cheap;
     int32_t next_position, head_end;
     int32_t begin; /* of what was edited */
@@ -59,6 +67,7 @@ struct rs_context {
     int32_t head_end;   /* tokens at positions below it are erased only when told twice */
     int32_t *tokens;    /* [n_ctx], in order of position; RS_TOKEN_GONE where a span was steered */
     int32_t *positions; /* [n_ctx] */
+    int32_t *turns;     /* [n_ctx] RS_KEYS_READ, RS_KEYS_MOVED, or positions */
 
     uint32_t first_cheap; /* index of the first token whose entries erasing has left as reading would not;
                              RS_NOTHING_CHEAP: there is none */

@@ -46,6 +46,7 @@ static rs_status decode_chunk(rs_context *c, const int32_t *tokens, uint32_t cou
     for (uint32_t i = 0; i < count; i++) {
         c->tokens[first + i] = tokens[i];
         c->positions[first + i] = c->next_position + (int32_t)i;
+        c->turns[first + i] = RS_KEYS_READ;
     }
     c->n_tokens += count;
     c->next_position += (int32_t)count;

@@ -15,6 +15,7 @@ void rs_draft_empty(rs_context *context) {
     rs_kv_remove(&c->draft.kv, &c->team, 0, INT32_MAX);
     c->draft.evicted = (rs_span){0, 0};
     c->draft.n_read = 0;
+    c->draft.first = 0;
 }
 
 void rs_draft_cut(rs_context *context, int32_t position) {
@@ -27,6 +28,7 @@ void rs_draft_cut(rs_context *context, int32_t position) {
         rs_kv_remove(&c->kv, &c->team, position, INT32_MAX);
         rs_policy_cut(&c->policy, position);
         c->draft.n_read = index;
+        if (c->draft.first > index) c->draft.first = index;
     }
     rs_draft_exchange(c);
     if (!whole) rs_draft_empty(c);
@@ -40,5 +42,5 @@ void rs_draft_begin(rs_context *context, uint32_t n_tokens) {
     rs_draft_exchange(c);
     rs_policy_cut(&c->policy, position);
     rs_draft_exchange(c);
-    c->draft.n_read = n_tokens;
+    c->draft.n_read = c->draft.first = n_tokens;
 }

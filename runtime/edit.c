@@ -7,6 +7,12 @@
 
 /* -------------------------------------------------------------------------------------- list, cache -- */
 
+static void move_token(rs_context *c, uint32_t to, uint32_t from) {
+    c->tokens[to] = c->tokens[from];
+    c->positions[to] = c->positions[from];
+    c->turns[to] = c->turns[from];
+}
+
 uint32_t rs_edit_drop(rs_context *context, const rs_span *spans, size_t n_spans) {
     rs_context *c = context;
     const uint32_t n_before = c->n_tokens;
@@ -15,19 +21,24 @@ uint32_t rs_edit_drop(rs_context *context, const rs_span *spans, size_t n_spans)
     for (uint32_t i = kept; i < c->n_tokens; i++) {
         while (s < n_spans && c->positions[i] >= spans[s].end) s++;
         if (s < n_spans && c->positions[i] >= spans[s].begin) continue;
-        c->tokens[kept] = c->tokens[i];
-        c->positions[kept++] = c->positions[i];
+        move_token(c, kept++, i);
     }
     rs_context_cut(c, kept);
     for (size_t i = 0; i < n_spans; i++) rs_kv_remove(&c->kv, &c->team, spans[i].begin, spans[i].end);
     return n_before - c->n_tokens;
 }
 
+/* Tokens that follow each other in the list and whose keys have the same past. */
 typedef struct rotate_task {
     const rs_context *context;
     int32_t begin, end; /* positions of the entries to move */
     int32_t by;
+    int32_t turn; /* as in the context's `turns` */
 } rotate_task;
+
+static bool is_turned(int32_t turn) {
+    return turn != RS_KEYS_READ && turn != RS_KEYS_MOVED;
+}
 
 static void rotate_stream(void *argument, size_t thread, size_t index) {
     const rotate_task *task = argument;
@@ -35,26 +46,64 @@ static void rotate_stream(void *argument, size_t thread, size_t index) {
     const rs_context *c = task->context;
     const rs_model *model = c->model;
     const uint32_t rope = model->layers[index / model->shape.n_kv_heads].rope;
+    const bool turned = is_turned(task->turn);
     rs_kv_rotate(&c->kv, model->kernels, &c->kv.streams[index],
                  &(rs_kv_rotation){.begin = task->begin,
                                    .end = task->end,
                                    .by = task->by,
                                    .cosine = c->scratch.cosine[rope],
                                    .sine = c->scratch.sine[rope],
+                                   .room = task->turn == RS_KEYS_MOVED,
+                                   .back = turned && task->turn != 0 ? &c->scratch.back[rope] : NULL,
+                                   .turn = turned ? &c->scratch.turn[rope] : NULL,
                                    .dim = model->shape.n_rot,
                                    .interleaved = model->shape.rope_interleaved});
 }
 
-/* R(p + by) k = R(by) R(p) k (RoPE, arXiv 2104.09864, section 3.2). */
-void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by) {
-    rs_context *c = context;
-    if (begin >= end) return;
+/* R(p + by) k = R(by) R(p) k (RoPE, arXiv 2104.09864, section 3.2). Rounding each time would add up, so that
+ * keys that move again and again are turned from where they had been rounded last. */
+static void rotate_run(rs_context *c, uint32_t first, uint32_t n, int32_t by) {
+    const int32_t turn = c->turns[first];
     for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
         if (c->model->rope_freq[kind] == NULL) continue;
-        rs_rope_angles(c->model, kind, by, c->scratch.cosine[kind], c->scratch.sine[kind]);
+        if (is_turned(turn)) {
+            rs_rope_turn(c->model, kind, turn, &c->scratch.back[kind]);
+            rs_rope_turn(c->model, kind, turn + by, &c->scratch.turn[kind]);
+        } else {
+            rs_rope_angles(c->model, kind, by, c->scratch.cosine[kind], c->scratch.sine[kind]);
+        }
     }
-    rotate_task task = {c, begin, end, by};
+    rotate_task task = {c, c->positions[first], c->positions[first + n - 1] + 1, by, turn};
     rs_team_run(&c->team, rotate_stream, &task, c->kv.n_streams);
+    const int32_t then = turn == RS_KEYS_READ ? RS_KEYS_MOVED : turn == RS_KEYS_MOVED ? 0 : turn + by;
+    for (uint32_t i = first; i < first + n; i++) c->turns[i] = then;
+}
+
+typedef struct rotation {
+    rs_context *context;
+    uint32_t from, to; /* list indices */
+    int32_t by;
+} rotation;
+
+/* The run that moves first is the one ahead, so that entries stay in order. */
+static void rotate_runs(void *argument) {
+    const rotation *r = argument;
+    rs_context *c = r->context;
+    uint32_t from = r->from, to = r->to;
+    while (from < to) {
+        const bool up = r->by > 0;
+        const uint32_t ahead = up ? to - 1 : from;
+        uint32_t n = 1;
+        while (n < to - from && c->turns[up ? ahead - n : ahead + n] == c->turns[ahead]) n++;
+        rotate_run(c, up ? to - n : from, n, r->by);
+        if (up) to -= n;
+        else from += n;
+    }
+}
+
+void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by) {
+    rotation r = {context, rs_context_index(context, begin), rs_context_index(context, end), by};
+    if (r.from < r.to) rs_team_section(&context->team, rotate_runs, &r);
 }
 
 /* The position of a token of the list; the next one behind its end. */
@@ -86,8 +135,7 @@ void rs_edit_forget_gone(rs_context *context, uint32_t first) {
     uint32_t kept = first;
     for (uint32_t i = first; i < c->n_tokens; i++) {
         if (c->tokens[i] == RS_TOKEN_GONE) continue;
-        c->tokens[kept] = c->tokens[i];
-        c->positions[kept++] = c->positions[i];
+        move_token(c, kept++, i);
     }
     rs_context_cut(c, kept);
 }
@@ -133,7 +181,9 @@ rs_status rs_edit_pass(rs_context *context, rs_pass pass) {
     lending l = {c, pass.positions, pass.count};
     const rs_pass_entries entries = {lend, take_back, &l, rs_policy_layers_at_once(&c->policy)};
     if (pass.positions[0] < c->policy.evicted.end) pass.entries = &entries;
-    return rs_forward(c, &pass);
+    RS_TRY(rs_forward(c, &pass));
+    for (uint32_t i = 0; i < pass.count; i++) c->turns[rs_context_index(c, pass.positions[i])] = RS_KEYS_READ;
+    return RS_OK;
 }
 
 rs_status rs_edit_encode(rs_context *context, uint32_t begin, uint32_t end, rs_visible visible,
@@ -163,6 +213,7 @@ rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done
                                             .patch = c->tokens + c->n_tokens - n_patch,
                                             .n_patch = n_patch,
                                             .again = true}));
+        for (uint32_t i = at; i < at + count; i++) c->turns[i] = RS_KEYS_READ;
         at += count;
         *done += count;
         (void)rs_context_report(c, at - first, c->n_tokens - first);

@@ -25,7 +25,8 @@ uint32_t rs_edit_repair_count(const rs_erase_params *params, uint32_t suffix);
  * Returns how many. */
 uint32_t rs_edit_drop(rs_context *context, const rs_span *spans, size_t n_spans);
 
-/* Moves the entries at positions [begin, end) by `by` positions, their keys re-rotated. The list stays. */
+/* Moves the entries at positions [begin, end) by `by` positions, their keys re-rotated. The list's positions
+ * stay. */
 void rs_edit_rotate(rs_context *context, int32_t begin, int32_t end, int32_t by);
 
 /* Moves all tokens from list index `first` on together, to positions from `position` on: no gap is left. */

@@ -61,6 +61,11 @@ void rs_rope_angles(const rs_model *model, int kind, int32_t by, float *cosine, 
     }
 }
 
+void rs_rope_turn(const rs_model *model, int kind, int32_t by, const rs_turn *turn) {
+    for (uint32_t i = 0; i < model->shape.n_rot / 2; i++)
+        rs_turn_of_angle(turn, i, (double)by * (double)model->rope_freq[kind][i]);
+}
+
 static void angles(const pass_state *state, size_t t) {
     const rs_model *model = state->context->model;
     const rs_scratch *s = &state->context->scratch;

@@ -49,4 +49,7 @@ rs_status rs_forward_logits(rs_context *context, uint32_t first, uint32_t rows, 
 /* cos and sin [n_rot / 2] of `by` positions for a kind of rope that the model has. */
 void rs_rope_angles(const rs_model *model, int kind, int32_t by, float *cosine, float *sine);
 
+/* The same as turns [n_rot / 2]. */
+void rs_rope_turn(const rs_model *model, int kind, int32_t by, const rs_turn *turn);
+
 #endif

@@ -200,7 +200,9 @@ float rs_kv_key_norm(const rs_kv *kv, const rs_kv_stream *stream, rs_kv_cursor a
 typedef struct rs_kv_rotation {
     int32_t begin, end;         /* positions of them, half-open */
     int32_t by;                 /* positions that they move; the stream's order MUST stay */
-    const float *cosine, *sine; /* [dim / 2] of `by` positions */
+    const float *cosine, *sine; /* [dim / 2] of `by` positions; for rotate_keys, with or without room */
+    bool room;
+    const rs_turn *back, *turn; /* [dim / 2] for turn_keys; `turn` NULL: rotate_keys */
     size_t dim;
     int interleaved;
 } rs_kv_rotation;

@@ -114,6 +114,13 @@ static uint32_t entries_within(const rs_kv_page *page, int32_t begin, int32_t en
     return which;
 }
 
+static void rotate_page(const rs_kv *kv, const rs_kernels *kernels, const rs_page_view *page, uint32_t which,
+                        const rs_kv_rotation *r) {
+    if (r->turn != NULL)
+        kernels->turn_keys(page, which, r->back, r->turn, kv->head_dim, r->dim, r->interleaved);
+    else kernels->rotate_keys(page, which, r->cosine, r->sine, kv->head_dim, r->dim, r->interleaved, r->room);
+}
+
 void rs_kv_rotate(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream *stream,
                   const rs_kv_rotation *rotation) {
     rs_kv_cursor at;
@@ -123,8 +130,7 @@ void rs_kv_rotate(const rs_kv *kv, const rs_kernels *kernels, const rs_kv_stream
         const uint32_t which = entries_within(&page, rotation->begin, rotation->end);
         if (which == 0) return;
         rs_kv_touch(kv, stream->pages[p]);
-        kernels->rotate_keys(&page.view, which, rotation->cosine, rotation->sine, kv->head_dim, rotation->dim,
-                             rotation->interleaved);
+        rotate_page(kv, kernels, &page.view, which, rotation);
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++)
             if (which >> e & 1) page.position[e] += rotation->by;
     }

@@ -43,6 +43,7 @@ static rs_status read_chunk(rs_context *c) {
 static void finish(rs_context *c) {
     rs_forget_undo(c); /* notes pages of the cache that goes */
     rs_draft_exchange(c);
+    for (uint32_t i = c->draft.first; i < c->n_tokens; i++) c->turns[i] = RS_KEYS_READ;
     rs_edit_forget_gone(c, c->first_cheap);
     c->first_cheap = RS_NOTHING_CHEAP;
     rs_draft_empty(c);

@@ -60,9 +60,11 @@ static void insert(rs_context *c, const replacement *r, uint32_t first) {
     const size_t behind = c->n_tokens - first;
     memmove(c->tokens + first + r->n_tokens, c->tokens + first, behind * sizeof *c->tokens);
     memmove(c->positions + first + r->n_tokens, c->positions + first, behind * sizeof *c->positions);
+    memmove(c->turns + first + r->n_tokens, c->turns + first, behind * sizeof *c->turns);
     for (uint32_t i = 0; i < r->n_tokens; i++) {
         c->tokens[first + i] = r->tokens[i];
         c->positions[first + i] = r->span.begin + (int32_t)i;
+        c->turns[first + i] = RS_KEYS_READ;
     }
     c->n_tokens += r->n_tokens;
 }

@@ -12,7 +12,7 @@
 #include "runtime/hash.h"
 #include "runtime/status.h"
 
-enum { VERSION = 1, ALIGN = 8 };
+enum { VERSION = 2, ALIGN = 8 };
 
 static const char MAGIC[8] = {'r', 'a', 's', 'u', 'r', 'e', 'K', 'V'};
 
@@ -75,6 +75,7 @@ rs_status rs_context_save(rs_context *context, rs_write_fn write, void *user) {
     put(&w, &h, sizeof h);
     put(&w, c->tokens, c->n_tokens * sizeof *c->tokens);
     put(&w, c->positions, c->n_tokens * sizeof *c->positions);
+    put(&w, c->turns, c->n_tokens * sizeof *c->turns);
     for (uint32_t s = 0; s < c->kv.n_streams; s++)
         put(&w, &(stream_length){c->kv.streams[s].n_pages, c->kv.streams[s].n_used}, sizeof(stream_length));
     put(&w, c->logits, h.n_logits * sizeof *c->logits);
@@ -89,7 +90,7 @@ rs_status rs_context_save(rs_context *context, rs_write_fn write, void *user) {
 /* What was saved, in the caller's memory. */
 typedef struct saved {
     const head *h;
-    const int32_t *tokens, *positions;
+    const int32_t *tokens, *positions, *turns;
     const stream_length *lengths;
     const float *logits;
     unsigned char *pages; /* only read */
@@ -153,6 +154,7 @@ static rs_status find_parts(rs_context *c, unsigned char *data, size_t bytes, sa
     RS_TRY(check_head(c, s->h));
     s->tokens = take(&r, s->h->n_tokens, sizeof *s->tokens);
     s->positions = take(&r, s->h->n_tokens, sizeof *s->positions);
+    s->turns = take(&r, s->h->n_tokens, sizeof *s->turns);
     s->lengths = take(&r, c->kv.n_streams, sizeof *s->lengths);
     if (r.short_of) return damaged(c, short_or_long);
     RS_TRY(check_room(c, s, &n_pages));
@@ -166,6 +168,12 @@ static rs_status find_parts(rs_context *c, unsigned char *data, size_t bytes, sa
     return RS_OK;
 }
 
+/* Keys that were turned stood at a position before. */
+static bool is_turn(int32_t turn, int32_t position) {
+    const int64_t before = (int64_t)position - turn;
+    return turn == RS_KEYS_READ || turn == RS_KEYS_MOVED || (before >= 0 && before < INT32_MAX);
+}
+
 static const char *list_fault(const rs_context *c, const saved *s) {
     const head *h = s->h;
     int32_t next = 0;
@@ -175,6 +183,7 @@ static const char *list_fault(const rs_context *c, const saved *s) {
         if (s->positions[i] < next || s->positions[i] >= h->next_position)
             return "positions are out of order";
         next = s->positions[i] + 1;
+        if (!is_turn(s->turns[i], s->positions[i])) return "keys have come from nowhere";
     }
     if (h->next_position < 0 || h->head_end < 0 || h->head_end > h->next_position)
         return "a position is out of range";
@@ -220,6 +229,7 @@ static void apply(rs_context *c, const saved *s) {
     rs_context_reset(c);
     memcpy(c->tokens, s->tokens, h->n_tokens * sizeof *c->tokens);
     memcpy(c->positions, s->positions, h->n_tokens * sizeof *c->positions);
+    memcpy(c->turns, s->turns, h->n_tokens * sizeof *c->turns);
     c->n_tokens = h->n_tokens;
     c->next_position = h->next_position;
     c->head_end = h->head_end;

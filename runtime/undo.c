@@ -12,6 +12,7 @@ void rs_undo_layout(rs_context *context, rs_arena *arena) {
     rs_kv_journal_layout(&u->journal, arena, &context->kv, context->params.undo_bytes);
     u->tokens = rs_arena_take(arena, name, context->params.n_ctx, sizeof *u->tokens);
     u->positions = rs_arena_take(arena, name, context->params.n_ctx, sizeof *u->positions);
+    u->turns = rs_arena_take(arena, name, context->params.n_ctx, sizeof *u->turns);
 }
 
 void rs_undo_note(rs_context *context, int32_t position) {
@@ -22,6 +23,7 @@ void rs_undo_note(rs_context *context, int32_t position) {
     rs_kv_journal_begin(&u->journal, &c->kv);
     memcpy(u->tokens, c->tokens, c->n_tokens * sizeof *u->tokens);
     memcpy(u->positions, c->positions, c->n_tokens * sizeof *u->positions);
+    memcpy(u->turns, c->turns, c->n_tokens * sizeof *u->turns);
     u->n_tokens = c->n_tokens;
     u->first_cheap = c->first_cheap;
     u->next_position = c->next_position;
@@ -36,6 +38,7 @@ void rs_forget_undo(rs_context *context) {
     rs_kv_journal_forget(&u->journal, &context->kv);
     rs_port_secure_zero(u->tokens, u->n_tokens * sizeof *u->tokens);
     rs_port_secure_zero(u->positions, u->n_tokens * sizeof *u->positions);
+    rs_port_secure_zero(u->turns, u->n_tokens * sizeof *u->turns);
     u->n_tokens = 0;
 }
 
@@ -56,6 +59,7 @@ rs_status rs_undo(rs_context *context) {
     rs_context_cut(c, 0);
     memcpy(c->tokens, u->tokens, u->n_tokens * sizeof *u->tokens);
     memcpy(c->positions, u->positions, u->n_tokens * sizeof *u->positions);
+    memcpy(c->turns, u->turns, u->n_tokens * sizeof *u->turns);
     c->n_tokens = u->n_tokens;
     c->first_cheap = u->first_cheap;
     c->next_position = u->next_position;

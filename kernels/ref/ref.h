@@ -47,7 +47,9 @@ void rs_ref_multiply_channels(const rs_channel_panel *panels, const rs_two_terms
 void rs_ref_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
 void rs_ref_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
 void rs_ref_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                        size_t head_dim, size_t dim, int interleaved);
+                        size_t head_dim, size_t dim, int interleaved, int room);
+void rs_ref_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
+                      size_t head_dim, size_t dim, int interleaved);
 void rs_ref_swiglu(float *gate, const float *up, size_t n);
 void rs_ref_geglu(float *gate, const float *up, size_t n);
 void rs_ref_add(float *x, const float *y, size_t n);

@@ -50,6 +50,7 @@ const rs_kernels rs_ref_table = {
     .rms_norm = rs_ref_rms_norm,
     .rope = rs_ref_rope,
     .rotate_keys = rs_ref_rotate_keys,
+    .turn_keys = rs_ref_turn_keys,
     .swiglu = rs_ref_swiglu,
     .geglu = rs_ref_geglu,
     .add = rs_ref_add,

@@ -173,8 +173,13 @@ void rs_avx2_rope(float *x, const float *cosine, const float *sine, size_t dim, 
 }
 
 void rs_avx2_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                         size_t head_dim, size_t dim, int interleaved) {
-    rs_rotate_keys_in_lanes(page, which, cosine, sine, head_dim, dim, interleaved);
+                         size_t head_dim, size_t dim, int interleaved, int room) {
+    rs_rotate_keys_in_lanes(page, which, cosine, sine, head_dim, dim, interleaved, room);
+}
+
+void rs_avx2_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
+                       size_t head_dim, size_t dim, int interleaved) {
+    rs_turn_keys_in_lanes(page, which, back, turn, head_dim, dim, interleaved);
 }
 
 size_t rs_avx2_largest(const float *x, size_t n) {

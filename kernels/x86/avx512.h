@@ -44,7 +44,9 @@ void rs_avx512_dot_f32(const float *w, const float *x, size_t rows, size_t n, fl
 void rs_avx512_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
 void rs_avx512_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
 void rs_avx512_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                           size_t head_dim, size_t dim, int interleaved);
+                           size_t head_dim, size_t dim, int interleaved, int room);
+void rs_avx512_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
+                         size_t head_dim, size_t dim, int interleaved);
 void rs_avx512_swiglu(float *gate, const float *up, size_t n);
 void rs_avx512_geglu(float *gate, const float *up, size_t n);
 void rs_avx512_add(float *x, const float *y, size_t n);

@@ -179,7 +179,8 @@ static void tables_are_complete(void **state) {
             assert_true(k->multiply_blocks[type] == NULL || rs_type_is_quantized(type));
         }
         for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++) assert_true(k->multiply[kind] != NULL);
-        assert_true(k->quantize_acts && k->dot_f32 && k->rms_norm && k->rope && k->rotate_keys);
+        assert_true(k->quantize_acts && k->dot_f32 && k->rms_norm && k->rope && k->rotate_keys &&
+                    k->turn_keys);
         assert_true(k->swiglu && k->geglu && k->add && k->largest && k->quantize_head && k->attend_keys &&
                     k->softmax_step);
         assert_true(k->attend_values != NULL);
@@ -977,19 +978,28 @@ static void rotated_key(const rs_page_view *page, size_t entry, size_t head_dim,
     }
 }
 
-static void check_rotated(const rs_kernels *k, const rs_page_view *got, const rs_page_view *before, size_t e,
-                          const double *y, size_t head_dim) {
+/* The largest of what rotate_keys divides by: elements, or lengths of pairs. */
+static double largest_of_key(const double *y, size_t head_dim, size_t dim, int interleaved, int room) {
     double largest = 0;
-    for (size_t d = 0; d < head_dim; d++) largest = fmax(largest, fabs(y[d]));
-    const double scale = (double)before->k_scale[e] * largest / 127;
+    for (size_t d = room ? dim : 0; d < head_dim; d++) largest = fmax(largest, fabs(y[d]));
+    for (size_t i = 0; room && i < dim / 2; i++) {
+        const size_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + dim / 2;
+        largest = fmax(largest, hypot(y[first], y[second]));
+    }
+    return largest;
+}
+
+static void check_rotated(const rs_kernels *k, const rs_page_view *got, const rs_page_view *before, size_t e,
+                          const double *y, size_t head_dim, double largest, double most) {
+    const double scale = (double)before->k_scale[e] * largest / most;
     check_close("rotate_keys' scale", k, e, got->k_scale[e], scale, 8 * ROUNDING * fabs(scale) + TINY);
     for (size_t d = 0; d < head_dim; d++) {
-        const double want = largest > 0 ? y[d] * 127 / largest : 0;
+        const double want = largest > 0 ? y[d] * most / largest : 0;
         check_close("rotate_keys", k, e * head_dim + d, key_at(got, e, d), want, 0.5 + 127 * 16 * ROUNDING);
     }
 }
 
-static void check_rotate_keys(const table_list *list, size_t head_dim, size_t dim, int interleaved,
+static void check_rotate_keys(const table_list *list, size_t head_dim, size_t dim, int interleaved, int room,
                               uint32_t which, int low, int high, guard_side side, uint64_t *seed) {
     guard cosine = guard_alloc(dim / 2 * sizeof(float), side),
           sine = guard_alloc(dim / 2 * sizeof(float), side);
@@ -1005,13 +1015,15 @@ static void check_rotate_keys(const table_list *list, size_t head_dim, size_t di
         const rs_kernels *k = list->table[t];
         again = same;
         guarded_block block = alloc_block(1, NO_GAPS, head_dim, side, low, high, &again);
-        k->rotate_keys(block.view, which, cosine.data, sine.data, head_dim, dim, interleaved);
+        k->rotate_keys(block.view, which, cosine.data, sine.data, head_dim, dim, interleaved, room);
         check_same("rotate_keys' values", k, block.view->v, before.view->v, RS_PAGE_ENTRIES * head_dim);
         for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
             double y[RS_HEAD_DIM_MAX];
             if (which >> e & 1) {
                 rotated_key(before.view, e, head_dim, cosine.data, sine.data, dim, interleaved, y);
-                check_rotated(k, block.view, before.view, e, y, head_dim);
+                const double largest = largest_of_key(y, head_dim, dim, interleaved, room);
+                check_rotated(k, block.view, before.view, e, y, head_dim, largest,
+                              room ? (double)RS_TURN_RADIUS : 127);
                 continue;
             }
             assert_true(block.view->k_scale[e] == before.view->k_scale[e]);
@@ -1034,12 +1046,130 @@ static void rotate_keys_rotates_and_rounds(void **state) {
         const size_t dims[] = {head_dim, head_dim / 2, head_dim / 2 + 2, 2};
         for (size_t i = 0; i < COUNT(dims) * 2; i++) {
             const uint32_t which = whiches[(h + i) % COUNT(whiches)];
-            check_rotate_keys(*state, head_dim, dims[i / 2], i % 2, which, -127, 127, sides[i % 2], &seed);
+            for (int room = 0; room < 2; room++)
+                check_rotate_keys(*state, head_dim, dims[i / 2], i % 2, room, which, -127, 127, sides[i % 2],
+                                  &seed);
         }
-        check_rotate_keys(*state, head_dim, head_dim, 0, 0xffff, 0, 0, sides[h % 2], &seed);
-        check_rotate_keys(*state, head_dim, head_dim, 1, 0xffff, 127, 127, sides[h % 2], &seed);
-        check_rotate_keys(*state, head_dim, head_dim, 0, 0xffff, -1, 1, sides[h % 2], &seed);
+        for (int room = 0; room < 2; room++) {
+            check_rotate_keys(*state, head_dim, head_dim, 0, room, 0xffff, 0, 0, sides[h % 2], &seed);
+            check_rotate_keys(*state, head_dim, head_dim, 1, room, 0xffff, 127, 127, sides[h % 2], &seed);
+            check_rotate_keys(*state, head_dim, head_dim, 0, room, 0xffff, -1, 1, sides[h % 2], &seed);
+        }
     }
+}
+
+/* A turn by an angle of each pair's own, on guarded buffers of its own. */
+typedef struct guarded_turn {
+    guard tangent, sine, quarters;
+    rs_turn turn;
+} guarded_turn;
+
+static guarded_turn alloc_turn(const double *angles, size_t n, guard_side side) {
+    guarded_turn t = {guard_alloc(n * sizeof(int16_t), side),
+                      guard_alloc(n * sizeof(int16_t), side),
+                      guard_alloc(n, side),
+                      {0}};
+    t.turn = (rs_turn){t.tangent.data, t.sine.data, t.quarters.data};
+    for (size_t i = 0; i < n; i++) rs_turn_of_angle(&t.turn, i, angles[i]);
+    return t;
+}
+
+static void free_turn(guarded_turn *t) {
+    guard_free(&t->tangent);
+    guard_free(&t->sine);
+    guard_free(&t->quarters);
+}
+
+/* Room for every turn: what rotate_keys leaves. */
+static void make_room(const table_list *list, const rs_page_view *page, size_t head_dim, size_t dim,
+                      int interleaved) {
+    float cosine[RS_HEAD_DIM_MAX / 2], sine[RS_HEAD_DIM_MAX / 2] = {0};
+    for (size_t i = 0; i < dim / 2; i++) cosine[i] = 1;
+    list->ref->rotate_keys(page, 0xffff, cosine, sine, head_dim, dim, interleaved, 1);
+}
+
+/* Turned once, values are a rotation's within its three roundings; turned back and on again, as if turned
+ * from the start; and none but those asked for. Bytes are those of the reference. */
+static void check_turn_keys(const table_list *list, size_t head_dim, size_t dim, int interleaved,
+                            uint32_t which, guard_side side, uint64_t *seed) {
+    double angles[2][RS_HEAD_DIM_MAX / 2] = {0};
+    float cosine[RS_HEAD_DIM_MAX / 2], sine[RS_HEAD_DIM_MAX / 2];
+    for (size_t i = 0; i < dim / 2; i++) {
+        for (size_t k = 0; k < 2; k++) angles[k][i] = 1000 * (double)random_float(seed);
+        cosine[i] = (float)cos(angles[0][i]);
+        sine[i] = (float)sin(angles[0][i]);
+    }
+    guarded_turn first = alloc_turn(angles[0], dim / 2, side), second = alloc_turn(angles[1], dim / 2, side);
+    const uint64_t same = *seed;
+    uint64_t again = same;
+    guarded_block before = alloc_block(1, NO_GAPS, head_dim, side, -127, 127, &again);
+    make_room(list, before.view, head_dim, dim, interleaved);
+    const size_t bytes = RS_PAGE_ENTRIES * head_dim;
+    for (size_t t = 0; t < list->count; t++) {
+        const rs_kernels *k = list->table[t];
+        again = same;
+        guarded_block block = alloc_block(1, NO_GAPS, head_dim, side, -127, 127, &again);
+        make_room(list, block.view, head_dim, dim, interleaved);
+        k->turn_keys(block.view, which, NULL, &first.turn, head_dim, dim, interleaved);
+        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
+            double y[RS_HEAD_DIM_MAX];
+            rotated_key(before.view, e, head_dim, cosine, sine, dim, interleaved, y);
+            for (size_t d = 0; d < head_dim; d++) {
+                if (which >> e & 1) check_close("turn_keys", k, d, key_at(block.view, e, d), y[d], 1.3);
+                else assert_int_equal(key_at(block.view, e, d), key_at(before.view, e, d));
+            }
+            assert_true(block.view->k_scale[e] == before.view->k_scale[e]);
+        }
+        check_same("turn_keys' values", k, block.view->v, before.view->v, bytes);
+        k->turn_keys(block.view, which, &first.turn, &second.turn, head_dim, dim, interleaved);
+        int8_t want[RS_PAGE_ENTRIES * RS_HEAD_DIM_MAX];
+        memcpy(want, before.view->k, bytes);
+        const rs_page_view once = {
+            .k = want, .v = before.view->v, .k_scale = before.view->k_scale, .v_scale = before.view->v_scale};
+        list->ref->turn_keys(&once, which, NULL, &second.turn, head_dim, dim, interleaved);
+        check_same("turn_keys, back and on", k, block.view->k, want, bytes);
+        free_block(&block);
+    }
+    free_block(&before);
+    *seed = again;
+    free_turn(&first);
+    free_turn(&second);
+}
+
+static void turn_keys_is_taken_back_to_the_bit(void **state) {
+    uint64_t seed = 22;
+    static const uint32_t whiches[] = {0xffff, 0, 1, 0x8000, 0x5a3c};
+    for (size_t h = 0; h < COUNT(head_dims); h++) {
+        const size_t dims[] = {head_dims[h], head_dims[h] / 2, head_dims[h] / 2 + 2, 2};
+        for (size_t i = 0; i < COUNT(dims) * 2; i++)
+            check_turn_keys(*state, head_dims[h], dims[i / 2], i % 2, whiches[(h + i) % COUNT(whiches)],
+                            sides[i % 2], &seed);
+    }
+}
+
+/* Keys without room, which files may bring: values stay within what attention may read. */
+static void turn_keys_stops_at_the_ends(void **state) {
+    const table_list *list = *state;
+    uint64_t seed = 23;
+    double angles[32];
+    for (size_t i = 0; i < COUNT(angles); i++) angles[i] = (double)i;
+    guarded_turn turn = alloc_turn(angles, 32, GUARD_AFTER);
+    for (size_t t = 0; t < list->count; t++) {
+        uint64_t same = seed;
+        guarded_block block = alloc_block(1, NO_GAPS, 64, GUARD_AFTER, 127, 127, &same);
+        guarded_block want = alloc_block(1, NO_GAPS, 64, GUARD_AFTER, 127, 127, &seed);
+        seed = same;
+        list->table[t]->turn_keys(block.view, 0xffff, &turn.turn, &turn.turn, 64, 64, 0);
+        list->table[t]->turn_keys(block.view, 0xffff, NULL, &turn.turn, 64, 64, 0);
+        list->ref->turn_keys(want.view, 0xffff, &turn.turn, &turn.turn, 64, 64, 0);
+        list->ref->turn_keys(want.view, 0xffff, NULL, &turn.turn, 64, 64, 0);
+        check_same("turn_keys without room", list->table[t], block.view->k, want.view->k,
+                   RS_PAGE_ENTRIES * 64);
+        for (size_t i = 0; i < RS_PAGE_ENTRIES * 64; i++) assert_true(block.view->k[i] != INT8_MIN);
+        free_block(&block);
+        free_block(&want);
+    }
+    free_turn(&turn);
 }
 
 static void check_attend_keys(const table_list *list, size_t rows, size_t head_dim, size_t n_pages,
@@ -1347,6 +1477,8 @@ int main(void) {
         cmocka_unit_test(largest_is_the_first_of_equals),
         cmocka_unit_test(quantize_head_rounds_to_nearest),
         cmocka_unit_test(rotate_keys_rotates_and_rounds),
+        cmocka_unit_test(turn_keys_is_taken_back_to_the_bit),
+        cmocka_unit_test(turn_keys_stops_at_the_ends),
         cmocka_unit_test(attend_keys_is_close_and_independent_of_rows),
         cmocka_unit_test(softmax_step_streams),
         cmocka_unit_test(attend_values_is_close_and_independent_of_rows),

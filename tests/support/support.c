@@ -136,6 +136,7 @@ void rs_test_same_cache(const rs_context *a, const rs_context *b) {
     assert_int_equal(a->next_position, b->next_position);
     assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
     assert_memory_equal(a->positions, b->positions, a->n_tokens * sizeof *a->positions);
+    assert_memory_equal(a->turns, b->turns, a->n_tokens * sizeof *a->turns);
     for (uint32_t s = 0; s < a->kv.n_streams; s++) {
         const bool full = a->params.policy.policy == RS_POLICY_FULL;
         assert_int_equal(a->kv.streams[s].n_live, full ? a->n_tokens : b->kv.streams[s].n_live);

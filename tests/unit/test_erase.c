@@ -283,6 +283,83 @@ static void test_shift_rotates_right(void **state) {
     rs_test_free(before);
 }
 
+/* How far first-layer keys are from those that reading would give, by their length: the mean over all. */
+static double key_distance(const fixture *f, const rs_context *c) {
+    rs_context *read = rs_test_context(f->model, N_CTX, 64);
+    rs_test_ok(read, rs_decode(read, c->tokens, c->n_tokens));
+    assert_memory_equal(c->positions, read->positions, c->n_tokens * sizeof *c->positions);
+    double sum = 0;
+    for (uint32_t s = 0; s < f->model->shape.n_kv_heads; s++) {
+        for (uint32_t i = 0; i < c->n_tokens; i++) {
+            float key[RS_HEAD_DIM_MAX], want[RS_HEAD_DIM_MAX], value[RS_HEAD_DIM_MAX];
+            double difference = 0, length = 0;
+            rs_test_row(c, s, c->positions[i], key, value);
+            rs_test_row(read, s, c->positions[i], want, value);
+            for (uint32_t d = 0; d < f->model->shape.head_dim; d++) {
+                difference += pow((double)key[d] - (double)want[d], 2);
+                length += pow((double)want[d], 2);
+            }
+            sum += sqrt(difference / length);
+        }
+    }
+    rs_test_free(read);
+    return sum / f->model->shape.n_kv_heads / c->n_tokens;
+}
+
+/* Rounding does not add up over many erases. */
+static void test_shifting_again_and_again(void **state) {
+    const fixture *f = *state;
+    enum { ERASES = 40 };
+    rs_context *c = prefilled(f, 64, N);
+    double off[ERASES + 1] = {0};
+    for (int i = 1; i <= ERASES; i++) {
+        erase(c, RS_ERASE_SHIFT, &(rs_span){5, 6 + i % 2}, 1);
+        off[i] = key_distance(f, c);
+    }
+    printf("# figure: %s: keys off by %.4f of their length after 1 shift, %.4f after 3, %.4f after %d\n",
+           f->file, off[1], off[3], off[ERASES], ERASES);
+    assert_true(off[1] > 0 && off[3] < 3 * off[1]);
+    for (int i = 4; i <= ERASES; i++) assert_true(off[i] < 1.25 * off[3]);
+    rs_test_free(c);
+}
+
+/* Keys that have moved before come back to the byte: up by new text, and down again. Tokens that were read in
+ * between, or encoded again, move by themselves. */
+static void test_moving_up_and_down(void **state) {
+    const fixture *f = *state;
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    rs_context *c = prefilled(f, 64, 80), *before = rs_test_context(f->model, N_CTX, 64);
+    erase(c, RS_ERASE_SHIFT, &(rs_span){20, 23}, 1);
+    rs_test_ok(c, rs_decode(c, f->tokens + 80, 10));
+    erase(c, RS_ERASE_SHIFT, &(rs_span){30, 31}, 1);
+    rs_test_ok(c,
+               rs_erase(c, &(rs_span){40, 41}, 1,
+                        &(rs_erase_params){.method = RS_ERASE_REPAIR, .repair_tokens = 4, .close_gap = true},
+                        NULL));
+    assert_int_equal(c->turns[19], RS_KEYS_READ);
+    assert_int_equal(c->turns[25], RS_KEYS_MOVED);
+    assert_int_equal(c->turns[35], 0);
+    assert_int_equal(c->turns[42], RS_KEYS_READ);
+    assert_int_equal(c->turns[50], -1);
+    rs_test_ok(before, rs_context_copy(before, c));
+    const int32_t old = c->tokens[45];
+    rs_test_ok(c, rs_replace(c, (rs_span){45, 46}, (const int32_t[]){1, 2, old}, 3, &drop, NULL));
+    assert_int_equal(c->turns[52], 1);
+    erase(c, RS_ERASE_SHIFT, &(rs_span){45, 47}, 1);
+    assert_int_equal(c->turns[50], -1);
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+        for (int32_t p = 46; p < c->next_position; p++) {
+            float rows[4][RS_HEAD_DIM_MAX];
+            if (before->turns[p] == RS_KEYS_READ || before->turns[p] == RS_KEYS_MOVED) continue;
+            rs_test_row(c, s, p, rows[0], rows[1]);
+            rs_test_row(before, s, p, rows[2], rows[3]);
+            assert_memory_equal(rows[0], rows[2], f->model->shape.head_dim * sizeof(float));
+        }
+    }
+    rs_test_free(c);
+    rs_test_free(before);
+}
+
 /* Repairing the whole suffix is reading it again at its old positions without the span. */
 static void test_repair_of_all(void **state) {
     const fixture *f = *state;
@@ -632,6 +709,10 @@ int main(void) {
         ERASE_TEST(test_drop_at_the_end, &llama),
         ERASE_TEST(test_shift_rotates_right, &llama),
         ERASE_TEST(test_shift_rotates_right, &gemma),
+        ERASE_TEST(test_shifting_again_and_again, &llama),
+        ERASE_TEST(test_shifting_again_and_again, &gemma),
+        ERASE_TEST(test_moving_up_and_down, &llama),
+        ERASE_TEST(test_moving_up_and_down, &gemma),
         ERASE_TEST(test_repair_of_all, &llama),
         ERASE_TEST(test_repair_of_all, &gemma),
         ERASE_TEST(test_repair_counts, &llama),

@@ -221,7 +221,7 @@ static void test_refused(void **state) {
     check_refused(c, before, &(rs_test_state){saved.data + 8, 400}, RS_BAD_FILE, "no saved context");
     rs_test_state version = rs_test_state_copy(&saved);
     version.data[8]++;
-    check_refused(c, before, &version, RS_UNSUPPORTED, "version 2");
+    check_refused(c, before, &version, RS_UNSUPPORTED, "version 3");
     free(version.data);
 
     rs_context *foreign = rs_test_context(other, N_CTX, N_BATCH),
@@ -300,8 +300,9 @@ static void test_impossible(void **state) {
     }
     const rs_test_state saved = rs_test_save(c);
     const size_t n_streams = c->kv.n_streams, n_vocab = model->shape.n_vocab, plane = 16 * c->kv.head_dim;
-    const size_t lists = 56, positions = lists + 36 * 4, lengths = positions + 36 * 4;
-    const size_t logits = lengths + n_streams * 8, pages = logits + n_vocab * 4, scales = pages + 2 * plane;
+    const size_t lists = 56, positions = lists + 36 * 4, turns = positions + 36 * 4;
+    const size_t lengths = turns + 36 * 4, logits = lengths + n_streams * 8, pages = logits + n_vocab * 4,
+                 scales = pages + 2 * plane;
     const size_t hole = pages + c->kv.page_bytes + 4 * 4; /* of the first key of position 20 */
     const struct {
         size_t at;
@@ -313,6 +314,8 @@ static void test_impossible(void **state) {
         {positions + 8, 1, "out of order"},
         {positions, (uint32_t)-1, "out of order"},
         {positions + 35 * 4, 41, "out of order"},
+        {turns + 8, 3, "from nowhere"}, /* of position 2, the first two at either end of what is possible */
+        {turns + 8, (uint32_t)(2 - INT32_MAX), "from nowhere"},
         {36, 40, "out of order"}, /* the next position */
         {40, 42, "out of range"}, /* the protected head */
         {40, (uint32_t)-1, "out of range"},

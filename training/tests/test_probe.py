@@ -35,9 +35,9 @@ def write(path: Path, keys: np.ndarray, values: np.ndarray, tokens: np.ndarray, 
                     k[d // 4 * 4 * saved.PAGE + e * 4 + d % 4] = keys[stream, i, d]
                     v[e // 4 * HEAD_DIM * 4 + d * 4 + e % 4] = values[stream, i, d]
             body += k.tobytes() + v.tobytes() + scales.tobytes() + positions.tobytes()
-    head = saved.HEAD.pack(saved.MAGIC, 1, n_logits, 0, 0, n, n, 0, 0, 0, 0)
+    head = saved.HEAD.pack(saved.MAGIC, 2, n_logits, 0, 0, n, n, 0, 0, 0, 0)
     lengths = struct.pack("<II", n_pages, (n + 1 - 1) % saved.PAGE + 1) * (LAYERS * HEADS)
-    path.write_bytes(head + tokens.astype("<i4").tobytes() + np.arange(n, dtype="<i4").tobytes() + lengths
+    path.write_bytes(head + tokens.astype("<i4").tobytes() + np.arange(n, dtype="<i4").tobytes() + bytes(4 * n) + lengths
                      + bytes(4 * n_logits) + body + bytes(8))  # fmt: skip
 
 

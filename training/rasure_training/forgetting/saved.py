@@ -52,12 +52,12 @@ def read(path: Path, layers: int, heads: int, head_dim: int) -> Saved:
     if len(data) < HEAD.size or data[:8] != MAGIC:
         raise SavedError(f"{path}: this is no saved context")
     _, version, n_logits, _, _, n, *_ = HEAD.unpack_from(data)
-    if version != 1:
+    if version != 2:
         raise SavedError(f"{path}: version {version}")
     at = HEAD.size
     tokens = np.frombuffer(data, "<i4", n, at)
     positions = np.frombuffer(data, "<i4", n, at + 4 * n)
-    at += 8 * n
+    at += 12 * n
     lengths = np.frombuffer(data, "<u4", 2 * layers * heads, at).reshape(-1, 2)
     at += lengths.nbytes + 4 * n_logits
     page_bytes = 2 * PAGE * head_dim + 12 * PAGE
