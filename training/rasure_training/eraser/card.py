@@ -1,6 +1,6 @@
 """Writes the card of an adapter: what it is, how it was trained, what was measured, and what it does not do.
 
-    python -m rasure_training.eraser.card ADAPTER.gguf --figures docs/erase_quality.json --out CARD.md
+    python -m rasure_training.eraser.card ADAPTER.gguf --figures docs/erase_adaptive.json --out CARD.md
 
 All numbers come from the adapter's own training record and from what `rasure_training.eraser.report` wrote for this very file.
 The card's source is there to be read: nothing else is filled in.
@@ -70,21 +70,23 @@ def training_section(record: dict[str, Any]) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
 
 
-def figures_section(figures: dict[str, Any], kind: str, digest: str) -> list[str]:
+def figures_section(figures: dict[str, Any], page: str, kind: str, digest: str) -> list[str]:
+    """page: the name of what the figures are from."""
     if digest not in figures["adapters"].values():
         raise AdapterError("the figures were made with other adapters than this one")
     methods = [method for method in figures["methods"] if kind in method or not ("steer" in method or "bridge" in method)]
     contexts = sum(part["contexts"] for part in figures["parts"])
     sizes = " to ".join(dict.fromkeys((figures["sizes"][0], figures["sizes"][-1])))
     return [
-        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is "
-        "a context that never held the span. `docs/erase_quality.md` has every task by itself.",
+        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || "
+        "method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is a context that never held the span. "
+        f"`docs/{page}.md` has every task by itself.",
         "",
         *group_table(figures["groups"], methods),
     ]
 
 
-def card(path: Path, header: Header, figures: dict[str, Any] | None) -> str:
+def card(path: Path, header: Header, figures: dict[str, Any] | None, page: str) -> str:
     settings = header.settings
     values = {"window": settings.window, "sinks": settings.sinks, "bridge_tokens": settings.bridge_tokens}
     reader = GGUFReader(path)
@@ -99,7 +101,11 @@ def card(path: Path, header: Header, figures: dict[str, Any] | None) -> str:
         + (f", SHA-256 `{header.training['model_sha256']}`." if "model_sha256" in header.training else "."),
         "", "## Training", "", *training_section(header.training), "", "## Figures", "",
     ]  # fmt: skip
-    lines += figures_section(figures, settings.kind, sha256(path)) if figures else ["None were given when this card was written."]
+    lines += (
+        figures_section(figures, page, settings.kind, sha256(path))
+        if figures
+        else ["None were given when this card was written."]
+    )
     lines += ["", "## Limits", "", LIMITS[settings.kind]]
     if lengths:
         lines.append(
@@ -125,7 +131,9 @@ def main() -> int:
     args = parser.parse_args()
     try:
         figures = json.loads(args.figures.read_text(encoding="utf-8")) if args.figures else None
-        args.out.write_text(card(args.adapter, read_header(args.adapter), figures), encoding="utf-8")
+        args.out.write_text(
+            card(args.adapter, read_header(args.adapter), figures, args.figures.stem if args.figures else ""), encoding="utf-8"
+        )
     except (AdapterError, OSError, ValueError) as error:
         print(f"card: {error}", file=sys.stderr)
         return 1
