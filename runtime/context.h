@@ -41,6 +41,7 @@ typedef struct rs_draft {
     rs_span evicted; /* as the policy's, of this cache */
     uint32_t n_read; /* tokens of the list that it holds; 0: nothing */
     uint32_t first;  /* of these, the first that was read and not copied */
+    bool is_old;     /* it holds, instead, what the caches' exchange has left and is still to be zeroed */
 } rs_draft;
 
 /* What the context was before the last edit (undo.c). */

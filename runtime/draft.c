@@ -16,10 +16,27 @@ void rs_draft_empty(rs_context *context) {
     c->draft.evicted = (rs_span){0, 0};
     c->draft.n_read = 0;
     c->draft.first = 0;
+    c->draft.is_old = false;
+}
+
+void rs_draft_take_over(rs_context *context) {
+    rs_context *c = context;
+    rs_draft_exchange(c);
+    for (uint32_t i = c->draft.first; i < c->n_tokens; i++) c->turns[i] = RS_KEYS_READ;
+    c->draft.n_read = 0;
+    c->draft.is_old = true;
+}
+
+uint32_t rs_draft_zero(rs_context *context, uint32_t n_tokens) {
+    rs_context *c = context;
+    const uint32_t left = rs_kv_shorten(&c->draft.kv, rs_kv_pages_for(n_tokens));
+    if (left == 0) rs_draft_empty(c);
+    return left * RS_PAGE_ENTRIES;
 }
 
 void rs_draft_cut(rs_context *context, int32_t position) {
     rs_context *c = context;
+    if (c->draft.is_old) rs_draft_empty(c);
     const uint32_t index = rs_context_index(c, position);
     if (c->draft.n_read <= index) return;
     rs_draft_exchange(c);

@@ -10,11 +10,17 @@ void rs_draft_exchange(rs_context *context);
 /* Forgets and zeroes what is in it. */
 void rs_draft_empty(rs_context *context);
 
+/* It holds all tokens: the caches are exchanged for good, and it becomes the old one. */
+void rs_draft_take_over(rs_context *context);
+
+/* Zeroes about n_tokens of the old one's. Returns how many it still has, about. */
+uint32_t rs_draft_zero(rs_context *context, uint32_t n_tokens);
+
 /* It is empty, and becomes what the first is up to the first n_tokens of the list. */
 void rs_draft_begin(rs_context *context, uint32_t n_tokens);
 
 /* To be told before the entries of the first at positions >= `position` are changed otherwise than by
- * appending: what was read again of them is of no use any more. */
+ * appending: what was read again of them is of no use any more, and nothing may be left of an old cache. */
 void rs_draft_cut(rs_context *context, int32_t position);
 
 #endif

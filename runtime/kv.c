@@ -485,6 +485,27 @@ static void shrink_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t n_pages) {
     }
 }
 
+static uint32_t live_entries(const rs_kv *kv, uint32_t page) {
+    const int32_t *position = rs_kv_get_page(kv, page).position;
+    uint32_t n = 0;
+    for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) n += position[e] != RS_KV_HOLE;
+    return n;
+}
+
+uint32_t rs_kv_shorten(rs_kv *kv, uint32_t n_pages) {
+    uint32_t longest = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++) {
+        rs_kv_stream *stream = &kv->streams[s];
+        const uint32_t kept = stream->n_pages > n_pages ? stream->n_pages - n_pages : 0;
+        for (uint32_t p = kept; p < stream->n_pages; p++)
+            stream->n_live -= live_entries(kv, stream->pages[p]);
+        if (kept < stream->n_pages) stream->n_used = kept > 0 ? RS_PAGE_ENTRIES : 0;
+        shrink_stream(kv, stream, kept);
+        longest = kept > longest ? kept : longest;
+    }
+    return longest;
+}
+
 void rs_kv_copy(rs_kv *to, const rs_kv *from) {
     for (uint32_t s = 0; s < to->n_streams; s++) shrink_stream(to, &to->streams[s], from->streams[s].n_pages);
     for (uint32_t s = 0; s < to->n_streams; s++) copy_stream(to, &to->streams[s], from, &from->streams[s]);
@@ -500,10 +521,7 @@ void rs_kv_copy_below(rs_kv *to, rs_team *team, const rs_kv *from, int32_t end) 
         copy_pages(to, target, from, source, n_pages);
         target->n_used = n_pages == source->n_pages ? source->n_used : RS_PAGE_ENTRIES;
         target->n_live = 0;
-        for (uint32_t p = 0; p < n_pages; p++) {
-            const int32_t *position = rs_kv_get_page(to, target->pages[p]).position;
-            for (uint32_t e = 0; e < slots_of(target, p); e++) target->n_live += position[e] != RS_KV_HOLE;
-        }
+        for (uint32_t p = 0; p < n_pages; p++) target->n_live += live_entries(to, target->pages[p]);
     }
     rs_kv_remove(to, team, end, INT32_MAX);
 }

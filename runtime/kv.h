@@ -112,6 +112,9 @@ void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);
 typedef rs_span (*rs_kv_range_fn)(const void *user, uint32_t stream);
 void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_streams streams, rs_kv_range_fn range, const void *user);
 
+/* Removes the last n_pages pages of each stream and zeroes them. Returns how many the longest still has. */
+uint32_t rs_kv_shorten(rs_kv *kv, uint32_t n_pages);
+
 /* An entry of a stream. */
 typedef struct rs_kv_cursor {
     uint32_t page_index; /* into stream->pages */

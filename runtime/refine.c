@@ -42,26 +42,36 @@ static rs_status read_chunk(rs_context *c) {
 
 static void finish(rs_context *c) {
     rs_forget_undo(c); /* notes pages of the cache that goes */
-    rs_draft_exchange(c);
-    for (uint32_t i = c->draft.first; i < c->n_tokens; i++) c->turns[i] = RS_KEYS_READ;
+    rs_draft_take_over(c);
     rs_edit_forget_gone(c, c->first_cheap);
     c->first_cheap = RS_NOTHING_CHEAP;
-    rs_draft_empty(c);
     rs_context_clear_scratch(c);
 }
 
-static rs_status refine(rs_context *c, uint32_t max_tokens, double max_ms, uint32_t *left) {
-    const uint64_t start = rs_port_clock_ns();
+/* How much a call may still do. */
+typedef struct allowance {
+    uint64_t start_ns;
+    uint32_t max_tokens, n_tokens; /* 0: as many as there are; done so far */
+    double max_ms;                 /* 0: as long as it takes */
+} allowance;
+
+static bool spend(allowance *a, uint32_t n_tokens) {
+    a->n_tokens += n_tokens;
+    const double ms = (double)(rs_port_clock_ns() - a->start_ns) / 1e6;
+    return (a->max_ms <= 0 || ms < a->max_ms) && (a->max_tokens == 0 || a->n_tokens < a->max_tokens);
+}
+
+/* Reads what is cheap, and exchanges the caches when all is there. *more: the call may go on. */
+static rs_status read_again(rs_context *c, allowance *a, uint32_t *left, bool *more) {
     if (c->draft.n_read == 0) begin(c);
     skip_gone(c);
-    const uint32_t first = c->draft.n_read, total = c->n_tokens - c->first_cheap;
-    bool more = true;
-    while (more && c->draft.n_read < c->n_tokens) {
+    const uint32_t total = c->n_tokens - c->first_cheap;
+    while (*more && c->draft.n_read < c->n_tokens) {
+        const uint32_t first = c->draft.n_read;
         RS_TRY(read_chunk(c));
-        const double ms = (double)(rs_port_clock_ns() - start) / 1e6;
-        more = (max_ms <= 0 || ms < max_ms) && (max_tokens == 0 || c->draft.n_read - first < max_tokens);
+        *more = spend(a, c->draft.n_read - first);
         *left = c->n_tokens - c->draft.n_read;
-        if (!rs_context_report(c, *left < total ? total - *left : 0, total)) more = false;
+        if (!rs_context_report(c, *left < total ? total - *left : 0, total)) *more = false;
     }
     *left = c->n_tokens - c->draft.n_read;
     if (*left == 0) finish(c);
@@ -70,12 +80,20 @@ static rs_status refine(rs_context *c, uint32_t max_tokens, double max_ms, uint3
 
 rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left) {
     RS_TRY(rs_context_check(context));
-    uint32_t left = 0;
-    if (!context->params.refine) {
-        return rs_fail(&context->error, RS_UNSUPPORTED,
+    rs_context *c = context;
+    if (!c->params.refine) {
+        return rs_fail(&c->error, RS_UNSUPPORTED,
                        "the context has no spare pages to refine in: it was not made to");
     }
-    if (context->first_cheap < context->n_tokens) RS_TRY(refine(context, max_tokens, max_ms, &left));
+    allowance a = {.start_ns = rs_port_clock_ns(), .max_tokens = max_tokens, .max_ms = max_ms};
+    uint32_t left = 0;
+    bool more = true;
+    if (c->first_cheap < c->n_tokens) RS_TRY(read_again(c, &a, &left, &more));
+    if (c->draft.is_old) left = rs_draft_zero(c, 0);
+    while (more && c->draft.is_old) {
+        left = rs_draft_zero(c, c->params.n_batch);
+        more = spend(&a, c->params.n_batch);
+    }
     if (tokens_left != NULL) *tokens_left = left;
     return RS_OK;
 }

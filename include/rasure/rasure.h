@@ -785,13 +785,15 @@ RS_API rs_status rs_find_echoes(rs_context *context, const rs_span *spans, size_
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first
  * such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of them are
  * (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress callback says
- * stop; a later call goes on there. *tokens_left is what is still to be read. When it is 0 the caches have
- * been exchanged, all at once, and the old one zeroed: the context then is what EXACT gives, but that
- * positions stay as they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is
- * gone too. Until then the context answers from the cache that erasing left. Tokens may be added, erased and
- * taken back in between: further erasing, by any method, joins what is to be made good. Afterwards rs_logits
- * is NULL, if the caches were exchanged. RS_UNSUPPORTED: the context was not made to `refine`. A failure
- * inside a pass (XNNPACK's) loses what was read, and nothing else. tokens_left may be NULL.
+ * stop; a later call goes on there. Until all are read the context answers from the cache that erasing left;
+ * then the two are exchanged, all at once, and the context is what EXACT gives, but that positions stay as
+ * they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is gone too. The old
+ * cache is zeroed after that, n_batch tokens at a time and within the same bounds; and at once by the next
+ * call that erases, replaces or takes something back. *tokens_left is what is still to be read, or then to be
+ * zeroed, about; 0: all is done. Tokens may be added, erased and taken back in between: further erasing, by
+ * any method, joins what is to be made good. Afterwards rs_logits is NULL, if the caches were exchanged.
+ * RS_UNSUPPORTED: the context was not made to `refine`. A failure inside a pass (XNNPACK's) loses what was
+ * read, and nothing else. tokens_left may be NULL.
  */
 RS_API rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left);
 

@@ -294,12 +294,13 @@ static void test_random_edits(void **state) {
             uint32_t left;
             const uint32_t before = n_cheap(c);
             rs_test_ok(c, rs_refine(c, 1 + (uint32_t)rand() % 60, 0, &left));
-            exchanged += before > 0 && left == 0;
+            exchanged += before > 0 && n_cheap(c) == 0;
+            assert_int_equal(left == 0, n_cheap(c) == 0 && !c->draft.is_old);
         }
         if (n_cheap(c) > 0 || step % 3 > 0) continue;
         rs_context *fresh = read_like(model, c);
         rs_test_same_cache(fresh, c);
-        check_wiped(c);
+        if (!c->draft.is_old) check_wiped(c);
         rs_test_free(fresh);
     }
     assert_true(exchanged > 10);
@@ -312,6 +313,54 @@ static void test_random_edits(void **state) {
 }
 
 /* ------------------------------------------------------------------------------------- policies -- */
+
+/* Steps until the caches have been exchanged and the old one is there still. */
+static void refine_to_the_exchange(rs_context *c) {
+    uint32_t left = 1;
+    while (n_cheap(c) > 0) rs_test_ok(c, rs_refine(c, 1, 0, &left));
+    assert_true(left > 0 && c->draft.is_old);
+}
+
+/* The old cache goes in steps of its own, and at once when the context is edited before it is gone. */
+static void test_old_cache_is_zeroed(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200];
+    rs_test_make_tokens(model, tokens, 200);
+    rs_context *c = refining(model, &everything), *other = refining(model, &everything);
+    rs_context *exact = rs_test_context(model, N_CTX, N_BATCH);
+    rs_test_ok(exact, rs_decode(exact, tokens, 30));
+    rs_test_ok(exact, rs_decode(exact, tokens + 50, 100));
+    for (int way = 0; way < 6; way++) {
+        rs_context_reset(c);
+        rs_test_ok(c, rs_decode(c, tokens, 150));
+        rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, &progressive, NULL));
+        refine_to_the_exchange(c);
+        rs_test_same_cache(exact, c);
+        uint32_t left, before = UINT32_MAX, calls = 0;
+        switch (way) {
+        case 0:
+            do {
+                rs_test_ok(c, rs_refine(c, 1, 0, &left));
+                assert_true(left < before);
+                before = left;
+                calls++;
+            } while (left > 0);
+            assert_true(calls >= 100 / N_BATCH);
+            rs_test_same_cache(exact, c);
+            break;
+        case 1: rs_test_ok(c, rs_refine(c, 0, 0, &left)); break;
+        case 2: rs_test_ok(c, rs_erase(c, &(rs_span){100, 110}, 1, &progressive, NULL)); break;
+        case 3: rs_test_ok(c, rs_truncate(c, 120)); break;
+        case 4: rs_context_reset(c); break;
+        default: rs_test_ok(c, rs_context_copy(c, other)); break;
+        }
+        check_wiped(c);
+        rs_test_ok(c, rs_decode(c, tokens, 5));
+    }
+    rs_test_free(c);
+    rs_test_free(other);
+    rs_test_free(exact);
+}
 
 /* Over what was evicted too: the same as an exact erase of the same context. */
 static void test_under_policies(void **state) {
@@ -372,15 +421,11 @@ static void test_copies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends_as_exact),
-        cmocka_unit_test(test_begins_cheaply),
-        cmocka_unit_test(test_needs_spare_pages),
-        cmocka_unit_test(test_closes_older_gaps),
-        cmocka_unit_test(test_goes_on_where_it_was),
-        cmocka_unit_test(test_after_steering),
-        cmocka_unit_test(test_random_edits),
-        cmocka_unit_test(test_under_policies),
-        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_ends_as_exact),        cmocka_unit_test(test_begins_cheaply),
+        cmocka_unit_test(test_needs_spare_pages),    cmocka_unit_test(test_closes_older_gaps),
+        cmocka_unit_test(test_goes_on_where_it_was), cmocka_unit_test(test_after_steering),
+        cmocka_unit_test(test_random_edits),         cmocka_unit_test(test_old_cache_is_zeroed),
+        cmocka_unit_test(test_under_policies),       cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests_name("refining", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }
