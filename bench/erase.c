@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rasure/rasure.h"
+#include "contexts.h"
 
 enum { TAIL = 256, MAX_CONTEXTS = 8, MAX_ERASERS = 2, MAX_METHODS = 8, MAX_ROUNDS = 101 };
 
@@ -28,42 +28,20 @@ typedef struct bench {
     size_t n_methods;
     uint32_t lengths[MAX_CONTEXTS];
     size_t n_contexts;
-    void *memory[MAX_CONTEXTS], *copy_memory;
-    rs_context *contexts[MAX_CONTEXTS], *copy; /* the copy has room for the longest */
-    int32_t *tokens;                           /* of the longest context */
+    bench_context contexts[MAX_CONTEXTS], copy; /* the copy has room for the longest */
+    int32_t *tokens;                            /* of the longest context */
     size_t rounds;
 } bench;
 
-static void die(const char *message) {
-    fprintf(stderr, "bench_erase: %s\n", message);
-    exit(1);
-}
-
-static void must(rs_status status, const char *message) {
-    if (status != RS_OK) die(message);
-}
-
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static rs_context *open_context(const bench *b, uint32_t n_tokens, void **memory) {
-    const rs_context_params params = {.n_ctx = n_tokens, .n_batch = 128};
-    rs_context *context;
-    rs_error error;
-    size_t bytes;
-    must(rs_context_size(b->model, &params, &bytes, &error), error.message);
-    *memory = aligned_alloc(64, bytes);
-    if (*memory == NULL) die("no memory for a context");
-    must(rs_context_init(*memory, bytes, b->model, &params, &context, &error), error.message);
-    return context;
+static bench_context open_context(const bench *b, uint32_t n_tokens) {
+    return bench_open(b->model, &(rs_context_params){.n_ctx = n_tokens, .n_batch = 128});
 }
 
 static void read_context(bench *b, size_t i) {
-    b->contexts[i] = open_context(b, b->lengths[i], &b->memory[i]);
+    b->contexts[i] = open_context(b, b->lengths[i]);
     fprintf(stderr, "reading %" PRIu32 " tokens\n", b->lengths[i]);
-    must(rs_decode(b->contexts[i], b->tokens, b->lengths[i]), rs_context_message(b->contexts[i]));
+    bench_must(rs_decode(b->contexts[i].context, b->tokens, b->lengths[i]),
+               rs_context_message(b->contexts[i].context));
 }
 
 static void add_method(bench *b, const char *name, rs_erase_params params) {
@@ -74,6 +52,7 @@ static void choose_methods(bench *b, size_t n_erasers) {
     add_method(b, "drop", (rs_erase_params){.method = RS_ERASE_DROP});
     add_method(b, "shift", (rs_erase_params){.method = RS_ERASE_SHIFT});
     add_method(b, "repair:16", (rs_erase_params){.method = RS_ERASE_REPAIR, .repair_tokens = 16});
+    add_method(b, "adaptive", (rs_erase_params){.method = RS_ERASE_ADAPTIVE});
     for (size_t i = 0; i < n_erasers; i++) {
         rs_adapter_info info;
         rs_adapter_get_info(b->erasers[i], &info);
@@ -90,9 +69,10 @@ static void choose_methods(bench *b, size_t n_erasers) {
 /* Milliseconds of one erase. */
 static double erase(const bench *b, size_t context, const method *m, int32_t begin, int32_t length) {
     rs_erase_report report;
-    must(rs_context_copy(b->copy, b->contexts[context]), rs_context_message(b->copy));
-    must(rs_erase(b->copy, &(rs_span){begin, begin + length}, 1, &m->params, &report),
-         rs_context_message(b->copy));
+    rs_context *copy = b->copy.context;
+    bench_must(rs_context_copy(copy, b->contexts[context].context), rs_context_message(copy));
+    bench_must(rs_erase(copy, &(rs_span){begin, begin + length}, 1, &m->params, &report),
+               rs_context_message(copy));
     return report.ms;
 }
 
@@ -104,11 +84,11 @@ typedef struct cell {
 } cell;
 
 static void print(const bench *b, const cell *c, const char *name, double *ms, size_t n) {
-    qsort(ms, n, sizeof *ms, ascending);
+    const double median = bench_median(ms, n);
     printf("{\"method\": \"%s\", \"context\": %" PRIu32 ", \"span\": %" PRId32 ", \"suffix\": %" PRId32
            ", \"n\": %zu, \"ms\": %.4f, \"least\": %.4f, \"most\": %.4f}\n",
            name, b->lengths[c->context], c->length, (int32_t)b->lengths[c->context] - c->begin - c->length, n,
-           ms[n / 2], ms[0], ms[n - 1]);
+           median, ms[0], ms[n - 1]);
     fflush(stdout);
 }
 
@@ -172,39 +152,25 @@ int main(int argc, char **argv) {
     }
     static bench b;
     rs_error error;
-    rs_model_params params = rs_model_default_params();
-    params.threads = (uint32_t)strtoul(argv[2], NULL, 10);
     b.rounds = strtoul(argv[3], NULL, 10);
     const unsigned long longest = strtoul(argv[4], NULL, 10);
     if (b.rounds < 1 || b.rounds > MAX_ROUNDS || longest < 2048 || longest > 131072)
-        die("ROUNDS is 1 to 101, LONGEST 2,048 to 131,072");
-    must(rs_model_load(argv[1], &params, &b.model, &error), error.message);
+        bench_die("ROUNDS is 1 to 101, LONGEST 2,048 to 131,072");
+    b.model = bench_load_model(argv[1], argv[2]);
     for (int i = 5; i < argc; i++)
-        must(rs_adapter_load(b.model, argv[i], &b.erasers[i - 5], &error), error.message);
+        bench_must(rs_adapter_load(b.model, argv[i], &b.erasers[i - 5], &error), error.message);
     choose_methods(&b, (size_t)argc - 5);
 
-    rs_model_info info;
-    rs_model_get_info(b.model, &info);
     for (uint32_t n = 1024; n <= longest; n *= 2) b.lengths[b.n_contexts++] = n;
-    b.tokens = malloc(longest * sizeof *b.tokens);
-    if (b.tokens == NULL) die("no memory");
-    uint32_t state = 1;
-    for (size_t i = 0; i < longest; i++) {
-        state = state * 1664525U + 1013904223U;
-        b.tokens[i] = (int32_t)((state >> 8) % info.n_vocab);
-    }
+    b.tokens = bench_make_tokens(b.model, longest);
     for (size_t i = 0; i < b.n_contexts; i++) read_context(&b, i);
-    b.copy = open_context(&b, b.lengths[b.n_contexts - 1], &b.copy_memory);
+    b.copy = open_context(&b, b.lengths[b.n_contexts - 1]);
     measure_near_the_end(&b);
     for (size_t i = 0; i < b.n_contexts; i++)
         if (b.lengths[i] == 8192) measure_in_the_middle(&b, i);
 
-    for (size_t i = 0; i < b.n_contexts; i++) {
-        rs_context_wipe(b.contexts[i]);
-        free(b.memory[i]);
-    }
-    rs_context_wipe(b.copy);
-    free(b.copy_memory);
+    for (size_t i = 0; i < b.n_contexts; i++) bench_close(&b.contexts[i]);
+    bench_close(&b.copy);
     free(b.tokens);
     for (size_t i = 0; i < MAX_ERASERS; i++) rs_adapter_free(b.erasers[i]);
     rs_model_free(b.model);
