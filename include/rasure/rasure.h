@@ -737,10 +737,10 @@ RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_sp
  * moves up, its keys re-rotated, when they need more positions than the span had; when they need fewer, a gap
  * stays, unless close_gap says otherwise. What becomes of the suffix is as params->method says: EXACT reads
  * all of it again, all older gaps in it closed, and then the context is one that was read so from the start;
- * REPAIR and BRIDGE (LEARNED) encode the k tokens behind the new ones again; DROP none. No other method goes
- * with new tokens. params NULL: EXACT. report may be NULL; n_recomputed counts the new tokens too.
- * RS_UNSUPPORTED: a policy that evicts. RS_NO_SPACE: there is no room for them. Else as rs_erase: all or
- * nothing, and rs_logits is NULL afterwards.
+ * REPAIR and BRIDGE (LEARNED) encode the k tokens behind the new ones again, ADAPTIVE those too that use
+ * words of the old or the new text; DROP none. No other method goes with new tokens. params NULL: EXACT.
+ * report may be NULL; n_recomputed counts the new tokens too. RS_UNSUPPORTED: a policy that evicts.
+ * RS_NO_SPACE: there is no room for them. Else as rs_erase: all or nothing, and rs_logits is NULL afterwards.
  */
 RS_API rs_status rs_replace(rs_context *context, rs_span span, const int32_t *tokens, size_t n_tokens,
                             const rs_erase_params *params, rs_erase_report *report);

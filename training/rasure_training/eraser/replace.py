@@ -30,7 +30,17 @@ from .facts import CLAIMS
 from .tasks import Corpus, Draft, Style, finish
 
 KINDS = ("value", "longer", "shorter")
-METHODS = ("none", "exact", "drop", "drop+shift", "repair:16", "repair:16+shift", "bridge:16+shift", "adaptive", "repair:100%+shift")
+METHODS = (
+    "none",
+    "exact",
+    "drop",
+    "drop+shift",
+    "repair:16",
+    "repair:16+shift",
+    "bridge:16+shift",
+    "adaptive",
+    "repair:100%+shift",
+)
 OVERWRITTEN = "drop"  # the new text is read, and nothing else done
 MAX_TOKENS = 8
 
