@@ -27,6 +27,7 @@ typedef struct operands {
     rs_two_terms terms;
     rs_channel_panel channels;
     float *x, *y, *out; /* ROWS rows of N between 0 and 1 */
+    rs_turn turn;
     int8_t *q;
     rs_page_view pages[RS_ATTEND_PAGES];
 } operands;
@@ -134,6 +135,11 @@ static void run_rotate_keys(const rs_kernels *k, const operands *o, const count_
     k->rotate_keys(o->pages, 0xffff, o->x, o->y, HEAD_DIM, HEAD_DIM, 0, 0);
 }
 
+static void run_turn_keys(const rs_kernels *k, const operands *o, const count_case *c) {
+    (void)c;
+    k->turn_keys(o->pages, 0xffff, &o->turn, &o->turn, HEAD_DIM, HEAD_DIM, 0);
+}
+
 static void run_swiglu(const rs_kernels *k, const operands *o, const count_case *c) {
     (void)c;
     k->swiglu(o->out, o->y, N);
@@ -200,6 +206,7 @@ static const count_case others[] = {
     {"rms_norm", "elements", N, run_rms_norm, 0, 1},
     {"rope", "elements", HEAD_DIM, run_rope, 0, 1},
     {"rotate_keys", "elements", RS_PAGE_ENTRIES *HEAD_DIM, run_rotate_keys, 0, 1},
+    {"turn_keys", "elements", RS_PAGE_ENTRIES *HEAD_DIM, run_turn_keys, 0, 1},
     {"swiglu", "elements", N, run_swiglu, 0, 1},
     {"geglu", "elements", N, run_geglu, 0, 1},
     {"add", "elements", N, run_add, 0, 1},
@@ -219,6 +226,8 @@ static operands make_operands(void) {
     static uint8_t blocks[4 * PANEL];
     static int8_t q[ROWS * N], head[HEADS * HEAD_DIM];
     static float acts[3][ROWS * N / 16];
+    static int16_t turn_tangent[HEAD_DIM / 2], turn_sine[HEAD_DIM / 2];
+    static uint8_t turn_quarters[HEAD_DIM / 2];
     operands o = {
         .blocks = blocks,
         .panel = {panel_q, panel_scale, panel_min},
@@ -228,8 +237,10 @@ static operands make_operands(void) {
         .x = floats[0],
         .y = floats[1],
         .out = floats[2],
+        .turn = {turn_tangent, turn_sine, turn_quarters},
         .q = head,
     };
+    for (size_t i = 0; i < HEAD_DIM / 2; i++) rs_turn_of_angle(&o.turn, i, (double)i);
     memset(blocks, 0x2e, sizeof blocks); /* as the high byte of a half, about 0.1 */
     memset(panel_q, 5, sizeof panel_q);
     for (size_t i = 0; i < N; i++) {

@@ -30,6 +30,7 @@ typedef struct operands {
     rs_acts acts, new_acts;
     float *x, *y, *out;   /* ROWS_MAX rows of N_MAX; y is not negative */
     float *cosine, *sine; /* of one angle: what is rotated again and again keeps its length */
+    rs_turn turn;         /* of one angle */
     int8_t *q, *new_q;    /* ATTEND_ROWS heads */
     rs_page_view pages[RS_ATTEND_PAGES];
 } operands;
@@ -120,6 +121,11 @@ static void run_attend_keys(const rs_kernels *kernels, const operands *o, const 
     kernels->attend_keys(o->q, o->y, c->rows, o->pages, RS_ATTEND_PAGES, HEAD_DIM, o->out, ENTRIES);
 }
 
+/* There and back, as behind a second erase. */
+static void run_turn_keys(const rs_kernels *kernels, const operands *o, const bench_case *c) {
+    kernels->turn_keys(o->pages, 0xffff, &o->turn, &o->turn, c->n, c->n, 0);
+}
+
 static void run_softmax_step(const rs_kernels *kernels, const operands *o, const bench_case *c) {
     float max = 1, sum = 0;
     memcpy(o->out, o->x, c->n * sizeof *o->out);
@@ -198,6 +204,7 @@ static size_t list_others(bench_case *cases) {
         {"rms_norm", "Gelem/s", 576, 1, run_rms_norm, 576},
         {"rope", "Gelem/s", HEAD_DIM, 1, run_rope, HEAD_DIM},
         {"rotate_keys", "Gelem/s", HEAD_DIM, 1, run_rotate_keys, RS_PAGE_ENTRIES * HEAD_DIM},
+        {"turn_keys", "Gelem/s", HEAD_DIM, 1, run_turn_keys, RS_PAGE_ENTRIES * HEAD_DIM},
         {"swiglu", "Gelem/s", 1536, 1, run_swiglu, 1536},
         {"geglu", "Gelem/s", 1536, 1, run_geglu, 1536},
         {"add", "Gelem/s", 576, 1, run_add, 576},
@@ -238,6 +245,8 @@ static operands make_operands(void) {
     static float acts_scale[2][ROWS_MAX * N_MAX / RS_ACT_BLOCK], acts_sum[2][ROWS_MAX * N_MAX / RS_ACT_BLOCK];
     static float acts_half_sum[2][ROWS_MAX * N_MAX / 16];
     static float cosine[HEAD_DIM / 2], sine[HEAD_DIM / 2];
+    static int16_t turn_tangent[HEAD_DIM / 2], turn_sine[HEAD_DIM / 2];
+    static uint8_t turn_quarters[HEAD_DIM / 2];
     static float x[ROWS_MAX * N_MAX], y[ROWS_MAX * N_MAX], out[ROWS_MAX * N_MAX];
     static int8_t k[RS_ATTEND_PAGES * RS_PAGE_ENTRIES * HEAD_DIM],
         v[RS_ATTEND_PAGES * RS_PAGE_ENTRIES * HEAD_DIM];
@@ -252,12 +261,14 @@ static operands make_operands(void) {
         .out = out,
         .cosine = cosine,
         .sine = sine,
+        .turn = {turn_tangent, turn_sine, turn_quarters},
         .q = q[0],
         .new_q = q[1],
     };
     for (size_t i = 0; i < HEAD_DIM / 2; i++) {
         cosine[i] = 0.8f;
         sine[i] = 0.6f;
+        rs_turn_of_angle(&o.turn, i, (double)i);
     }
     uint32_t seed = 1;
     for (size_t i = 0; i < ROWS_MAX * N_MAX; i++) {
