@@ -27,11 +27,16 @@ void rs_draft_take_over(rs_context *context) {
     c->draft.is_old = true;
 }
 
-uint32_t rs_draft_zero(rs_context *context, uint32_t n_tokens) {
+void rs_draft_zero(rs_context *context, uint32_t n_tokens) {
     rs_context *c = context;
-    const uint32_t left = rs_kv_shorten(&c->draft.kv, rs_kv_pages_for(n_tokens));
-    if (left == 0) rs_draft_empty(c);
-    return left * RS_PAGE_ENTRIES;
+    rs_kv_shorten(&c->draft.kv, rs_kv_pages_for(n_tokens));
+    if (rs_kv_most_pages(&c->draft.kv) == 0) rs_draft_empty(c);
+}
+
+uint32_t rs_draft_left(const rs_context *context) {
+    const rs_context *c = context;
+    if (c->draft.is_old) return rs_kv_most_pages(&c->draft.kv) * RS_PAGE_ENTRIES;
+    return c->first_cheap < c->n_tokens ? c->n_tokens - c->draft.n_read : 0;
 }
 
 void rs_draft_cut(rs_context *context, int32_t position) {

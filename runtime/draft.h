@@ -13,8 +13,11 @@ void rs_draft_empty(rs_context *context);
 /* It holds all tokens: the caches are exchanged for good, and it becomes the old one. */
 void rs_draft_take_over(rs_context *context);
 
-/* Zeroes about n_tokens of the old one's. Returns how many it still has, about. */
-uint32_t rs_draft_zero(rs_context *context, uint32_t n_tokens);
+/* Zeroes about n_tokens of the old one's. */
+void rs_draft_zero(rs_context *context, uint32_t n_tokens);
+
+/* How many tokens are still to be read into it, or, about, to be zeroed of the old one. */
+uint32_t rs_draft_left(const rs_context *context);
 
 /* It is empty, and becomes what the first is up to the first n_tokens of the list. */
 void rs_draft_begin(rs_context *context, uint32_t n_tokens);

@@ -492,8 +492,7 @@ static uint32_t live_entries(const rs_kv *kv, uint32_t page) {
     return n;
 }
 
-uint32_t rs_kv_shorten(rs_kv *kv, uint32_t n_pages) {
-    uint32_t longest = 0;
+void rs_kv_shorten(rs_kv *kv, uint32_t n_pages) {
     for (uint32_t s = 0; s < kv->n_streams; s++) {
         rs_kv_stream *stream = &kv->streams[s];
         const uint32_t kept = stream->n_pages > n_pages ? stream->n_pages - n_pages : 0;
@@ -501,9 +500,14 @@ uint32_t rs_kv_shorten(rs_kv *kv, uint32_t n_pages) {
             stream->n_live -= live_entries(kv, stream->pages[p]);
         if (kept < stream->n_pages) stream->n_used = kept > 0 ? RS_PAGE_ENTRIES : 0;
         shrink_stream(kv, stream, kept);
-        longest = kept > longest ? kept : longest;
     }
-    return longest;
+}
+
+uint32_t rs_kv_most_pages(const rs_kv *kv) {
+    uint32_t most = 0;
+    for (uint32_t s = 0; s < kv->n_streams; s++)
+        most = kv->streams[s].n_pages > most ? kv->streams[s].n_pages : most;
+    return most;
 }
 
 void rs_kv_copy(rs_kv *to, const rs_kv *from) {

@@ -112,8 +112,11 @@ void rs_kv_remove(rs_kv *kv, rs_team *team, int32_t begin, int32_t end);
 typedef rs_span (*rs_kv_range_fn)(const void *user, uint32_t stream);
 void rs_kv_remove_each(rs_kv *kv, rs_team *team, rs_streams streams, rs_kv_range_fn range, const void *user);
 
-/* Removes the last n_pages pages of each stream and zeroes them. Returns how many the longest still has. */
-uint32_t rs_kv_shorten(rs_kv *kv, uint32_t n_pages);
+/* Removes the last n_pages pages of each stream and zeroes them. */
+void rs_kv_shorten(rs_kv *kv, uint32_t n_pages);
+
+/* Pages of the stream that has most. */
+uint32_t rs_kv_most_pages(const rs_kv *kv);
 
 /* An entry of a stream. */
 typedef struct rs_kv_cursor {

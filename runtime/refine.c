@@ -62,19 +62,18 @@ static bool spend(allowance *a, uint32_t n_tokens) {
 }
 
 /* Reads what is cheap, and exchanges the caches when all is there. *more: the call may go on. */
-static rs_status read_again(rs_context *c, allowance *a, uint32_t *left, bool *more) {
+static rs_status read_again(rs_context *c, allowance *a, bool *more) {
     if (c->draft.n_read == 0) begin(c);
     skip_gone(c);
     const uint32_t total = c->n_tokens - c->first_cheap;
     while (*more && c->draft.n_read < c->n_tokens) {
         const uint32_t first = c->draft.n_read;
         RS_TRY(read_chunk(c));
+        const uint32_t left = rs_draft_left(c);
         *more = spend(a, c->draft.n_read - first);
-        *left = c->n_tokens - c->draft.n_read;
-        if (!rs_context_report(c, *left < total ? total - *left : 0, total)) *more = false;
+        if (!rs_context_report(c, left < total ? total - left : 0, total)) *more = false;
     }
-    *left = c->n_tokens - c->draft.n_read;
-    if (*left == 0) finish(c);
+    if (c->draft.n_read == c->n_tokens) finish(c);
     return RS_OK;
 }
 
@@ -86,14 +85,12 @@ rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uin
                        "the context has no spare pages to refine in: it was not made to");
     }
     allowance a = {.start_ns = rs_port_clock_ns(), .max_tokens = max_tokens, .max_ms = max_ms};
-    uint32_t left = 0;
     bool more = true;
-    if (c->first_cheap < c->n_tokens) RS_TRY(read_again(c, &a, &left, &more));
-    if (c->draft.is_old) left = rs_draft_zero(c, 0);
+    if (c->first_cheap < c->n_tokens) RS_TRY(read_again(c, &a, &more));
     while (more && c->draft.is_old) {
-        left = rs_draft_zero(c, c->params.n_batch);
+        rs_draft_zero(c, c->params.n_batch);
         more = spend(&a, c->params.n_batch);
     }
-    if (tokens_left != NULL) *tokens_left = left;
+    if (tokens_left != NULL) *tokens_left = rs_draft_left(c);
     return RS_OK;
 }
