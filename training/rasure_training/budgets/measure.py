@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..arguments import add_parts, numbers, positive, words
+from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import ConfigError, say
@@ -62,11 +63,11 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
                 outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
                 options = arm.options_at(budget)
-                common = ["--model", str(args.model), "--threads", str(args.threads), "--isa", args.isa,
-                          "--max-tokens", str(args.max_tokens), "--batch", str(args.batch)]  # fmt: skip
+                command = eval_command(args.rasure, cases, args.model, args.isa, "--max-tokens", args.max_tokens, "--batch",
+                                       args.batch, *options, "--per-case", outcomes, threads=args.threads)  # fmt: skip
                 parts.append(Part(
                     title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
-                    command=[str(args.rasure), "eval", str(cases), *common, *options, "--per-case", str(outcomes)],
+                    command=command,
                     outcomes=outcomes, record=record,
                     wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
                             "batch": args.batch, "isa": args.isa, "model_sha256": model_sha256, "cases_sha256": cases_sha256},

@@ -32,7 +32,7 @@ from ..files import write_json_list
 from ..gguf_model import ModelError, load_model
 from .cases import encode_case, read_cases
 from .documents import Encoder
-from .engine import ECHO_BOUND, NEAR, echo_of, words_of
+from .engine import ECHO_BOUND, NEAR, echo_of, holes_of, words_of
 from .evaluate import cell, clustered
 from .measured import case_row
 
@@ -50,10 +50,7 @@ def evidence(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> dict[st
     that could have absorbed anything: nothing has to be estimated there."""
     words = words_of(torch.tensor(tokens), spans)
     left = [token for i, token in enumerate(tokens) if not any(begin <= i < end for begin, end in spans)]
-    holes, removed = [], 0
-    for begin, end in spans:
-        holes.append(begin - removed)
-        removed += end - begin
+    holes = holes_of(spans)
     if holes[0] == len(left):
         return {}
     echo = np.array(echo_of(left, words, holes[0]))

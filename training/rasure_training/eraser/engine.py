@@ -356,12 +356,17 @@ def _kept(n: int, spans: Sequence[tuple[int, int]]) -> Tensor:
     return mask.nonzero()[:, 0]
 
 
+def holes_of(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Where the tokens behind each span come to lie in the list of those that stay."""
+    holes, removed = [], 0
+    for begin, end in spans:
+        holes.append(begin - removed)
+        removed += end - begin
+    return holes
+
+
 def _drop(rows: Rows, spans: Sequence[tuple[int, int]]) -> Rows:
     kept = _kept(len(rows), spans)
     cache = Cache([k[:, kept] for k in rows.cache.k], [v[:, kept] for v in rows.cache.v], rows.cache.positions[kept])
-    holes, removed_before = [], 0
-    for begin, end in spans:
-        holes.append(begin - removed_before)
-        removed_before += end - begin
     removed = kept - torch.arange(len(kept))
-    return replace(rows, cache=cache, tokens=rows.tokens[kept], holes=tuple(dict.fromkeys(holes)), removed=removed)
+    return replace(rows, cache=cache, tokens=rows.tokens[kept], holes=tuple(dict.fromkeys(holes_of(spans))), removed=removed)
