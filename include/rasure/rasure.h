@@ -718,15 +718,17 @@ typedef struct rs_erase_report {
  * STEER left behind the first span. Passes leave the entries of steered tokens as they are, and STEER over a
  * span that is steered already changes nothing. REPAIR's and BRIDGE's k counts from each hole; where a pass
  * runs into the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken
- * from left to right. With a policy that evicts, DROP and SHIFT take out what is still there; EXACT reads
- * everything from position 0 again where the policy has evicted what the suffix saw, and then equals a
- * context that was read so from the start, else it goes on from the span. The other methods rewrite of the
- * tokens that they encode again the entries that are still there: these tokens see what the cache still
- * holds before them, and, n_batch at a time, each other in every head. params NULL: the defaults; report may
- * be NULL. RS_UNSUPPORTED: a learned method without an adapter. RS_NO_SPACE: entries that were evicted are
- * lent to a pass, and the cache has no room for n_batch of them. RS_MISMATCH: an adapter of another model or
- * kind. PROGRESSIVE in a context that was not made to `refine` is RS_UNSUPPORTED. A failure inside a pass
- * after the checks (XNNPACK's, none else) poisons the context.
+ * from left to right. Spans that are known together are best erased together: what is encoded again then sees
+ * none of them. However often gaps are closed, a key is rounded as if it had moved three times. With a policy
+ * that evicts, DROP and SHIFT take out what is still there; EXACT reads everything from position 0 again
+ * where the policy has evicted what the suffix saw, and then equals a context that was read so from the
+ * start, else it goes on from the span. The other methods rewrite of the tokens that they encode again the
+ * entries that are still there: these tokens see what the cache still holds before them, and, n_batch at a
+ * time, each other in every head. params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned
+ * method without an adapter. RS_NO_SPACE: entries that were evicted are lent to a pass, and the cache has no
+ * room for n_batch of them. RS_MISMATCH: an adapter of another model or kind. PROGRESSIVE in a context that
+ * was not made to `refine` is RS_UNSUPPORTED. A failure inside a pass after the checks (XNNPACK's, none else)
+ * poisons the context.
  */
 RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
                           const rs_erase_params *params, rs_erase_report *report);
