@@ -5,7 +5,8 @@
 
 A context is a list of made-up facts with a sentence of real prose between any two. 1, 4, 16 or 64 of its facts are erased, each by a
 call of its own, the first one first. The same erased fact is asked for each time, and a fact that always stays. Exact, which the
-others are held against, takes all of them in one call. Writes NAME.md, .json and .svg.
+others are held against, takes all of them in one call; for comparison, so do some of the others where most are erased. Writes
+NAME.md, .json and .svg.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .dependents import pieces_without
 
 COUNTS = (1, 4, 16, 64)
 METHODS = ("none", "exact", "drop", "shift", "repair:16+shift", "adaptive", "steer", "bridge:16+shift")
+AT_ONCE = ("exact", "drop", "shift", "adaptive")  # in one call, too
 ECHO = 0.7  # share of the contexts in which a later sentence refers back to the fact that is asked for
 WORDS = (4, 10)  # of a sentence of prose
 MAX_TOKENS = 8
@@ -110,11 +112,11 @@ def ask_cases(text: Text, count: int, split: str) -> list[Row]:
     return cases
 
 
-def figures_of(rows: dict[int, list[Row]]) -> list[Row]:
-    """By number of erases and method."""
+def figures_of(rows: dict[tuple[int, int], list[Row]]) -> list[Row]:
+    """By number of erases, of calls for them, and method."""
     found = []
-    for count, outcomes in rows.items():
-        for method in METHODS:
+    for (count, calls), outcomes in rows.items():
+        for method in METHODS if calls == count else AT_ONCE:
             mine = [row for row in outcomes if row["method"] == method]
             asked = {task: [row for row in mine if row["task"] == task] for task in ("erased", "kept")}
 
@@ -123,7 +125,7 @@ def figures_of(rows: dict[int, list[Row]]) -> list[Row]:
 
             milliseconds = [row["erase_ms"] for row in asked["erased"] if row["erase_ms"] is not None]
             found.append({
-                "erases": count, "method": method,
+                "erases": count, "calls": calls, "method": method,
                 "n_context": sum(row["n_context"] for row in asked["erased"]) / len(asked["erased"]),
                 "kl_erased": over("erased", "kl_to_exact"), "kl_kept": over("kept", "kl_target"),
                 "right": over("kept", "exact_match"), "said": over("erased", "leak"), "above": over("erased", "leak_minus_clean"),
@@ -148,7 +150,7 @@ def draw(figures: Sequence[Row], path: Path) -> None:
     picture, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for axis, name in zip(axes, ("kl_erased", "kl_kept"), strict=True):
         for method in METHODS:
-            rows = [row for row in figures if row["method"] == method and row[name]["mean"] > 0]
+            rows = [row for row in figures if row["method"] == method and row["calls"] == row["erases"] and row[name]["mean"] > 0]
             means = [row[name]["mean"] for row in rows]
             spread = [
                 [row[name]["mean"] - row[name]["low"] for row in rows],
@@ -168,10 +170,11 @@ def draw(figures: Sequence[Row], path: Path) -> None:
 
 def table(figures: Sequence[Row], name: str) -> list[str]:
     title, digits = WHAT[name]
-    lines = ["", f"## {title}", "", "| method | " + " | ".join(f"{n} erases" if n > 1 else "1 erase" for n in COUNTS) + " |"]
-    lines.append("|---" * (1 + len(COUNTS)) + "|")
+    columns = [f"{n} erases" if n > 1 else "1 erase" for n in COUNTS] + [f"{COUNTS[-1]}, in one call"]
+    lines = ["", f"## {title}", "", "| method | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for method in METHODS:
         cells = [cell(row[name], digits) for row in figures if row["method"] == method]
+        cells += [""] * (len(columns) - len(cells))
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return lines
 
@@ -195,7 +198,7 @@ def page(args: argparse.Namespace, figures: Sequence[Row]) -> list[str]:
     for method in METHODS[1:]:
         cells = []
         for row in figures:
-            if row["method"] == method:
+            if row["method"] == method and row["calls"] == row["erases"]:
                 calls = 1 if method == "exact" else row["erases"]
                 cells.append(f"{row['recomputed']['mean'] / calls:.0f}; {row['ms'] / calls:.1f} ms")
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
@@ -208,7 +211,11 @@ def run(args: argparse.Namespace) -> None:
     cases = {f"{count} erases": [case for text in texts for case in ask_cases(text, count, args.split)] for count in COUNTS}
     options = ["--one-by-one", "--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]
     outcomes = evaluated(args, cases, *options, adapters=args.adapter)
-    figures = figures_of({count: outcomes[f"{count} erases"] for count in COUNTS})
+    rows = {(count, count): outcomes[f"{count} erases"] for count in COUNTS}
+    most, together = COUNTS[-1], f"{COUNTS[-1]} at once"
+    options = ["--methods", ",".join(AT_ONCE), "--max-tokens", MAX_TOKENS]
+    rows[most, 1] = evaluated(args, {together: cases[f"{most} erases"]}, *options)[together]
+    figures = figures_of(rows)
     args.out.mkdir(parents=True, exist_ok=True)
     write_json_list(args.out / f"{args.name}.json", figures)
     (args.out / f"{args.name}.md").write_text("\n".join(page(args, figures)) + "\n", encoding="utf-8")
