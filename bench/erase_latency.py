@@ -76,10 +76,19 @@ def draw(panels: list[tuple[str, str, list[Row]]], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "Some processor"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "Some processor")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", default="erase_latency", help="of the three files (default: %(default)s)")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in sys.stdin if line.strip()]
     if not rows:
@@ -93,9 +102,9 @@ def main() -> None:
         "# Latency of erases",
         "",
         f"Made by `bench/erase.sh`; {arguments.threads} threads, medians of {near[0]['n']} rounds in turns, in brackets the "
-        "least and the most; milliseconds. The span ends 256 tokens before the context does.",
+        f"least and the most; milliseconds. The span ends 256 tokens before the context does. {processor()}.",
         "",
-        "![Latency against context and span length](erase_latency.svg)",
+        f"![Latency against context and span length]({arguments.name}.svg)",
         "",
         "## A span of 64 tokens, contexts of several lengths",
         "",
@@ -121,11 +130,11 @@ def main() -> None:
             )
         lines.append("")
     lines += ["## Goals", "", *goals(by_context, by_span, middle), ""]
-    (arguments.out / "erase_latency.md").write_text("\n".join(lines), encoding="utf-8")
-    (arguments.out / "erase_latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (arguments.out / f"{arguments.name}.md").write_text("\n".join(lines), encoding="utf-8")
+    (arguments.out / f"{arguments.name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     draw([("context", "context, tokens (span of 64)", by_context), ("span", f"span, tokens (context of {one:,})", by_span)],
-         arguments.out / "erase_latency.svg")  # fmt: skip
-    print(f"wrote {arguments.out.name}/erase_latency.md, .json and .svg")
+         arguments.out / f"{arguments.name}.svg")  # fmt: skip
+    print(f"wrote {arguments.out.name}/{arguments.name}.md, .json and .svg")
 
 
 if __name__ == "__main__":
