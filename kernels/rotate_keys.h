@@ -70,21 +70,30 @@ RS_INLINE void rs_longest_of_lanes(const rs_key_lanes *lanes, size_t head_dim, s
     for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) longest[e] = sqrtf(top[e]);
 }
 
-/* Rounded to nearest; entries whose word of `keep` is all ones stay. */
+/* Words of a page's entries, all ones for those that stay. */
+RS_INLINE void rs_words_to_keep(uint32_t which, uint32_t *keep) {
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) keep[e] = which >> e & 1 ? 0 : UINT32_MAX;
+}
+
+RS_INLINE void rs_store_words(int8_t *k, uint32_t *word, const uint32_t *keep) {
+    uint32_t old[RS_PAGE_ENTRIES];
+    memcpy(old, k, sizeof old);
+    RS_KEEP_LOOP
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) word[e] = (old[e] & keep[e]) | (word[e] & ~keep[e]);
+    memcpy(k, word, sizeof old);
+}
+
+/* Rounded to nearest. */
 RS_INLINE void rs_store_keys(const rs_key_lanes *lanes, const float *inverse, const uint32_t *keep, int8_t *k,
                              size_t head_dim) {
     for (size_t d = 0; d < head_dim; d += 4) {
-        uint32_t word[RS_PAGE_ENTRIES], old[RS_PAGE_ENTRIES];
-        memset(word, 0, sizeof word);
-        memcpy(old, k + d * RS_PAGE_ENTRIES, sizeof old);
+        uint32_t word[RS_PAGE_ENTRIES] = {0};
         for (size_t i = 0; i < 4; i++) {
             RS_KEEP_LOOP
             for (size_t e = 0; e < RS_PAGE_ENTRIES; e++)
                 word[e] |= (rs_float_bits(lanes->x[d + i][e] * inverse[e] + 0x1.8p23f) & 0xffu) << 8 * i;
         }
-        RS_KEEP_LOOP
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) word[e] = (old[e] & keep[e]) | (word[e] & ~keep[e]);
-        memcpy(k + d * RS_PAGE_ENTRIES, word, sizeof word);
+        rs_store_words(k + d * RS_PAGE_ENTRIES, word, keep);
     }
 }
 
@@ -102,8 +111,8 @@ RS_INLINE void rs_rotate_keys_in_lanes(const rs_page_view *page, uint32_t which,
     }
     if (room) rs_longest_of_lanes(&lanes, head_dim, dim, interleaved, largest);
     else rs_largest_of_lanes(&lanes, head_dim, largest);
+    rs_words_to_keep(which, keep);
     for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
-        keep[e] = which >> e & 1 ? 0 : UINT32_MAX;
         inverse[e] = largest[e] > 0 ? most / largest[e] : 0;
         if (!keep[e]) page->k_scale[e] *= largest[e] / most;
     }
@@ -129,9 +138,7 @@ RS_INLINE void rs_load_turned(rs_turn_lanes *lanes, const int8_t *k, size_t head
 /* What leaves [-127, 127], of keys without room, stops there. */
 RS_INLINE void rs_store_turned(const rs_turn_lanes *lanes, const uint32_t *keep, int8_t *k, size_t head_dim) {
     for (size_t d = 0; d < head_dim; d += 4) {
-        uint32_t word[RS_PAGE_ENTRIES], old[RS_PAGE_ENTRIES];
-        memset(word, 0, sizeof word);
-        memcpy(old, k + d * RS_PAGE_ENTRIES, sizeof old);
+        uint32_t word[RS_PAGE_ENTRIES] = {0};
         for (size_t i = 0; i < 4; i++) {
             RS_KEEP_LOOP
             for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) {
@@ -139,24 +146,25 @@ RS_INLINE void rs_store_turned(const rs_turn_lanes *lanes, const uint32_t *keep,
                 word[e] |= ((uint32_t)(least < 127 ? least : 127) & 0xffu) << 8 * i;
             }
         }
-        RS_KEEP_LOOP
-        for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) word[e] = (old[e] & keep[e]) | (word[e] & ~keep[e]);
-        memcpy(k + d * RS_PAGE_ENTRIES, word, sizeof word);
+        rs_store_words(k + d * RS_PAGE_ENTRIES, word, keep);
     }
 }
 
-/* a += factor * b, the product to nearest: what pmulhrsw gives. */
+/* factor * b to nearest: what pmulhrsw gives. */
+RS_INLINE int16_t rs_shear_of(int16_t b, int16_t factor) {
+    return (int16_t)(((((int32_t)b * factor) >> 14) + 1) >> 1);
+}
+
+/* a += factor * b */
 RS_INLINE void rs_shear_lanes(int16_t *a, const int16_t *b, int16_t factor) {
     RS_KEEP_LOOP
-    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++)
-        a[e] = (int16_t)(a[e] + (int16_t)(((((int32_t)b[e] * factor) >> 14) + 1) >> 1));
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) a[e] = (int16_t)(a[e] + rs_shear_of(b[e], factor));
 }
 
 /* The same, taken back. */
 RS_INLINE void rs_unshear_lanes(int16_t *a, const int16_t *b, int16_t factor) {
     RS_KEEP_LOOP
-    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++)
-        a[e] = (int16_t)(a[e] - (int16_t)(((((int32_t)b[e] * factor) >> 14) + 1) >> 1));
+    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) a[e] = (int16_t)(a[e] - rs_shear_of(b[e], factor));
 }
 
 RS_INLINE void rs_turn_quarters(int16_t *a, int16_t *b, unsigned quarters) {
@@ -195,7 +203,7 @@ RS_INLINE void rs_turn_keys_in_lanes(const rs_page_view *page, uint32_t which, c
         rs_shear_lanes(b, a, turn->sine[i]);
         rs_shear_lanes(a, b, (int16_t)-turn->tangent[i]);
     }
-    for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) keep[e] = which >> e & 1 ? 0 : UINT32_MAX;
+    rs_words_to_keep(which, keep);
     rs_store_turned(&lanes, keep, page->k, head_dim);
 }
 

@@ -485,7 +485,7 @@ static void shrink_stream(rs_kv *kv, rs_kv_stream *stream, uint32_t n_pages) {
     }
 }
 
-static uint32_t live_entries(const rs_kv *kv, uint32_t page) {
+uint32_t rs_kv_live_entries(const rs_kv *kv, uint32_t page) {
     const int32_t *position = rs_kv_get_page(kv, page).position;
     uint32_t n = 0;
     for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) n += position[e] != RS_KV_HOLE;
@@ -497,7 +497,7 @@ void rs_kv_shorten(rs_kv *kv, uint32_t n_pages) {
         rs_kv_stream *stream = &kv->streams[s];
         const uint32_t kept = stream->n_pages > n_pages ? stream->n_pages - n_pages : 0;
         for (uint32_t p = kept; p < stream->n_pages; p++)
-            stream->n_live -= live_entries(kv, stream->pages[p]);
+            stream->n_live -= rs_kv_live_entries(kv, stream->pages[p]);
         if (kept < stream->n_pages) stream->n_used = kept > 0 ? RS_PAGE_ENTRIES : 0;
         shrink_stream(kv, stream, kept);
     }
@@ -525,7 +525,7 @@ void rs_kv_copy_below(rs_kv *to, rs_team *team, const rs_kv *from, int32_t end) 
         copy_pages(to, target, from, source, n_pages);
         target->n_used = n_pages == source->n_pages ? source->n_used : RS_PAGE_ENTRIES;
         target->n_live = 0;
-        for (uint32_t p = 0; p < n_pages; p++) target->n_live += live_entries(to, target->pages[p]);
+        for (uint32_t p = 0; p < n_pages; p++) target->n_live += rs_kv_live_entries(to, target->pages[p]);
     }
     rs_kv_remove(to, team, end, INT32_MAX);
 }

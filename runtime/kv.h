@@ -80,6 +80,9 @@ rs_kv_page rs_kv_get_page(const rs_kv *kv, uint32_t page);
 /* The same of a page's bytes, wherever they are; aligned to 4. */
 rs_kv_page rs_kv_page_at(const rs_kv *kv, unsigned char *bytes);
 
+/* How many of a page's slots hold an entry. */
+uint32_t rs_kv_live_entries(const rs_kv *kv, uint32_t page);
+
 /* How many of the first `most` slots of a page, with these positions, it takes to hold all entries there. */
 uint32_t rs_kv_slots_used(const int32_t *position, uint32_t most);
 

@@ -99,8 +99,7 @@ void rs_kv_restore(rs_kv *kv, rs_kv_stream *stream, const rs_kv_saved *saved) {
         stream->pages[stream->n_pages++] = page;
         memcpy(kv->memory + (size_t)page * kv->page_bytes, saved->pages + (size_t)p * kv->page_bytes,
                kv->page_bytes);
-        const int32_t *position = rs_kv_get_page(kv, page).position;
-        for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) stream->n_live += position[e] != RS_KV_HOLE;
+        stream->n_live += rs_kv_live_entries(kv, page);
     }
     stream->n_used = saved->n_used;
 }
