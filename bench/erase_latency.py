@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pictures import pyplot
+
 Row = dict[str, Any]
 
 
@@ -54,13 +56,7 @@ def goals(by_context: list[Row], by_span: list[Row], middle: list[Row]) -> list[
 
 
 def draw(panels: list[tuple[str, str, list[Row]]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(9, 3.6), sharey=True)
+    figure, axes = pyplot().subplots(1, len(panels), figsize=(9, 3.6), sharey=True)
     for axis, (column, label, rows) in zip(axes, panels):
         for method in dict.fromkeys(row["method"] for row in rows):
             points = sorted((row[column], row["ms"]) for row in rows if row["method"] == method)

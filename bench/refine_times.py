@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pictures import pyplot
+
 Row = dict[str, Any]
 
 WHAT = {
@@ -43,13 +45,7 @@ def goals(by: dict[tuple[str, int], Row], contexts: list[int]) -> list[str]:
 
 
 def draw(by: dict[tuple[str, int], Row], contexts: list[int], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "rasure"
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6.5, 4))
+    figure, axis = pyplot().subplots(figsize=(6.5, 4))
     for name in DRAWN:
         rows = [by[name, n] for n in contexts]
         spread = [[r["ms"] - r["least"] for r in rows], [r["most"] - r["ms"] for r in rows]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,16 @@ def sha256(path: Path) -> str:
 def write_json_list(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """A JSON array with one line an item."""
     path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
+
+
+def write_page(
+    out: Path, name: str, figures: Sequence[dict[str, Any]], lines: Iterable[str], draw: Callable[[Path], None]
+) -> None:
+    """A page, what it is made of and its picture: NAME.md, .json and .svg of the folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json_list(out / f"{name}.json", figures)
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw(out / f"{name}.svg")
 
 
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ def pyplot() -> Any:
     from matplotlib import pyplot
 
     return pyplot
+
+
+def spread(figures: Sequence[dict[str, Any]]) -> list[list[float]]:
+    """Error bars of figures with `mean`, `low` and `high`."""
+    return [[figure["mean"] - figure["low"] for figure in figures], [figure["high"] - figure["mean"] for figure in figures]]
 
 
 def save(figure: Any, path: Path) -> None:

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 
 from .. import pictures
 from ..arguments import positive
-from ..files import sha256, write_json_lines
+from ..files import sha256, write_json_lines, write_page
 from ..gguf_model import ModelError, load_model
 from ..runs import say
 from ..text import SPLITS, DataError
@@ -121,11 +122,10 @@ def draw(figures: Sequence[Row], path: Path) -> None:
     for axis, (kind, title) in zip(axes, (("all", "all tasks"), ("far", f"tasks where dropping is {FAR} nats off")), strict=True):
         for way in WAYS:
             points = [figure for figure in figures if figure["kind"] == kind and figure["way"] == way]
-            kl = [figure["kl"]["mean"] for figure in points]
-            spread = [[figure["kl"]["mean"] - figure["kl"]["low"] for figure in points],
-                      [figure["kl"]["high"] - figure["kl"]["mean"] for figure in points]]  # fmt: skip
-            axis.errorbar([100 * figure["share"]["mean"] for figure in points], kl, yerr=spread, marker="o", markersize=4,
-                          linewidth=1, elinewidth=0.6, label=way)  # fmt: skip
+            kl = [figure["kl"] for figure in points]
+            axis.errorbar([100 * figure["share"]["mean"] for figure in points], [row["mean"] for row in kl],
+                          yerr=pictures.spread(kl), marker="o", markersize=4, linewidth=1, elinewidth=0.6,
+                          label=way)  # fmt: skip
         for figure in figures:
             if figure["kind"] == kind and figure["method"] == "shift":
                 axis.axhline(figure["kl"]["mean"], linestyle="--", linewidth=0.8, color="gray", label="nothing (shift)")
@@ -176,9 +176,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         figures = figures_of(evaluate(args))
-        (args.out / f"{args.name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        (args.out / f"{args.name}.md").write_text("\n".join(page(args, figures)) + "\n", encoding="utf-8")
-        draw(figures, args.out / f"{args.name}.svg")
+        write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
     except (ModelError, DataError, MethodError, OSError, ValueError, KeyError) as error:
         print(f"curve: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,17 @@ def clustered(values: Sequence[float], clusters: Sequence[str]) -> dict[str, flo
         "mean": float(totals.sum() / counts.sum()), "low": float(low), "high": float(high), "n": int(counts.sum()),
         "clusters": len(totals),
     }  # fmt: skip
+
+
+def over(rows: Sequence[dict[str, Any]], value: str) -> dict[str, float | int]:
+    """The same of a value that all rows have, by their contexts."""
+    return clustered([float(row[value]) for row in rows], [row["context"] for row in rows])
+
+
+def median_ms(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Of the erases; None where nothing was erased."""
+    milliseconds = [row["erase_ms"] for row in rows if row["erase_ms"] is not None]
+    return median(milliseconds) if milliseconds else None
 
 
 def summarise(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,19 +13,19 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_page, add_runtime
 from ..evaluated import Row, evaluated
-from ..files import write_json_list
+from ..files import write_page
 from ..parts import PartError
 from ..text import DataError
 from .cases import document_cases
 from .documents import Document, tagged
-from .evaluate import cell, clustered
+from .evaluate import cell, median_ms, over
 from .facts import CLAIMS
 from .tasks import Corpus, Draft, Style, finish
 
@@ -86,18 +86,13 @@ def figures_of(outcomes: dict[str, list[Row]]) -> list[Row]:
     for kind, rows in outcomes.items():
         for method in METHODS:
             mine = [row for row in rows if row["method"] == method]
-            asked = {probe: [row for row in mine if row["probe"] == probe] for probe in ("answer", "bystander")}
-
-            def over(probe: str, value: str, asked: dict[str, list[Row]] = asked) -> Row:
-                return clustered([float(row[value]) for row in asked[probe]], [row["context"] for row in asked[probe]])
-
-            milliseconds = [row["erase_ms"] for row in asked["answer"] if row["erase_ms"] is not None]
+            answers, others = ([row for row in mine if row["probe"] == probe] for probe in ("answer", "bystander"))
             found.append({
                 "kind": kind, "method": method, "n_context": sum(row["n_context"] for row in mine) / len(mine),
-                "kl": over("answer", "kl_target"), "kl_bystander": over("bystander", "kl_target"),
-                "right": over("answer", "exact_match"), "said": over("answer", "leak"),
-                "above": over("answer", "leak_minus_clean"), "recomputed": over("answer", "n_recomputed"),
-                "ms": median(milliseconds) if milliseconds else None,
+                "kl": over(answers, "kl_target"), "kl_bystander": over(others, "kl_target"),
+                "right": over(answers, "exact_match"), "said": over(answers, "leak"),
+                "above": over(answers, "leak_minus_clean"), "recomputed": over(answers, "n_recomputed"),
+                "ms": median_ms(answers),
             })  # fmt: skip
     return found
 
@@ -119,8 +114,7 @@ def draw(figures: Sequence[Row], path: Path) -> None:
         by = {row["method"]: row for row in figures if row["kind"] == kind}
         for i, (name, label) in enumerate((("kl", "the new value is asked for"), ("kl_bystander", "another fact is"))):
             rows = [by[method][name] for method in methods]
-            spread = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
-            axis.errorbar([row["mean"] for row in rows], [k + 0.2 * i - 0.1 for k in range(len(methods))], xerr=spread, marker="o",
+            axis.errorbar([row["mean"] for row in rows], [k + 0.2 * i - 0.1 for k in range(len(methods))], xerr=pictures.spread(rows), marker="o",
                           markersize=4, linestyle="none", linewidth=0.8, label=label)  # fmt: skip
         axis.set(xscale="log", xlabel="KL to exact, nats", yticks=range(len(methods)), yticklabels=methods)
         axis.set_title(WHAT[kind], fontsize=8)
@@ -163,10 +157,7 @@ def run(args: argparse.Namespace) -> None:
     options = ["--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]
     outcomes = evaluated(args, cases, *options, adapters=args.adapter)
     figures = figures_of({kind: outcomes[f"new {kind}"] for kind in KINDS})
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_json_list(args.out / f"{args.name}.json", figures)
-    (args.out / f"{args.name}.md").write_text("\n".join(page(args, figures)) + "\n", encoding="utf-8")
-    draw(figures, args.out / f"{args.name}.svg")
+    write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
 
 
 def main() -> int:

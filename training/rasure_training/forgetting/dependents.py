@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .. import pictures
@@ -26,7 +27,7 @@ from ..eraser.prompts import HEAD, question
 from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
 from ..eraser.tasks import Corpus
 from ..evaluated import Row, evaluated
-from ..files import write_json_list
+from ..files import write_page
 from ..parts import PartError
 from ..text import DataError
 
@@ -161,10 +162,7 @@ def run(args: argparse.Namespace) -> None:
         for variant, more in zip(VARIANTS, (set(), {ranked_first(row)}, {text.dependent}), strict=True):
             asked[variant] += ask_cases(text, variant, {text.erased} | more, args.split)
     asking = asking_figures(evaluated(args, asked, "--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS))
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_json_list(args.out / f"{args.name}.json", [*finding, *asking])
-    (args.out / f"{args.name}.md").write_text("\n".join(page(args, finding, asking)) + "\n", encoding="utf-8")
-    draw(finding, args.out / f"{args.name}.svg")
+    write_page(args.out, args.name, [*finding, *asking], page(args, finding, asking), partial(draw, finding))
 
 
 # ---------------------------------------------------------------------------------------------------------- page

@@ -16,19 +16,19 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_page, add_runtime
-from ..eraser.evaluate import cell, clustered
+from ..eraser.evaluate import cell, median_ms, over
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import sentences
 from ..eraser.tasks import Corpus
 from ..evaluated import Row, evaluated
-from ..files import write_json_list
+from ..files import write_page
 from ..parts import PartError
 from ..text import DataError
 from .dependents import pieces_without
@@ -118,19 +118,13 @@ def figures_of(rows: dict[tuple[int, int], list[Row]]) -> list[Row]:
     for (count, calls), outcomes in rows.items():
         for method in METHODS if calls == count else AT_ONCE:
             mine = [row for row in outcomes if row["method"] == method]
-            asked = {task: [row for row in mine if row["task"] == task] for task in ("erased", "kept")}
-
-            def over(task: str, value: str, asked: dict[str, list[Row]] = asked) -> Row:
-                return clustered([float(row[value]) for row in asked[task]], [row["context"] for row in asked[task]])
-
-            milliseconds = [row["erase_ms"] for row in asked["erased"] if row["erase_ms"] is not None]
+            erased, kept = ([row for row in mine if row["task"] == task] for task in ("erased", "kept"))
             found.append({
                 "erases": count, "calls": calls, "method": method,
-                "n_context": sum(row["n_context"] for row in asked["erased"]) / len(asked["erased"]),
-                "kl_erased": over("erased", "kl_to_exact"), "kl_kept": over("kept", "kl_target"),
-                "right": over("kept", "exact_match"), "said": over("erased", "leak"), "above": over("erased", "leak_minus_clean"),
-                "recomputed": over("erased", "n_recomputed"),
-                "ms": median(milliseconds) if milliseconds else None,
+                "n_context": sum(row["n_context"] for row in erased) / len(erased),
+                "kl_erased": over(erased, "kl_to_exact"), "kl_kept": over(kept, "kl_target"),
+                "right": over(kept, "exact_match"), "said": over(erased, "leak"), "above": over(erased, "leak_minus_clean"),
+                "recomputed": over(erased, "n_recomputed"), "ms": median_ms(erased),
             })  # fmt: skip
     return found
 
@@ -151,14 +145,9 @@ def draw(figures: Sequence[Row], path: Path) -> None:
     for axis, name in zip(axes, ("kl_erased", "kl_kept"), strict=True):
         for method in METHODS:
             rows = [row for row in figures if row["method"] == method and row["calls"] == row["erases"] and row[name]["mean"] > 0]
-            means = [row[name]["mean"] for row in rows]
-            spread = [
-                [row[name]["mean"] - row[name]["low"] for row in rows],
-                [row[name]["high"] - row[name]["mean"] for row in rows],
-            ]
-            axis.errorbar(
-                [row["erases"] for row in rows], means, yerr=spread, marker="o", markersize=4, linewidth=1, label=method
-            )
+            axis.errorbar([row["erases"] for row in rows], [row[name]["mean"] for row in rows],
+                          yerr=pictures.spread([row[name] for row in rows]), marker="o", markersize=4, linewidth=1,
+                          label=method)  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="erases, one after another", title=WHAT[name][0])
         axis.set_xticks(COUNTS, map(str, COUNTS))
         axis.minorticks_off()
@@ -216,10 +205,7 @@ def run(args: argparse.Namespace) -> None:
     options = ["--methods", ",".join(AT_ONCE), "--max-tokens", MAX_TOKENS]
     rows[most, 1] = evaluated(args, {together: cases[f"{most} erases"]}, *options)[together]
     figures = figures_of(rows)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_json_list(args.out / f"{args.name}.json", figures)
-    (args.out / f"{args.name}.md").write_text("\n".join(page(args, figures)) + "\n", encoding="utf-8")
-    draw(figures, args.out / f"{args.name}.svg")
+    write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
 
 
 def main() -> int:

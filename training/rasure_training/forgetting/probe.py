@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_runtime, positive
 from ..eraser.evaluate import cell, clustered
-from ..files import sha256, write_json_list
+from ..files import sha256, write_page
 from ..gguf_model import ModelError
 from ..runs import say
 from ..text import SPLITS, DataError
@@ -182,10 +183,7 @@ def run(args: argparse.Namespace) -> None:
         probes += probe_figures(train, test, erased)
         members += membership_figures(test, erased)
         say(f"{erased}: probes are trained")
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_json_list(args.out / f"{args.name}.json", [*probes, *members])
-    (args.out / f"{args.name}.md").write_text("\n".join(page(args, probes, members)) + "\n", encoding="utf-8")
-    draw(probes, args.out / f"{args.name}.svg")
+    write_page(args.out, args.name, [*probes, *members], page(args, probes, members), partial(draw, probes))
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +20,7 @@ from .. import archive, pictures
 from ..arguments import add_sources
 from ..archive import MeasuredError, Row
 from ..eraser.evaluate import cell, clustered
-from ..files import write_json_list
+from ..files import write_page
 from .cases import ERASED, RIVALS, WAYS
 
 WHAT = {"sentence": "The sentence is erased", "value": "Only the value is erased, inside its sentence"}
@@ -94,10 +95,9 @@ def draw(figures: Sequence[Row], path: Path) -> None:
                 row["method"]: row["log_p"] for row in figures if row["erased"] == erased and row["way"] == way and row["log_p"]
             }
             at = [k + 0.2 * (i - 1) for k, method in enumerate(methods) if method in rows]
-            means = [rows[method]["mean"] for method in methods if method in rows]
-            spread = [[rows[method]["mean"] - rows[method]["low"] for method in methods if method in rows],
-                      [rows[method]["high"] - rows[method]["mean"] for method in methods if method in rows]]  # fmt: skip
-            axis.errorbar(means, at, xerr=spread, marker="o", markersize=4, linestyle="none", linewidth=0.8, label=ASKED[way])
+            known = [rows[method] for method in methods if method in rows]
+            axis.errorbar([row["mean"] for row in known], at, xerr=pictures.spread(known), marker="o", markersize=4,
+                          linestyle="none", linewidth=0.8, label=ASKED[way])  # fmt: skip
         axis.axvline(0, linewidth=0.8, color="gray")
         axis.set(
             title=WHAT[erased], xlabel="log P(erased value) minus clean, nats", yticks=range(len(methods)), yticklabels=methods
@@ -136,9 +136,7 @@ def report(args: argparse.Namespace) -> None:
     if args.archive:
         archive.save(args.archive, records, rows)
     figures = figures_of(rows)
-    write_json_list(args.out / f"{args.name}.json", figures)
-    (args.out / f"{args.name}.md").write_text("\n".join(page(records, figures, args.name)) + "\n", encoding="utf-8")
-    draw(figures, args.out / f"{args.name}.svg")
+    write_page(args.out, args.name, figures, page(records, figures, args.name), partial(draw, figures))
 
 
 def main() -> int:
