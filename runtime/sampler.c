@@ -86,71 +86,93 @@ static bool better(const rs_candidate *a, const rs_candidate *b) {
     return a->logit > b->logit || (a->logit == b->logit && a->token < b->token);
 }
 
-/* Restores the heap below `root`: the worst candidate on top. */
+static void swap(rs_candidate *a, rs_candidate *b) {
+    const rs_candidate was = *a;
+    *a = *b;
+    *b = was;
+}
+
+/* Restores the heap below `root`: the best candidate on top. */
 static void sift_down(rs_candidate *heap, size_t n, size_t root) {
     for (;;) {
-        size_t worst = root;
+        size_t best = root;
         for (size_t child = 2 * root + 1; child <= 2 * root + 2 && child < n; child++) {
-            if (better(&heap[worst], &heap[child])) worst = child;
+            if (better(&heap[child], &heap[best])) best = child;
         }
-        if (worst == root) return;
-        const rs_candidate swap = heap[root];
-        heap[root] = heap[worst];
-        heap[worst] = swap;
-        root = worst;
+        if (best == root) return;
+        swap(&heap[root], &heap[best]);
+        root = best;
     }
 }
 
-/* Brings the k best to the front, best first; order is total, so the result does not depend on the method.
- * Heap sort: no memory. */
-static void sort_best(rs_candidate *all, size_t n, size_t k) {
-    for (size_t i = k / 2; i-- > 0;) sift_down(all, k, i);
-    for (size_t i = k; i < n; i++) {
-        if (!better(&all[i], &all[0])) continue;
-        const rs_candidate swap = all[0];
-        all[0] = all[i];
-        all[i] = swap;
-        sift_down(all, k, 0);
-    }
-    for (size_t end = k; end-- > 1;) {
-        const rs_candidate swap = all[0];
-        all[0] = all[end];
-        all[end] = swap;
-        sift_down(all, end, 0);
-    }
+static void make_heap(rs_candidate *all, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) sift_down(all, n, i);
 }
 
-static int32_t best_of(const rs_candidate *candidates, size_t n) {
-    size_t at = 0;
+/* Takes the best of a heap of n out, to its end. */
+static void pop(rs_candidate *heap, size_t n) {
+    swap(&heap[0], &heap[n - 1]);
+    sift_down(heap, n - 1, 0);
+}
+
+static const rs_candidate *best_of(const rs_candidate *candidates, size_t n) {
+    const rs_candidate *best = candidates;
     for (size_t i = 1; i < n; i++) {
-        if (better(&candidates[i], &candidates[at])) at = i;
+        if (better(&candidates[i], best)) best = &candidates[i];
     }
-    return candidates[at].token;
+    return best;
 }
 
-/* Sum of exp((logit - best) / temperature) over the first n, best first. */
-static double mass(const rs_candidate *candidates, size_t n, double temperature) {
+/* How likely a candidate is, the best one being 1. */
+static double weight(const rs_sampler_params *p, const rs_candidate *candidate, float best) {
+    return exp(((double)candidate->logit - (double)best) / (double)p->temperature);
+}
+
+/* The sum of the weights that are at least `least`. */
+static double mass(const rs_sampler_params *p, const rs_candidate *candidates, size_t n, float best,
+                   double least) {
     double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += exp(((double)candidates[i].logit - (double)candidates[0].logit) / temperature);
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight(p, &candidates[i], best);
+        if (w >= least) sum += w;
+    }
     return sum;
 }
 
-/* How many of the n sorted candidates top-p and then min-p leave. */
-static size_t keep(const rs_sampler_params *p, const rs_candidate *sorted, size_t n) {
-    const double temperature = (double)p->temperature, top = (double)sorted[0].logit;
-    size_t kept = n;
-    if (p->top_p < 1) {
-        const double goal = (double)p->top_p * mass(sorted, n, temperature);
-        double sum = 0;
-        for (kept = 0; kept < n && sum < goal; kept++)
-            sum += exp(((double)sorted[kept].logit - top) / temperature);
+/* Brings what top-k and top-p leave to the end of the table, the best one last, and counts it. Sorts no more
+ * than that: a whole vocabulary takes as long to sort as a small model takes for a token. */
+static size_t keep(const rs_sampler_params *p, rs_candidate *all, size_t n, float best) {
+    const size_t most = p->top_k > 0 && p->top_k < n ? p->top_k : n;
+    if (most == n && p->top_p == 1) return n;
+    make_heap(all, n);
+    size_t popped = 0;
+    if (most < n) {
+        for (; popped < most; popped++) pop(all, n - popped);
     }
-    if (p->min_p > 0) {
-        while (kept > 1 && exp(((double)sorted[kept - 1].logit - top) / temperature) < (double)p->min_p)
-            kept--;
+    if (p->top_p == 1) return most;
+    const double goal = (double)p->top_p * mass(p, all + (n - most), most, best, 0);
+    double sum = 0;
+    size_t kept = 0;
+    for (; kept < most && sum < goal; kept++) {
+        if (kept == popped) pop(all, n - popped++);
+        sum += weight(p, &all[n - 1 - kept], best);
     }
     return kept;
+}
+
+/* Draws one of n candidates whose weight is at least min_p. */
+static int32_t draw(rs_sampler *sampler, const rs_candidate *candidates, size_t n, float best) {
+    const rs_sampler_params *p = &sampler->params;
+    const double least = (double)p->min_p;
+    double left = uniform(sampler->state) * mass(p, candidates, n, best, least);
+    int32_t token = candidates[n - 1].token;
+    for (size_t i = n; i-- > 0 && left >= 0;) {
+        const double w = weight(p, &candidates[i], best);
+        if (w < least) continue;
+        token = candidates[i].token;
+        left -= w;
+    }
+    return token;
 }
 
 rs_status rs_sample(rs_context *context, rs_sampler *sampler, int32_t *token) {
@@ -170,19 +192,13 @@ rs_status rs_sample(rs_context *context, rs_sampler *sampler, int32_t *token) {
     }
     for (size_t i = 0; i < n_vocab; i++) candidates[i] = (rs_candidate){context->logits[i], (int32_t)i};
     penalize(context, p, candidates);
+    const rs_candidate *best = best_of(candidates, n_vocab);
     if (p->temperature == 0) {
-        *token = best_of(candidates, n_vocab);
+        *token = best->token;
         return RS_OK;
     }
-    size_t n = p->top_k > 0 && p->top_k < n_vocab ? p->top_k : n_vocab;
-    sort_best(candidates, n_vocab, n);
-    n = keep(p, candidates, n);
-    double left = uniform(sampler->state) * mass(candidates, n, (double)p->temperature);
-    size_t drawn = 0;
-    for (; drawn + 1 < n; drawn++) {
-        left -= exp(((double)candidates[drawn].logit - (double)candidates[0].logit) / (double)p->temperature);
-        if (left < 0) break;
-    }
-    *token = candidates[drawn].token;
+    const float best_logit = best->logit;
+    const size_t kept = keep(p, candidates, n_vocab, best_logit);
+    *token = draw(sampler, candidates + (n_vocab - kept), kept, best_logit);
     return RS_OK;
 }

@@ -108,6 +108,84 @@ static void test_filters(void **state) {
     rs_test_free(c);
 }
 
+typedef struct share {
+    int32_t token;
+    double weight; /* of the best: 1 */
+} share;
+
+static int more_likely(const void *a, const void *b) {
+    const share *x = a, *y = b;
+    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
+    return x->token < y->token ? -1 : 1;
+}
+
+/* What the filters leave of a vocabulary, by sorting all of it; returns how many. */
+static size_t filtered(const rs_context *c, const rs_sampler_params *p, share *shares) {
+    const size_t n = c->model->shape.n_vocab;
+    float best = c->logits[0];
+    for (size_t i = 0; i < n; i++) best = fmaxf(best, c->logits[i]);
+    for (size_t i = 0; i < n; i++)
+        shares[i] = (share){(int32_t)i, exp(((double)c->logits[i] - (double)best) / (double)p->temperature)};
+    qsort(shares, n, sizeof *shares, more_likely);
+    size_t kept = p->top_k > 0 && p->top_k < n ? p->top_k : n;
+    double sum = 0, sum_kept = 0;
+    for (size_t i = 0; i < kept; i++) sum += shares[i].weight;
+    for (size_t i = 0; i < kept; i++) {
+        if (p->top_p < 1 && sum_kept >= (double)p->top_p * sum) kept = i;
+        else sum_kept += shares[i].weight;
+    }
+    while (shares[kept - 1].weight < (double)p->min_p) kept--;
+    return kept;
+}
+
+/* All filters together on a whole vocabulary: nothing is drawn that they take away, and the rest as often as
+ * its share, within five standard deviations. */
+static void test_filters_together(void **state) {
+    static const struct {
+        float temperature;
+        uint32_t top_k;
+        float top_p, min_p;
+    } all[] = {
+        {1, 0, 1, 0},        {0.7f, 0, 0.9f, 0},    {0.7f, 0, 1, 0.02f},       {1.5f, 20, 1, 0},
+        {1.5f, 40, 0.8f, 0}, {2, 100, 0.9f, 0.05f}, {1, 100000, 0.5f, 0.001f}, {0.1f, 3, 0.99f, 0.5f},
+    };
+    const uint32_t draws = 4000;
+    rs_context *c = with_logits(*state, LOGITS, 5);
+    const size_t n_vocab = c->model->shape.n_vocab;
+    for (size_t i = 0; i < n_vocab; i++) /* a bell, and some ties */
+        c->logits[i] = roundf(64.0f * 6.0f * sinf((float)(i * i % 977)) * cosf((float)i)) / 64.0f;
+    share *shares = malloc(n_vocab * sizeof *shares);
+    uint32_t *counts = malloc(n_vocab * sizeof *counts);
+    assert_true(shares != NULL && counts != NULL);
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        rs_sampler_params params = rs_sampler_default_params();
+        params.temperature = all[k].temperature;
+        params.top_k = all[k].top_k;
+        params.top_p = all[k].top_p;
+        params.min_p = all[k].min_p;
+        params.seed = k;
+        const size_t kept = filtered(c, &params, shares);
+        rs_sampler sampler;
+        assert_int_equal(rs_sampler_init(&sampler, &params, NULL), RS_OK);
+        memset(counts, 0, n_vocab * sizeof *counts);
+        for (uint32_t i = 0; i < draws; i++) {
+            int32_t token;
+            rs_test_ok(c, rs_sample(c, &sampler, &token));
+            counts[token]++;
+        }
+        double sum = 0;
+        for (size_t i = 0; i < kept; i++) sum += shares[i].weight;
+        for (size_t i = 0; i < n_vocab; i++) {
+            const double p = i < kept ? shares[i].weight / sum : 0;
+            const double expected = p * draws;
+            assert_true(fabs(counts[shares[i].token] - expected) <= 5 * sqrt(expected * (1 - p)) + (p > 0));
+        }
+    }
+    free(shares);
+    free(counts);
+    rs_test_free(c);
+}
+
 static void test_penalty(void **state) {
     rs_context *c = with_logits(*state, LOGITS, 5);
     uint32_t counts[8];
@@ -347,6 +425,7 @@ int main(void) {
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_filters_together),
         cmocka_unit_test(test_penalty),
         cmocka_unit_test(test_seed),
         cmocka_unit_test(test_bad_parameters),
