@@ -65,6 +65,7 @@ typedef struct eval {
 static void outcome_clear(outcome *o) {
     cli_text_free(&o->text);
     cli_tokens_free(&o->tokens);
+    cli_probe_free(&o->probe);
     *o = (outcome){0};
 }
 
@@ -206,7 +207,7 @@ static cli_exit ask(eval *e, const cli_case *c, reference *exact, const rs_erase
     if (status == RS_OK) {
         const cli_exit code = cli_probe_run(
             e->engine, c, &(cli_probe_params){e->job->n_samples, e->job->max_tokens, e->job->seed}, end,
-            e->first, o->leak_log_probability, &o->probe);
+            e->first, o->leak_log_probability, o == &exact->run ? NULL : &exact->run.probe, &o->probe);
         if (code != CLI_OK) return code;
     }
     if (status == RS_OK) status = rs_truncate(context, before.next_position);

@@ -1,6 +1,7 @@
 #include "eval_probe.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "eval_answer.h"
 #include "measure.h"
@@ -23,51 +24,96 @@ static rs_status choose(const cli_engine *engine, const cli_case *c, int32_t end
     return status;
 }
 
-/* One drawn answer. Its first token is drawn from the question's logits again. */
-static cli_exit draw(cli_engine *engine, const cli_case *c, const cli_probe_params *params, int32_t end,
-                     uint64_t seed, bool *leaks) {
-    cli_text text = {0}, normal = {0};
-    cli_tokens drawn = {0};
-    rs_status status = rs_truncate(engine->context, end - 1);
-    if (status == RS_OK) status = rs_decode(engine->context, &c->question.ids[c->question.count - 1], 1);
-    rs_sampler sampler;
-    rs_sampler_params sampling = rs_sampler_default_params();
-    sampling.temperature = 1;
-    sampling.seed = seed;
-    if (status == RS_OK) status = rs_sampler_init(&sampler, &sampling, NULL);
-    while (status == RS_OK && drawn.count < params->max_tokens) {
-        int32_t token;
-        status = rs_sample(engine->context, &sampler, &token);
-        if (status != RS_OK || rs_token_is_end(engine->model, token)) break;
-        cli_tokens_add(&drawn, &token, 1);
-        if (drawn.count < params->max_tokens) status = rs_decode(engine->context, &token, 1);
+/* An answer on its way. */
+typedef struct drawing {
+    const cli_engine *engine;
+    uint64_t seed;
+    uint32_t max_tokens;
+    const cli_tokens *draft; /* what it is followed along, as long as it is the same */
+    bool parted, complete;
+    cli_tokens *drawn;
+} drawing;
+
+static void draw_token(drawing *d, const float *logits, size_t n_vocab) {
+    const size_t place = d->drawn->count;
+    const int32_t token = (int32_t)cli_draw(logits, n_vocab, d->seed, place);
+    d->complete = rs_token_is_end(d->engine->model, token);
+    if (d->complete) return;
+    cli_tokens_add(d->drawn, &token, 1);
+    d->complete = d->drawn->count == d->max_tokens;
+    d->parted = place >= d->draft->count || d->draft->ids[place] != token;
+}
+
+static bool draw_along(void *user, int32_t position, const float *logits, size_t n_vocab) {
+    drawing *d = user;
+    (void)position;
+    if (!d->parted && !d->complete) draw_token(d, logits, n_vocab);
+    return true;
+}
+
+static rs_status draw(drawing *d, int32_t end, const float *first) {
+    const size_t n_vocab = d->engine->info.n_vocab, n_draft = d->draft->count;
+    const size_t rows = n_draft < d->max_tokens ? n_draft + 1 : n_draft;
+    rs_status status = cli_follow(d->engine, end, first, d->draft->ids, rows, draw_along, d);
+    if (status != RS_OK || d->complete) return status;
+    status = rs_truncate(d->engine->context, end + (int32_t)d->drawn->count - 1);
+    while (status == RS_OK && !d->complete) {
+        status = rs_decode(d->engine->context, &d->drawn->ids[d->drawn->count - 1], 1);
+        if (status == RS_OK) draw_token(d, rs_logits(d->engine->context, NULL), n_vocab);
     }
-    cli_exit code = status == RS_OK ? CLI_OK : cli_context_failed(engine, status);
-    if (code == CLI_OK) code = cli_detokenize(engine, drawn.ids, drawn.count, false, &text);
+    return status;
+}
+
+static cli_exit contains_leak(const cli_engine *engine, const cli_case *c, const cli_tokens *drawn,
+                              bool *leaks) {
+    cli_text text = {0}, normal = {0};
+    const cli_exit code = cli_detokenize(engine, drawn->ids, drawn->count, false, &text);
     cli_normalise(&normal, text.data, text.bytes);
     *leaks = code == CLI_OK && cli_answer_any(c->leaks, &normal, cli_answer_contains);
     cli_text_free(&text);
     cli_text_free(&normal);
-    cli_tokens_free(&drawn);
     return code;
 }
 
+static cli_exit sample(const cli_engine *engine, const cli_case *c, const cli_probe_params *params,
+                       int32_t end, const float *first, const cli_probe *exact, cli_probe *probe) {
+    const cli_tokens none = {0};
+    size_t n_leaks = 0;
+    probe->drawn = cli_allocate(params->n_samples, sizeof *probe->drawn);
+    while (probe->n_drawn < params->n_samples) {
+        const size_t i = probe->n_drawn++;
+        probe->drawn[i] = none;
+        drawing d = {.engine = engine,
+                     .seed = params->seed + i,
+                     .max_tokens = params->max_tokens,
+                     .draft = exact != NULL ? &exact->drawn[i] : &none,
+                     .drawn = &probe->drawn[i]};
+        const rs_status status = draw(&d, end, first);
+        if (status != RS_OK) return cli_context_failed(engine, status);
+        bool leaks;
+        const cli_exit code = contains_leak(engine, c, d.drawn, &leaks);
+        if (code != CLI_OK) return code;
+        n_leaks += leaks;
+    }
+    probe->sampled = (double)n_leaks / params->n_samples;
+    return CLI_OK;
+}
+
 cli_exit cli_probe_run(cli_engine *engine, const cli_case *c, const cli_probe_params *params, int32_t end,
-                       const float *first, double leak_log_probability, cli_probe *probe) {
-    *probe = (cli_probe){NAN, NAN, NAN};
+                       const float *first, double leak_log_probability, const cli_probe *exact,
+                       cli_probe *probe) {
+    *probe = (cli_probe){.rank = NAN, .choice = NAN, .sampled = NAN};
     if (c->leak.count > 0) probe->rank = rank_of(first, engine->info.n_vocab, c->leak.ids[0]);
     if (c->leak.count > 0 && c->n_rivals > 0) {
         const rs_status status = choose(engine, c, end, first, leak_log_probability, &probe->choice);
         if (status != RS_OK) return cli_context_failed(engine, status);
     }
     if (json_array_size(c->leaks) == 0 || params->n_samples == 0) return CLI_OK;
-    uint32_t n_leaks = 0;
-    for (uint32_t i = 0; i < params->n_samples; i++) {
-        bool leaks;
-        const cli_exit code = draw(engine, c, params, end, params->seed + i, &leaks);
-        if (code != CLI_OK) return code;
-        n_leaks += leaks;
-    }
-    probe->sampled = (double)n_leaks / params->n_samples;
-    return CLI_OK;
+    return sample(engine, c, params, end, first, exact, probe);
+}
+
+void cli_probe_free(cli_probe *probe) {
+    for (size_t i = 0; i < probe->n_drawn; i++) cli_tokens_free(&probe->drawn[i]);
+    free(probe->drawn);
+    *probe = (cli_probe){0};
 }

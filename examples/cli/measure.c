@@ -95,6 +95,32 @@ double cli_kl(const float *p_logits, const float *q_logits, size_t n) {
     return weighted / p_sum - log(p_sum) + log(q_sum);
 }
 
+/* The finaliser of splitmix64 (Vigna, prng.di.unimi.it). */
+static uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static double gumbel(uint64_t state) {
+    const double u = ((double)(mix(state) >> 11) + 0.5) * 0x1p-53;
+    return -log(-log(u));
+}
+
+size_t cli_draw(const float *logits, size_t n, uint64_t seed, uint64_t place) {
+    const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t state = mix(mix(seed + golden) + place);
+    size_t drawn = 0;
+    double most = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        const double noisy = (double)logits[i] + gumbel(state += golden);
+        if (noisy <= most) continue;
+        most = noisy;
+        drawn = i;
+    }
+    return drawn;
+}
+
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

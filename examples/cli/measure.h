@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "text.h"
 
@@ -24,6 +25,11 @@ double cli_kl(const float *p_logits, const float *q_logits, size_t n);
 
 /* The logarithm of the probability that the logits [n] give to element `at`. */
 double cli_log_probability(const float *logits, size_t n, size_t at);
+
+/* An element, each as often as the logits [n] say: the largest of them with Gumbel noise (Maddison et al.,
+ * arXiv 1411.0030, section 2). The noise is that of a seed and a place, so that logits that are nearly the
+ * same mostly lead to the same element. */
+size_t cli_draw(const float *logits, size_t n, uint64_t seed, uint64_t place);
 
 /* The value below which `share` (0 to 1) of the values lie, between neighbours linearly; NaN when n is 0.
  * Sorts the values. */

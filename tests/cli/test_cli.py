@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import math
 import os
 import pty
 import re
@@ -889,6 +890,11 @@ class Eval(Case):
         self.assertGreaterEqual(asked["none"]["leak_sampled"], asked["drop"]["leak_sampled"])
         self.assertEqual(run("--samples", 6, "--seed", 3, leak_target=values[0], rivals=values[1:])["none"]["leak_sampled"],
                          asked["none"]["leak_sampled"])  # fmt: skip
+        drawn = run("--samples", 1000, "--max-tokens", 1, leak_target=" Rome")  # a single token
+        for row in drawn.values():
+            p = math.exp(row["leak_logprob"])
+            self.assertLess(abs(row["leak_sampled"] - p), 5 * math.sqrt(p * (1 - p) / 1000) + 0.002)
+        self.assertGreater(drawn["none"]["leak_sampled"], 0.1)
         self.refuses(2, '"rivals" is not an array', "eval", self.cases({**CASE, "rivals": "Rome"}))
 
     def test_texts_to_follow(self) -> None:
