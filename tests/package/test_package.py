@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Tests of the installed library, as its users have it: found by CMake and by pkg-config, from C and from C++.
+
+    python3 tests/package/test_package.py CMAKE BUILD [unittest arguments]
+
+BUILD is a built tree. It is installed, the installation is moved elsewhere, and examples/hello is built against it and run with
+the default model ($RASURE_MODEL, or the one of scripts/setup.sh). Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+HELLO = Path(__file__).resolve().parents[2] / "examples" / "hello"
+CMAKE, BUILD = "cmake", Path("build/release")
+
+
+def run(*command: object, **environment: object) -> str:
+    done = subprocess.run([str(part) for part in command], env={**os.environ, **{k: str(v) for k, v in environment.items()}},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def setting(name: str) -> str:
+    """Of the built tree's cache; empty where it has none."""
+    for line in (BUILD / "CMakeCache.txt").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return line.partition("=")[2]
+    return ""
+
+
+def model() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("RASURE_MODEL") or cache / "rasure/models/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+class Package(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        run(CMAKE, "--install", BUILD, "--prefix", cls.folder / "staged")
+        cls.prefix = (cls.folder / "staged").rename(cls.folder / "installed")
+        (description,) = cls.prefix.rglob("rasure.pc")
+        cls.pkg_config_path = f"{description.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}"
+
+    def flags(self, *options: str) -> list[str]:
+        return run("pkg-config", *options, "rasure", PKG_CONFIG_PATH=self.pkg_config_path).split()
+
+    def forgets(self, program: Path) -> None:
+        before, after = run(program, model()).splitlines()
+        self.assertIn("Rome", before)
+        self.assertIn("Oslo", after)
+        self.assertNotIn("Rome", after)
+
+    def test_cmake(self) -> None:
+        tree = self.folder / "hello"
+        run(CMAKE, "-S", HELLO, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_PREFIX_PATH={self.prefix}",
+            f"-DCMAKE_C_COMPILER={setting('CMAKE_C_COMPILER')}")  # fmt: skip
+        run(CMAKE, "--build", tree)
+        self.forgets(tree / "hello")
+
+    def test_pkg_config(self) -> None:
+        program = self.folder / "hello_pkg_config"
+        run(setting("CMAKE_C_COMPILER"), HELLO / "hello.c", *self.flags("--cflags", "--libs"), "-o", program)
+        self.forgets(program)
+
+    def test_cplusplus(self) -> None:
+        compiler = shutil.which("c++")
+        if compiler is None:
+            self.skipTest("there is no C++ compiler")
+        source, program = self.folder / "hello.cpp", self.folder / "hello_cplusplus"
+        source.write_text("#include <rasure/rasure.h>\nint main() { return rs_sampler_default_params().temperature != 0; }\n")
+        run(compiler, "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", source, *self.flags("--cflags", "--libs"),
+            "-o", program)  # fmt: skip
+        run(program)
+
+    def test_nothing_else_is_installed(self) -> None:
+        """One header, and no path of the tree that it was built in."""
+        self.assertEqual([path.name for path in (self.prefix / "include").rglob("*") if path.is_file()], ["rasure.h"])
+        for path in self.prefix.rglob("*"):
+            if path.suffix in (".cmake", ".pc"):
+                self.assertNotIn(str(HELLO.parents[1]), path.read_text(), path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    CMAKE, BUILD = sys.argv[1], Path(sys.argv[2]).resolve()
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
