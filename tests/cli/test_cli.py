@@ -592,7 +592,9 @@ class Bench(Case):
         self.assertEqual(found["threads"], 1)
         self.assertIn(found["linear"], ("native", "xnnpack"))
         self.assertTrue(found["isa"] and found["model"])
-        self.assertEqual(set(found["erase_ms"]), {"exact", "drop", "shift", "repair"})
+        self.assertEqual(set(found["erase_ms"]), {"exact", "drop", "shift", "repair", "adaptive"})
+        adaptive = found["erase_recomputed"].pop("adaptive")
+        self.assertTrue(16 <= adaptive <= 20, adaptive)
         self.assertEqual(found["erase_recomputed"], {"exact": 20, "drop": 0, "shift": 0, "repair": 3})
 
     def test_policies(self) -> None:
@@ -632,7 +634,7 @@ class Bench(Case):
         erasers = [part for kind in ("steer", "bridge") for part in ("--eraser", golden / f"tiny-qwen3.{kind}.gguf")]
         found = json.loads(self.good("bench", "-m", golden / "tiny-qwen3.gguf", *erasers, "--prefill", 0, "--decode", 0,
                                      "--span", 8, "--repeat", 1, "--json"))  # fmt: skip
-        self.assertEqual(list(found["erase_ms"]), ["exact", "drop", "shift", "repair", "steer", "bridge"])
+        self.assertEqual(list(found["erase_ms"]), ["exact", "drop", "shift", "repair", "adaptive", "steer", "bridge"])
         self.assertEqual((found["erase_recomputed"]["steer"], found["erase_recomputed"]["drop"]), (8, 0))
         self.assertGreater(found["erase_recomputed"]["bridge"], 0)
         self.refuses(2, "general.architecture is qwen3", "bench", "--eraser", golden / "tiny-qwen3.bridge.gguf")

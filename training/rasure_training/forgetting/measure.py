@@ -44,7 +44,7 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                       "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
             noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
                      "contexts": args.n, "rasure_sha256": rasure_sha256}  # fmt: skip
-            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, float(args.n * (1 + samples)), noted))
+            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, args.n * (1 + samples / 6), noted))
     return parts
 
 
