@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +42,19 @@ def add_runtime(parser: argparse.ArgumentParser, splits: Sequence[str] = SPLITS)
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
     parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
+
+
+def parse_runtime(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, "auto" resolved: a record that says no more would let a run go on with the kernels of another machine."""
+    args = parser.parse_args()
+    if args.isa == "auto":
+        command = [args.rasure, "info", "--json", "--model", args.model]
+        try:
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            parser.error(f"{args.rasure}: {(getattr(error, 'stderr', '') or str(error)).strip()}")
+        args.isa = json.loads(told)["model"]["isa"]
+    return args
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:

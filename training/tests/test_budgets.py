@@ -115,8 +115,8 @@ def setting(data: Path, tmp_path: Path) -> list[str]:
     model.write_text("a model")
     arms.write_text(ARMS)
     out = tmp_path / "out"
-    return [str(rasure), str(model), "--arms", str(arms), "--data", str(data), "--out", str(out), "--lengths", "300,400",
-            "--tasks", "needle,text", "--n", "2", "--jobs", "1"]  # fmt: skip
+    return [str(rasure), str(model), "--arms", str(arms), "--isa", "ref", "--data", str(data), "--out", str(out),
+            "--lengths", "300,400", "--tasks", "needle,text", "--n", "2", "--jobs", "1"]  # fmt: skip
 
 
 def run(setting: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -65,8 +65,8 @@ def test_from_texts_to_a_page(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     tool.write_text(TOOL.format(python=sys.executable), encoding="utf-8")
     tool.chmod(0o755)
     (tmp_path / "model").write_text("a model", encoding="utf-8")
-    arguments = ["dependents", tool, tmp_path / "model", "--data", data, "--work", tmp_path / "work", "--out", tmp_path, "--n", 4,
-                 "--tokens", 200]  # fmt: skip
+    arguments = ["dependents", tool, tmp_path / "model", "--isa", "ref", "--data", data, "--work", tmp_path / "work", "--out", tmp_path,
+                 "--n", 4, "--tokens", 200]  # fmt: skip
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     assert dependents.main() == 0
     rows = [json.loads(line.rstrip(",")) for line in (tmp_path / "dependents.json").read_text().splitlines()[1:-1]]

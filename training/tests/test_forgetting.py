@@ -57,7 +57,7 @@ def test_from_cases_to_a_page(data: Path, tmp_path: Path) -> None:
     tool.write_text(TOOL.format(python=sys.executable), encoding="utf-8")
     tool.chmod(0o755)
     (tmp_path / "model").write_text("a model", encoding="utf-8")
-    assert call(measure, tool, tmp_path / "model", "--data", data, "--out", out, "--n", 4, "--tokens", 200) == 0
+    assert call(measure, tool, tmp_path / "model", "--isa", "ref", "--data", data, "--out", out, "--n", 4, "--tokens", 200) == 0
     assert len(list(out.glob("*.record.json"))) == len(ERASED) * len(WAYS)
     assert call(report, out, "--out", tmp_path, "--archive", tmp_path / "leaks.json.gz") == 0
     first = (tmp_path / "leaks.md").read_bytes()

@@ -94,8 +94,8 @@ def test_from_texts_to_a_page(
     tool.chmod(0o755)
     write_json_lines(tmp_path / "model", [])
     adapter = ADAPTERS / "smollm2-135m-instruct.bridge.gguf"
-    arguments = [name, tool, tmp_path / "model", "--data", many_articles, "--work", tmp_path / "work", "--out", tmp_path, "--n", 3,
-                 "--adapter", adapter]  # fmt: skip
+    arguments = [name, tool, tmp_path / "model", "--isa", "ref", "--data", many_articles, "--work", tmp_path / "work",
+                 "--out", tmp_path, "--n", 3, "--adapter", adapter]  # fmt: skip
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     assert module.main() == 0
     rows = json.loads((tmp_path / f"{name}.json").read_text())

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..arguments import add_parts, numbers, positive, words
+from ..arguments import add_parts, numbers, parse_runtime, positive, words
 from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
@@ -99,7 +99,7 @@ def main() -> int:
                         help=f"of contexts in tokens, roughly, with commas (default: {','.join(map(str, LENGTHS))})")  # fmt: skip
     parser.add_argument("--n", type=positive, default=200, help="contexts a task and length (default: %(default)s)")
     parser.add_argument("--batch", type=positive, default=128, help="tokens read at a time (default: %(default)s)")
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         measure(args)
     except (ConfigError, DataError, PartError, OSError) as error:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..arguments import add_adapters, add_parts, numbers, positive, share, words
+from ..arguments import add_adapters, add_parts, numbers, parse_runtime, positive, share, words
 from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
@@ -133,7 +133,7 @@ def main() -> int:
                         help="share of the facts that the next sentence refers back to (default: %(default)s)")  # fmt: skip
     parser.add_argument("--span-words", type=positive, nargs=2, default=ERASED_WORDS, metavar=("LEAST", "MOST"),
                         help="length of erased prose (default: %(default)s)")  # fmt: skip
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         measure(args)
     except (AdapterError, DataError, PartError, OSError) as error:

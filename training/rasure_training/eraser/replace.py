@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..archive import MeasuredError
-from ..arguments import add_adapters, add_page, add_runtime
+from ..arguments import add_adapters, add_page, add_runtime, parse_runtime
 from ..evaluated import Row, evaluated
 from ..files import write_page
 from ..parts import PartError
@@ -167,7 +167,7 @@ def main() -> int:
     add_runtime(parser)
     add_adapters(parser, required=True)
     add_page(parser, "replace")
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         run(args)
     except (DataError, MeasuredError, PartError, OSError) as error:

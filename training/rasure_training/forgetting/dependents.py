@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..archive import MeasuredError
-from ..arguments import add_page, add_runtime
+from ..arguments import add_page, add_runtime, parse_runtime
 from ..eraser.evaluate import cell, clustered
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
@@ -228,7 +228,7 @@ def main() -> int:
     )
     add_runtime(parser)
     add_page(parser, "dependents")
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         run(args)
     except (DataError, MeasuredError, PartError, OSError) as error:

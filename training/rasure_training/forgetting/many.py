@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..archive import MeasuredError
-from ..arguments import add_adapters, add_page, add_runtime
+from ..arguments import add_adapters, add_page, add_runtime, parse_runtime
 from ..eraser.evaluate import cell, median_ms, over
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
@@ -215,7 +215,7 @@ def main() -> int:
     add_runtime(parser)
     add_adapters(parser, required=True)
     add_page(parser, "many_erases", tokens=None)
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         run(args)
     except (DataError, MeasuredError, PartError, OSError) as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..arguments import add_adapters, add_parts, positive
+from ..arguments import add_adapters, add_parts, parse_runtime, positive
 from ..eraser.tasks import Corpus
 from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
@@ -56,7 +56,7 @@ def main() -> int:
     add_adapters(parser)
     parser.add_argument("--tokens", type=positive, default=420, help="length of a context, roughly (default: %(default)s)")
     parser.add_argument("--n", type=positive, default=200, help="contexts (default: %(default)s)")
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         say("writing cases")

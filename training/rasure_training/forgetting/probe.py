@@ -28,7 +28,7 @@ import numpy as np
 
 from .. import pictures
 from ..archive import MeasuredError
-from ..arguments import add_adapters, add_runtime, positive
+from ..arguments import add_adapters, add_runtime, parse_runtime, positive
 from ..eraser.evaluate import cell, clustered
 from ..files import sha256, write_page
 from ..gguf_model import ModelError
@@ -198,7 +198,7 @@ def main() -> int:
     parser.add_argument("--train", type=positive, default=800, help="training contexts (default: %(default)s)")
     parser.add_argument("--n", type=positive, default=400, help="contexts of the split (default: %(default)s)")
     parser.add_argument("--tokens", type=positive, default=200, help="length of a context, roughly (default: %(default)s)")
-    args = parser.parse_args()
+    args = parse_runtime(parser)
     try:
         run(args)
     except (DataError, MeasuredError, ModelError, saved.SavedError, OSError) as error:
