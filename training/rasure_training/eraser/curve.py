@@ -130,6 +130,8 @@ def draw(figures: Sequence[Row], path: Path) -> None:
             if figure["kind"] == kind and figure["method"] == "shift":
                 axis.axhline(figure["kl"]["mean"], linestyle="--", linewidth=0.8, color="gray", label="nothing (shift)")
         axis.set(xscale="log", yscale="log", title=title, xlabel="encoded again, % of the suffix")
+        axis.set_xticks(SHARES, labels=map(str, SHARES))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("KL(exact || method), nats")
     axes[0].legend(fontsize=8)
