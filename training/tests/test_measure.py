@@ -23,14 +23,15 @@ from rasure_training.gguf_model import load_model
 
 TOOL = """\
 #!{python}
-import json, sys
+import json, pathlib, sys
 arguments = sys.argv[1:]
 if arguments[0] == "info":
     sys.exit(print('{{"model": {{"isa": "ref"}}}}'))
 value = lambda name: arguments[arguments.index(name) + 1]
 with open({log!r}, "a") as log:
     log.write(value("--methods") + "\\n")
-if {fails!r}:
+fails = pathlib.Path({fails!r})
+if fails.exists() and len(open({log!r}).readlines()) >= int(fails.read_text()):
     sys.exit("rasure: the tool failed on purpose")
 kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "repair:16": 0.125, "repair:16+shift": 0.1}}
 with open(value("--per-case"), "w") as out:
@@ -47,10 +48,15 @@ with open(value("--per-case"), "w") as out:
 METHODS = "none,exact,drop,shift,repair:16,bridge:16"
 
 
-def tool(folder: Path, fails: bool = False) -> Path:
-    path = folder / "tool"
-    path.write_text(TOOL.format(python=sys.executable, log=str(folder / "log"), fails=fails), encoding="utf-8")
+def tool(folder: Path, fails: int | None = None) -> Path:
+    """`fails`: from this run on; None: never."""
+    path, flag = folder / "tool", folder / "fails"
+    path.write_text(TOOL.format(python=sys.executable, log=str(folder / "log"), fails=str(flag)), encoding="utf-8")
     path.chmod(0o755)
+    if fails is None:
+        flag.unlink(missing_ok=True)
+    else:
+        flag.write_text(str(fails), encoding="utf-8")
     return path
 
 
@@ -107,10 +113,27 @@ def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
 
 
 def test_a_tool_that_fails_leaves_no_record(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tool(tmp_path, fails=True)
+    tool(tmp_path, fails=1)
     assert call(measure, *setting) == 1
     assert "failed on purpose" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.record.json"))
+
+
+def test_a_part_that_was_stopped_goes_on(setting: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts of three contexts; the third context's run fails, and all that follow."""
+    assert call(measure, *setting) == 0
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.outcomes.jsonl")}
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    monkeypatch.setattr(measure, "AT_A_TIME", 1)
+    tool(tmp_path, fails=len(runs(tmp_path)) + 3)
+    assert call(measure, *setting, "--jobs", 1) == 1
+    tool(tmp_path)
+    before = len(runs(tmp_path))
+    assert call(measure, *setting) == 0
+    assert len(runs(tmp_path)) - before == 4 * 3 - 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.outcomes.jsonl")} == whole
+    assert len(list((tmp_path / "out").iterdir())) == 3 * len(whole)
 
 
 def test_report(setting: list[object], tmp_path: Path) -> None:

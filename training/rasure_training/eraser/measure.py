@@ -3,14 +3,15 @@
     python -m rasure_training.eraser.measure RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --out FOLDER
 
 Every task and length is a part: its cases, the outcomes of all methods, and a record of what they were made with are files of
-FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on; of
-methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables and plots of the
+FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on, also
+within a part; of methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables and plots of the
 folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -38,12 +39,14 @@ METHODS = (
 LENGTHS = (420, 870, 1800, 3650, 7000)
 MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
+AT_A_TIME = 10  # contexts
 
 
 @dataclass(frozen=True)
 class MethodsPart(Part):
     """Some methods may be there and others not."""
 
+    cases: Path = Path()
     made_with: dict[str, str | None] = field(default_factory=dict)  # by method: SHA-256 of the adapter that it needs
 
     def missing(self) -> list[str]:
@@ -57,16 +60,33 @@ class MethodsPart(Part):
 
     def run(self) -> None:
         begin, missing, before = time.monotonic(), self.missing(), self.read_record()
-        fresh = self.outcomes.with_name(self.outcomes.name + ".fresh")
-        self.execute([*self.command, "--methods", ",".join(missing), "--per-case", str(fresh)])
         kept = _rows(self.outcomes) if len(missing) < len(self.made_with) else []
-        by = {(row["id"], row["method"]): row for row in [*kept, *_rows(fresh)]}
+        by = {(row["id"], row["method"]): row for row in [*kept, *self.evaluate(missing)]}
         ids = dict.fromkeys(id_ for id_, _ in by)
         write_json_lines(self.outcomes, (by[id_, method] for id_ in ids for method in self.made_with))
-        fresh.unlink()
         tools = dict.fromkeys(missing, self.noted["rasure_sha256"])
         tools = {method: tools.get(method) or before["made_by"][method] for method in self.made_with}
         self.write_record(begin, {"methods": list(self.made_with), "made_with": self.made_with, "made_by": tools})
+        for leftover in self.outcomes.parent.glob(f"{self.outcomes.name}.*"):
+            leftover.unlink()
+
+    def evaluate(self, methods: Sequence[str]) -> list[dict[str, Any]]:
+        """Some contexts at a time, each to a file of its own that is not made again, so that a stop costs no more than one."""
+        all_of_it = [self.wanted, self.noted["rasure_sha256"], {method: self.made_with[method] for method in methods}]
+        digest = hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:12]
+        cases = _rows(self.cases)
+        contexts = list(dict.fromkeys(case["context"] for case in cases))
+        rows = []
+        for first in range(0, len(contexts), AT_A_TIME):
+            some = set(contexts[first : first + AT_A_TIME])
+            fresh = self.outcomes.with_name(f"{self.outcomes.name}.{digest}-{first}")
+            if not fresh.exists():
+                of_it = fresh.with_name(f"{fresh.name}.cases")
+                write_json_lines(of_it, (case for case in cases if case["context"] in some))
+                command = [str(of_it) if word == str(self.cases) else word for word in self.command]
+                self.execute([*command, "--methods", ",".join(methods), "--per-case", str(fresh)])
+            rows += _rows(fresh)
+        return rows
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -101,7 +121,7 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             parts.append(MethodsPart(
                 title=f"{task}, {tokens} tokens",
                 command=command,
-                outcomes=outcomes, record=record, wanted=common | {"cases_sha256": sha256(cases)},
+                cases=cases, outcomes=outcomes, record=record, wanted=common | {"cases_sha256": sha256(cases)},
                 work=n * (tokens + 1000.0),
                 made_with=made_with,
                 noted={"adapters": adapters, "task": task, "tokens": tokens, "split": args.split, "seed": args.seed, "contexts": n,
