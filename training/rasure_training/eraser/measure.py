@@ -72,8 +72,8 @@ class MethodsPart(Part):
 
     def evaluate(self, methods: Sequence[str]) -> list[dict[str, Any]]:
         """Some contexts at a time, each to a file of its own that is not made again, so that a stop costs no more than one."""
-        all_of_it = [self.wanted, self.noted["rasure_sha256"], {method: self.made_with[method] for method in methods}]
-        digest = hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:12]
+        inputs = [self.wanted, self.noted["rasure_sha256"], {method: self.made_with[method] for method in methods}]
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
         cases = _rows(self.cases)
         contexts = list(dict.fromkeys(case["context"] for case in cases))
         rows = []
@@ -81,9 +81,9 @@ class MethodsPart(Part):
             some = set(contexts[first : first + AT_A_TIME])
             fresh = self.outcomes.with_name(f"{self.outcomes.name}.{digest}-{first}")
             if not fresh.exists():
-                of_it = fresh.with_name(f"{fresh.name}.cases")
-                write_json_lines(of_it, (case for case in cases if case["context"] in some))
-                command = [str(of_it) if word == str(self.cases) else word for word in self.command]
+                its_cases = fresh.with_name(f"{fresh.name}.cases")
+                write_json_lines(its_cases, (case for case in cases if case["context"] in some))
+                command = [str(its_cases) if word == str(self.cases) else word for word in self.command]
                 self.execute([*command, "--methods", ",".join(methods), "--per-case", str(fresh)])
             rows += _rows(fresh)
         return rows
