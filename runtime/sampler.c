@@ -146,9 +146,7 @@ static size_t keep(const rs_sampler_params *p, rs_candidate *all, size_t n, floa
     if (most == n && p->top_p == 1) return n;
     make_heap(all, n);
     size_t popped = 0;
-    if (most < n) {
-        for (; popped < most; popped++) pop(all, n - popped);
-    }
+    while (most < n && popped < most) pop(all, n - popped++);
     if (p->top_p == 1) return most;
     const double goal = (double)p->top_p * mass(p, all + (n - most), most, best, 0);
     double sum = 0;

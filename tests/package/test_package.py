@@ -4,11 +4,12 @@
     python3 tests/package/test_package.py CMAKE BUILD [unittest arguments]
 
 BUILD is a built tree. It is installed, the installation is moved elsewhere, and examples/hello is built against it and run with
-the default model ($RASURE_MODEL, or the one of scripts/setup.sh). Standard library only.
+the model that the installed tool itself finds ($RASURE_MODEL or the default). Standard library only.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -37,11 +38,6 @@ def setting(name: str) -> str:
     return ""
 
 
-def model() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("RASURE_MODEL") or cache / "rasure/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-
-
 class Package(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -50,13 +46,14 @@ class Package(unittest.TestCase):
         run(CMAKE, "--install", BUILD, "--prefix", cls.folder / "staged")
         cls.prefix = (cls.folder / "staged").rename(cls.folder / "installed")
         (description,) = cls.prefix.rglob("rasure.pc")
+        cls.model = json.loads(run(cls.prefix / "bin" / "rasure", "info", "--json"))["model"]["path"]
         cls.pkg_config_path = f"{description.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}"
 
     def flags(self, *options: str) -> list[str]:
         return run("pkg-config", *options, "rasure", PKG_CONFIG_PATH=self.pkg_config_path).split()
 
     def forgets(self, program: Path) -> None:
-        before, after = run(program, model()).splitlines()
+        before, after = run(program, self.model).splitlines()
         self.assertIn("Rome", before)
         self.assertIn("Oslo", after)
         self.assertNotIn("Rome", after)

@@ -4,8 +4,8 @@
 
 Every task and length is a part: its cases, the outcomes of all methods, and a record of what they were made with are files of
 FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on, also
-within a part; of methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables and plots of the
-folder.
+within a part; of methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables
+and plots of the folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ METHODS = (
 LENGTHS = (420, 870, 1800, 3650, 7000)
 MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
-AT_A_TIME = 10  # contexts
+AT_A_TIME = 10  # contexts that one run of the tool evaluates
 
 
 @dataclass(frozen=True)

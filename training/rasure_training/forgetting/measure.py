@@ -22,6 +22,7 @@ from .cases import ERASED, WAYS, make_cases
 
 METHODS = ("none", "exact", "drop", "shift", "repair:16+shift", "repair:100%+shift", "adaptive", "steer", "bridge:16+shift")
 SAMPLES = 20  # drawn answers, where the question is direct
+DRAWN = 1 / 6  # work of a drawn answer; the rest of a case is 1
 
 
 def plan_parts(args: argparse.Namespace) -> list[Part]:
@@ -44,7 +45,7 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                       "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
             noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
                      "contexts": args.n, "rasure_sha256": rasure_sha256}  # fmt: skip
-            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, args.n * (1 + samples / 6), noted))
+            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, args.n * (1 + samples * DRAWN), noted))
     return parts
 
 
