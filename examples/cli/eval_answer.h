@@ -6,10 +6,29 @@
 
 #include "engine.h"
 
-/* Chooses the most likely token again and again, `token` first, until the model ends (*ended) or there are
- * `most` in `answer`. The engine's context holds what comes before `token`. */
-rs_status cli_answer_greedily(const cli_engine *engine, int32_t token, uint32_t most, cli_tokens *answer,
-                              bool *ended);
+/* The next token of an answer from its logits [n_vocab], and from its place in the answer. */
+typedef size_t (*cli_choose_fn)(void *user, const float *logits, size_t n_vocab, size_t place);
+
+/* That which is most likely; `user` is not used. */
+size_t cli_choose_most_likely(void *user, const float *logits, size_t n_vocab, size_t place);
+
+/* How a question is answered. */
+typedef struct cli_answering {
+    cli_choose_fn choose;
+    void *user;
+    uint32_t most; /* tokens, 1 or more */
+    /* An answer of at most `most` tokens that is expected, or NULL: it is read at once, and the answer goes
+     * on by itself where it is another. What follows only matters where there is one. */
+    const cli_tokens *draft;
+    int32_t end;        /* position at which the question ends */
+    rs_logits_fn along; /* is given all logits along the draft, as by cli_follow; NULL: nobody */
+    void *along_user;
+} cli_answering;
+
+/* Chooses tokens until the model ends (*ended) or there are `most` in `answer`, which is empty. The engine's
+ * context holds the question, and `first` [n_vocab] are the logits behind it. */
+rs_status cli_answer_question(const cli_engine *engine, const cli_answering *how, const float *first,
+                              cli_tokens *answer, bool *ended);
 
 /* Gives `each` the logits from which the `count` tokens `ids` come that follow a question: `first` [n_vocab],
  * those behind the question, and those after each of `ids` but the last. The engine's context holds the

@@ -71,34 +71,20 @@ static void outcome_clear(outcome *o) {
 
 /* ------------------------------------------------------------------------------------------ one run -- */
 
-static rs_status go_on(const eval *e, outcome *o, int32_t token) {
-    return cli_answer_greedily(e->engine, token, e->job->max_tokens, &o->tokens, &o->ended);
-}
-
-/* Takes down the logits along a text (of the exact run), or compares them (of the others), which also shows
- * how far the most likely tokens are the same. */
+/* Takes down the logits along a text (of the exact run), or compares them (of the others). */
 typedef struct along {
     float *rows; /* [positions][n_vocab] */
     bool is_exact;
     size_t position;
     double kl_sum;
-    size_t agreed; /* positions from the first on whose most likely token is the same */
-    int32_t next;  /* the most likely token at the first other one */
 } along;
 
 static bool compare_row(void *user, int32_t position, const float *logits, size_t n_vocab) {
     along *a = user;
     (void)position;
     float *row = a->rows + a->position * n_vocab;
-    if (a->is_exact) {
-        memcpy(row, logits, n_vocab * sizeof *row);
-    } else {
-        a->kl_sum += cli_kl(row, logits, n_vocab);
-        if (a->agreed == a->position) {
-            a->next = (int32_t)cli_most_likely(logits, n_vocab);
-            a->agreed += (size_t)a->next == cli_most_likely(row, n_vocab);
-        }
-    }
+    if (a->is_exact) memcpy(row, logits, n_vocab * sizeof *row);
+    else a->kl_sum += cli_kl(row, logits, n_vocab);
     a->position++;
     return true;
 }
@@ -112,25 +98,26 @@ static rs_status follow(const eval *e, int32_t end, const int32_t *ids, size_t c
 /* The exact answer, and the logits from which its tokens came. */
 static rs_status answer_exactly(eval *e, reference *exact, int32_t end) {
     outcome *o = &exact->run;
-    rs_status status = go_on(e, o, (int32_t)cli_most_likely(e->first, e->engine->info.n_vocab));
+    const cli_answering how = {.choose = cli_choose_most_likely, .most = e->job->max_tokens};
+    rs_status status = cli_answer_question(e->engine, &how, e->first, &o->tokens, &o->ended);
     exact->positions = o->tokens.count + (o->ended ? 1 : 0);
     along answer = {.rows = exact->logits, .is_exact = true};
     if (status == RS_OK) status = follow(e, end, o->tokens.ids, exact->positions, compare_row, &answer);
     return status;
 }
 
-/* The method's answer. It is followed along the exact one, all tokens at once, and by itself where it parts.
- */
+/* The method's answer, and how near it comes along the exact one. */
 static rs_status answer(eval *e, const reference *exact, int32_t end, outcome *o) {
     along answer = {.rows = exact->logits};
-    rs_status status = follow(e, end, exact->run.tokens.ids, exact->positions, compare_row, &answer);
+    const cli_answering how = {.choose = cli_choose_most_likely,
+                               .most = e->job->max_tokens,
+                               .draft = &exact->run.tokens,
+                               .end = end,
+                               .along = compare_row,
+                               .along_user = &answer};
+    const rs_status status = cli_answer_question(e->engine, &how, e->first, &o->tokens, &o->ended);
     o->kl = answer.kl_sum / (double)exact->positions;
-    const bool parts = answer.agreed < exact->positions;
-    cli_tokens_add(&o->tokens, exact->run.tokens.ids, parts ? answer.agreed : exact->run.tokens.count);
-    o->ended = exact->run.ended;
-    if (status != RS_OK || !parts) return status;
-    status = rs_truncate(e->engine->context, end + (int32_t)answer.agreed);
-    return status == RS_OK ? go_on(e, o, answer.next) : status;
+    return status;
 }
 
 /* How near the method comes along the case's target, and how likely the leak is. */

@@ -246,8 +246,9 @@ static cli_exit ask(keep *k, const keep_case *c, size_t number, double read_ms) 
         status = follow_wanted(k, q, &log_probability);
     }
     if (status == RS_OK)
-        status = cli_answer_greedily(k->engine, (int32_t)cli_most_likely(k->first, n_vocab),
-                                     k->job->max_tokens, &answer, &ended);
+        status = cli_answer_question(
+            k->engine, &(cli_answering){.choose = cli_choose_most_likely, .most = k->job->max_tokens},
+            k->first, &answer, &ended);
     cli_exit code = status == RS_OK ? cli_detokenize(k->engine, answer.ids, answer.count, false, &text)
                                     : cli_context_failed(k->engine, status);
     if (code == CLI_OK) {

@@ -24,44 +24,9 @@ static rs_status choose(const cli_engine *engine, const cli_case *c, int32_t end
     return status;
 }
 
-/* An answer on its way. */
-typedef struct drawing {
-    const cli_engine *engine;
-    uint64_t seed;
-    uint32_t max_tokens;
-    const cli_tokens *draft; /* what it is followed along, as long as it is the same */
-    bool parted, complete;
-    cli_tokens *drawn;
-} drawing;
-
-static void draw_token(drawing *d, const float *logits, size_t n_vocab) {
-    const size_t place = d->drawn->count;
-    const int32_t token = (int32_t)cli_draw(logits, n_vocab, d->seed, place);
-    d->complete = rs_token_is_end(d->engine->model, token);
-    if (d->complete) return;
-    cli_tokens_add(d->drawn, &token, 1);
-    d->complete = d->drawn->count == d->max_tokens;
-    d->parted = place >= d->draft->count || d->draft->ids[place] != token;
-}
-
-static bool draw_along(void *user, int32_t position, const float *logits, size_t n_vocab) {
-    drawing *d = user;
-    (void)position;
-    if (!d->parted && !d->complete) draw_token(d, logits, n_vocab);
-    return true;
-}
-
-static rs_status draw(drawing *d, int32_t end, const float *first) {
-    const size_t n_vocab = d->engine->info.n_vocab, n_draft = d->draft->count;
-    const size_t rows = n_draft < d->max_tokens ? n_draft + 1 : n_draft;
-    rs_status status = cli_follow(d->engine, end, first, d->draft->ids, rows, draw_along, d);
-    if (status != RS_OK || d->complete) return status;
-    status = rs_truncate(d->engine->context, end + (int32_t)d->drawn->count - 1);
-    while (status == RS_OK && !d->complete) {
-        status = rs_decode(d->engine->context, &d->drawn->ids[d->drawn->count - 1], 1);
-        if (status == RS_OK) draw_token(d, rs_logits(d->engine->context, NULL), n_vocab);
-    }
-    return status;
+static size_t draw(void *user, const float *logits, size_t n_vocab, size_t place) {
+    const uint64_t *seed = user;
+    return cli_draw(logits, n_vocab, *seed, place);
 }
 
 static cli_exit contains_leak(const cli_engine *engine, const cli_case *c, const cli_tokens *drawn,
@@ -77,21 +42,23 @@ static cli_exit contains_leak(const cli_engine *engine, const cli_case *c, const
 
 static cli_exit sample(const cli_engine *engine, const cli_case *c, const cli_probe_params *params,
                        int32_t end, const float *first, const cli_probe *exact, cli_probe *probe) {
-    const cli_tokens none = {0};
     size_t n_leaks = 0;
     probe->drawn = cli_allocate(params->n_samples, sizeof *probe->drawn);
     while (probe->n_drawn < params->n_samples) {
         const size_t i = probe->n_drawn++;
-        probe->drawn[i] = none;
-        drawing d = {.engine = engine,
-                     .seed = params->seed + i,
-                     .max_tokens = params->max_tokens,
-                     .draft = exact != NULL ? &exact->drawn[i] : &none,
-                     .drawn = &probe->drawn[i]};
-        const rs_status status = draw(&d, end, first);
+        probe->drawn[i] = (cli_tokens){0};
+        uint64_t seed = params->seed + i;
+        const cli_answering how = {.choose = draw,
+                                   .user = &seed,
+                                   .most = params->max_tokens,
+                                   .draft = exact != NULL ? &exact->drawn[i] : NULL,
+                                   .end = end};
+        bool ended;
+        rs_status status = rs_truncate(engine->context, end);
+        if (status == RS_OK) status = cli_answer_question(engine, &how, first, &probe->drawn[i], &ended);
         if (status != RS_OK) return cli_context_failed(engine, status);
         bool leaks;
-        const cli_exit code = contains_leak(engine, c, d.drawn, &leaks);
+        const cli_exit code = contains_leak(engine, c, &probe->drawn[i], &leaks);
         if (code != CLI_OK) return code;
         n_leaks += leaks;
     }
