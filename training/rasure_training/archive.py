@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from .files import Row, read_json_lines
 
 DIGITS = 5  # significant ones that are kept of a number
 
@@ -45,7 +45,7 @@ def _read_folder(folder: Path, rows_of: Callable[[Row, list[Row]], list[Row]]) -
         records.append(record)
         if "refused" not in record:
             outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
-            rows += rows_of(record, [json.loads(line) for line in outcomes.read_text(encoding="utf-8").splitlines()])
+            rows += rows_of(record, read_json_lines(outcomes))
     return records, rows
 
 

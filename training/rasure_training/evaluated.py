@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from .files import sha256, write_json_lines
+from .files import Row, read_json_lines, sha256, write_json_lines
 from .parts import Part, run_parts
-
-Row = dict[str, Any]
 
 
 def eval_command(
-    tool: Path, cases: Path, model: Path, isa: str, *options: object, threads: int = 1, adapters: Sequence[Path] = ()
+    tool: Path, model: Path, isa: str, *options: object, cases: Path, threads: int = 1, adapters: Sequence[Path] = ()
 ) -> list[str]:
     command = [tool, "eval", cases, "--model", model, "--threads", threads, "--isa", isa, *options]
     for adapter in adapters:
@@ -29,17 +26,16 @@ def evaluated(
     """The outcomes of several lists of cases, by their titles: made, or found in the folder args.work. The other arguments are
     those of `arguments.add_runtime`."""
     args.work.mkdir(parents=True, exist_ok=True)
-    model = sha256(args.model)
+    model, rasure = sha256(args.model), sha256(args.rasure)
     parts = {}
     for title, rows in cases.items():
         path, outcomes, record = (args.work / f"{args.split}-{title.replace(' ', '-')}{suffix}"
                                   for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json"))  # fmt: skip
         write_json_lines(path, rows)
-        command = eval_command(args.rasure, path, args.model, args.isa, "--per-case", outcomes, *options, adapters=adapters)
+        command = partial(eval_command, args.rasure, args.model, args.isa, *options, adapters=adapters)
         wanted = {"cases_sha256": sha256(path), "model_sha256": model, "isa": args.isa, "options": list(map(str, options))}
         if adapters:
             wanted["adapters"] = {adapter.name: sha256(adapter) for adapter in adapters}
-        parts[title] = Part(title, command, outcomes, record, wanted, len(rows))
+        parts[title] = Part(title, command, path, outcomes, record, wanted, len(rows), {"rasure_sha256": rasure})
     run_parts(list(parts.values()), args.jobs)
-    return {title: [json.loads(line) for line in part.outcomes.read_text(encoding="utf-8").splitlines()]
-            for title, part in parts.items()}  # fmt: skip
+    return {title: read_json_lines(part.outcomes) for title, part in parts.items()}

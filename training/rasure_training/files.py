@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+Row = dict[str, Any]
+
 
 def sha256(path: Path) -> str:
     """SHA-256 of the file's bytes in hexadecimal."""
@@ -16,14 +18,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json_list(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_json_list(path: Path, rows: Iterable[Row]) -> None:
     """A JSON array with one line an item."""
     path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
 
 
-def write_page(
-    out: Path, name: str, figures: Sequence[dict[str, Any]], lines: Iterable[str], draw: Callable[[Path], None]
-) -> None:
+def write_page(out: Path, name: str, figures: Sequence[Row], lines: Iterable[str], draw: Callable[[Path], None]) -> None:
     """A page, what it is made of and its picture: NAME.md, .json and .svg of the folder."""
     out.mkdir(parents=True, exist_ok=True)
     write_json_list(out / f"{name}.json", figures)
@@ -31,7 +31,12 @@ def write_page(
     draw(out / f"{name}.svg")
 
 
-def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def read_json_lines(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def write_json_lines(path: Path, rows: Iterable[Row]) -> None:
     """One JSON object a line. The file has its name only when all rows are in it."""
     partial = path.with_name(path.name + ".partial")
     try:

@@ -1,36 +1,62 @@
-"""Long measurements in parts: each a command that leaves a file, and a record of what it was made with. Parts that are there are not
-made again, so a measurement that was stopped goes on."""
+"""Long measurements in parts: cases that `rasure eval` answers, a file of outcomes, and a record of what they were made with. Parts
+that are there are not made again, and of a part that was stopped no more is made again than the contexts that were at hand, so a
+measurement goes on where it was."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from .files import Row, read_json_lines, write_json_lines
 from .runs import duration, say
+
+AT_A_TIME = 10  # contexts that one run of the tool evaluates
+TOLD_EVERY = 60.0  # seconds
 
 
 class PartError(Exception):
     """The measurement cannot go on; the message says why."""
 
 
+class Refused(Exception):
+    """The tool will not do it, which is a result."""
+
+
+class Command(Protocol):
+    """The words of a command that evaluates the cases of a file."""
+
+    def __call__(self, *, cases: Path) -> list[str]: ...
+
+
+def slices(cases: Sequence[Row]) -> Iterator[list[Row]]:
+    """Of so many contexts each. Cases that share one follow each other."""
+    contexts = (list(group) for _, group in groupby(cases, lambda case: case["context"]))
+    while some := list(islice(contexts, AT_A_TIME)):
+        yield [case for group in some for case in group]
+
+
 @dataclass(frozen=True)
 class Part:
     title: str
-    command: list[str]
-    outcomes: Path  # that the command writes
+    command: Command
+    cases: Path
+    outcomes: Path  # of `cases`, in their order
     record: Path
-    wanted: dict[str, Any]  # what it must have been made with
+    wanted: Row  # what it must have been made with
     work: float  # what it costs, in any unit
-    noted: dict[str, Any] = field(default_factory=dict)  # what else the record says
+    noted: Row = field(default_factory=dict)  # what else the record says
     refusal: str | None = None  # words of a failure that is a result, and recorded as "refused"
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self) -> Row:
         """Of what is there; empty where nothing is."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
@@ -43,40 +69,78 @@ class Part:
         record = self.read_record()
         return bool(record) and all(record.get(key) == value for key, value in self.wanted.items())
 
-    def execute(self, command: Sequence[str]) -> str | None:
-        """Runs it; what it said, where it refused."""
+    def execute(self, cases: Path, outcomes: Path, options: Sequence[str]) -> None:
+        command = [*self.command(cases=cases), *options, "--per-case", str(outcomes)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
         said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else str(done.returncode)
-        refused = done.returncode != 0 and self.refusal is not None and self.refusal in said
-        if done.returncode and not refused:
-            raise PartError(f"{self.outcomes.name}: {said}")
-        return said if refused else None
+        if self.refusal is not None and self.refusal in said:
+            raise Refused(said)
+        raise PartError(f"{self.outcomes.name}: {said}")
 
-    def write_record(self, begin: float, more: dict[str, Any]) -> None:
+    def evaluate(self, advance: Callable[[float], None], *options: str) -> list[Row]:
+        """Some contexts at a time, each to a file of its own that is not made again. `advance` is told the work done."""
+        inputs = json.dumps([self.wanted, self.noted, options]).encode()
+        digest = hashlib.sha256(inputs).hexdigest()[:12]
+        cases = read_json_lines(self.cases)
+        rows = []
+        for i, some in enumerate(slices(cases)):
+            fresh = self.outcomes.with_name(f"{self.outcomes.name}.{digest}-{i}")
+            if not fresh.exists():
+                its_cases = fresh.with_name(f"{fresh.name}.cases")
+                write_json_lines(its_cases, some)
+                self.execute(its_cases, fresh, options)
+            rows += read_json_lines(fresh)
+            advance(self.work * len(some) / len(cases))
+        return rows
+
+    def write_record(self, begin: float, more: Row) -> None:
         record = self.wanted | self.noted | {"seconds": round(time.monotonic() - begin, 1)} | more
         self.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for leftover in self.outcomes.parent.glob(f"{self.outcomes.name}.*"):
+            leftover.unlink()
 
-    def run(self) -> None:
+    def run(self, advance: Callable[[float], None]) -> None:
         begin = time.monotonic()
-        refused = self.execute(self.command)
-        self.write_record(begin, {"refused": refused} if refused else {})
+        try:
+            write_json_lines(self.outcomes, self.evaluate(advance))
+        except Refused as refused:
+            self.write_record(begin, {"refused": str(refused)})
+        else:
+            self.write_record(begin, {})
+
+
+class Progress:
+    """Tells how much time is left, from several threads."""
+
+    def __init__(self, total: float) -> None:
+        self.total, self.done = total, 0.0
+        self.begin = self.told = time.monotonic()
+        self.lock = threading.Lock()
+
+    def left(self) -> str:
+        return duration((time.monotonic() - self.begin) * (self.total - self.done) / self.done) if self.done else "?"
+
+    def advance(self, work: float) -> None:
+        with self.lock:
+            self.done = min(self.done + work, self.total)
+            if time.monotonic() - self.told > TOLD_EVERY:
+                self.told = time.monotonic()
+                say(f"{self.done / self.total:.0%}, {self.left()} left")
 
 
 def run_parts(parts: Sequence[Part], jobs: int) -> None:
     """Those that are not there yet, `jobs` at a time, with progress."""
     waiting = [part for part in parts if not part.is_done()]
     say(f"{len(parts) - len(waiting)} parts are there already")
-    begin, done = time.monotonic(), 0.0
-    total = sum(part.work for part in waiting)
+    progress = Progress(sum(part.work for part in waiting))
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(part.run): part for part in waiting}
+        running = {pool.submit(part.run, progress.advance): part for part in waiting}
         try:
             for future in as_completed(running):
                 future.result()
-                part = running[future]
-                done += part.work
-                left = (time.monotonic() - begin) * (total - done) / done
-                say(f"{part.title}: done; {duration(left)} left")
+                say(f"{running[future].title}: done; {progress.left()} left")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

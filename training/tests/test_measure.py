@@ -12,6 +12,7 @@ import pytest
 
 from conftest import model_path, random_lora
 
+from rasure_training import parts
 from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
@@ -125,7 +126,7 @@ def test_a_part_that_was_stopped_goes_on(setting: list[object], tmp_path: Path, 
     whole = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.outcomes.jsonl")}
     for path in (tmp_path / "out").iterdir():
         path.unlink()
-    monkeypatch.setattr(measure, "AT_A_TIME", 1)
+    monkeypatch.setattr(parts, "AT_A_TIME", 1)
     tool(tmp_path, fails=len(runs(tmp_path)) + 3)
     assert call(measure, *setting, "--jobs", 1) == 1
     tool(tmp_path)

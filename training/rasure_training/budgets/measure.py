@@ -13,6 +13,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from ..arguments import add_parts, numbers, parse_runtime, positive, words
@@ -63,12 +64,12 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 name = f"{stem}-{arm.name}" + (f"-{re.sub('[^A-Za-z0-9.]', '', budget)}" if budget else "")
                 outcomes, record = args.out / f"{name}.outcomes.jsonl", args.out / f"{name}.record.json"
                 options = arm.options_at(budget)
-                command = eval_command(args.rasure, cases, args.model, args.isa, "--max-tokens", args.max_tokens, "--batch",
-                                       args.batch, *options, "--per-case", outcomes, threads=args.threads)  # fmt: skip
+                command = partial(eval_command, args.rasure, args.model, args.isa, "--max-tokens", args.max_tokens, "--batch",
+                                  args.batch, *options, threads=args.threads)  # fmt: skip
                 parts.append(Part(
                     title=f"{arm.name} {budget or 'whole'}, {task}, {tokens} tokens",
                     command=command,
-                    outcomes=outcomes, record=record,
+                    cases=cases, outcomes=outcomes, record=record,
                     wanted={"options": options, "files": files_among(options), "max_tokens": args.max_tokens,
                             "batch": args.batch, "isa": args.isa, "model_sha256": model_sha256, "cases_sha256": cases_sha256},
                     work=len(made) * tokens * (1.0 + tokens / 8000.0),

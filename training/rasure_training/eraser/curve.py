@@ -15,13 +15,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .. import pictures
 from ..arguments import positive
-from ..files import sha256, write_json_lines, write_page
+from ..files import Row, sha256, write_json_lines, write_page
 from ..gguf_model import ModelError, load_model
 from ..runs import say
 from ..text import SPLITS, DataError
@@ -31,8 +30,6 @@ from .evaluate import SINKS, WINDOW, Evaluator, cell, clustered
 from .lora import EraserModel
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
-
-Row = dict[str, Any]
 
 SHARES = (2, 5, 10, 15, 30, 50)
 # The ways to choose, by what the methods of each are called, from little work to much.

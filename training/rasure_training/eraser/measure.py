@@ -3,27 +3,25 @@
     python -m rasure_training.eraser.measure RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --out FOLDER
 
 Every task and length is a part: its cases, the outcomes of all methods, and a record of what they were made with are files of
-FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on, also
-within a part; of methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables
-and plots of the folder.
+FOLDER. What is there and was made with the same cases, model and options is not made again, so a run that was stopped goes on; of
+methods that need an adapter, if it was made with the same adapter. `rasure_training.eraser.report` makes tables and plots of the
+folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..arguments import add_adapters, add_parts, numbers, parse_runtime, positive, share, words
 from ..evaluated import eval_command
-from ..files import sha256, write_json_lines
+from ..files import read_json_lines, sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
 from ..runs import say
 from ..text import DataError
@@ -39,14 +37,12 @@ METHODS = (
 LENGTHS = (420, 870, 1800, 3650, 7000)
 MANY, FEW = 200, 100  # contexts a task, up to SHORT tokens and beyond
 SHORT = 1024
-AT_A_TIME = 10  # contexts that one run of the tool evaluates
 
 
 @dataclass(frozen=True)
 class MethodsPart(Part):
     """Some methods may be there and others not."""
 
-    cases: Path = Path()
     made_with: dict[str, str | None] = field(default_factory=dict)  # by method: SHA-256 of the adapter that it needs
 
     def missing(self) -> list[str]:
@@ -58,39 +54,16 @@ class MethodsPart(Part):
     def is_done(self) -> bool:
         return not self.missing()
 
-    def run(self) -> None:
+    def run(self, advance: Callable[[float], None]) -> None:
         begin, missing, before = time.monotonic(), self.missing(), self.read_record()
-        kept = _rows(self.outcomes) if len(missing) < len(self.made_with) else []
-        by = {(row["id"], row["method"]): row for row in [*kept, *self.evaluate(missing)]}
+        kept = read_json_lines(self.outcomes) if len(missing) < len(self.made_with) else []
+        made = self.evaluate(advance, "--methods", ",".join(missing))
+        by = {(row["id"], row["method"]): row for row in [*kept, *made]}
         ids = dict.fromkeys(id_ for id_, _ in by)
         write_json_lines(self.outcomes, (by[id_, method] for id_ in ids for method in self.made_with))
         tools = dict.fromkeys(missing, self.noted["rasure_sha256"])
         tools = {method: tools.get(method) or before["made_by"][method] for method in self.made_with}
         self.write_record(begin, {"methods": list(self.made_with), "made_with": self.made_with, "made_by": tools})
-        for leftover in self.outcomes.parent.glob(f"{self.outcomes.name}.*"):
-            leftover.unlink()
-
-    def evaluate(self, methods: Sequence[str]) -> list[dict[str, Any]]:
-        """Some contexts at a time, each to a file of its own that is not made again, so that a stop costs no more than one."""
-        inputs = [self.wanted, self.noted["rasure_sha256"], {method: self.made_with[method] for method in methods}]
-        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
-        cases = _rows(self.cases)
-        contexts = list(dict.fromkeys(case["context"] for case in cases))
-        rows = []
-        for first in range(0, len(contexts), AT_A_TIME):
-            some = set(contexts[first : first + AT_A_TIME])
-            fresh = self.outcomes.with_name(f"{self.outcomes.name}.{digest}-{first}")
-            if not fresh.exists():
-                its_cases = fresh.with_name(f"{fresh.name}.cases")
-                write_json_lines(its_cases, (case for case in cases if case["context"] in some))
-                command = [str(its_cases) if word == str(self.cases) else word for word in self.command]
-                self.execute([*command, "--methods", ",".join(methods), "--per-case", str(fresh)])
-            rows += _rows(fresh)
-        return rows
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def adapters_of(methods: Sequence[str], adapters: Sequence[Path]) -> dict[str, str | None]:
@@ -116,8 +89,8 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
                 args.out / f"{name}{suffix}" for suffix in (".cases.jsonl", ".outcomes.jsonl", ".record.json")
             )
             write_json_lines(cases, make_cases(corpus, [task], n, tokens, args.seed, style, args.erases))
-            command = eval_command(args.rasure, cases, args.model, args.isa, "--max-tokens", args.max_tokens, threads=args.threads,
-                                   adapters=args.adapter)  # fmt: skip
+            command = partial(eval_command, args.rasure, args.model, args.isa, "--max-tokens", args.max_tokens,
+                              threads=args.threads, adapters=args.adapter)  # fmt: skip
             parts.append(MethodsPart(
                 title=f"{task}, {tokens} tokens",
                 command=command,

@@ -21,13 +21,11 @@ from ..eraser.documents import Document, Encoder, Probe
 from ..eraser.facts import FAMILIES, Fact, draw
 from ..eraser.tasks import Corpus, Draft, Style, finish
 from ..evaluated import eval_command
-from ..files import sha256, write_json_lines
+from ..files import Row, sha256, write_json_lines
 from ..gguf_model import load_model
 from ..runs import say
 from ..text import DataError
 from . import saved
-
-Row = dict[str, Any]
 
 CITIES = ("Berlin", "London", "Madrid", "Moscow", "Paris", "Rome", "Tokyo", "Vienna")
 ERASED = ("sentence", "value")
@@ -109,7 +107,7 @@ class Reader:
     def contexts(self, cases: Path, methods: Sequence[str], isa: str, folder: Path) -> None:
         args = self.args
         options = ["--methods", ",".join(methods), "--max-tokens", 1, "--save", folder]
-        command = eval_command(args.rasure, cases, args.model, isa, *options, adapters=args.adapter)
+        command = eval_command(args.rasure, args.model, isa, *options, cases=cases, adapters=args.adapter)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise MeasuredError(f"{cases.name}: {done.stderr.strip().splitlines()[-1]}")

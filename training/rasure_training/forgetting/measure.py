@@ -3,13 +3,14 @@
     python -m rasure_training.forgetting.measure RASURE MODEL.gguf --adapter bridge.gguf --adapter steer.gguf --data DATA --out FOLDER
 
 Every thing that is erased and way of asking is a part: its cases, the outcomes of all methods, and a record of what they were made
-with are files of FOLDER. Parts that are there are not made again. `rasure_training.forgetting.report` makes a page of the folder.
+with are files of FOLDER. A run that was stopped goes on. `rasure_training.forgetting.report` makes a page of the folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from ..arguments import add_adapters, add_parts, parse_runtime, positive
 from ..eraser.tasks import Corpus
@@ -39,13 +40,13 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             write_json_lines(cases, make_cases(corpus, erased, way, args.n, args.tokens, args.seed))
             samples = SAMPLES if way == "direct" else 0
             options = ["--max-tokens", args.max_tokens, "--methods", ",".join(METHODS), "--samples", samples, "--seed", args.seed]
-            command = eval_command(args.rasure, cases, args.model, args.isa, *options, "--per-case", outcomes,
-                                   threads=args.threads, adapters=args.adapter)  # fmt: skip
+            command = partial(eval_command, args.rasure, args.model, args.isa, *options, threads=args.threads, adapters=args.adapter)
             wanted = {"methods": list(METHODS), "samples": samples, "max_tokens": args.max_tokens, "isa": args.isa,
                       "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
             noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
                      "contexts": args.n, "rasure_sha256": rasure_sha256}  # fmt: skip
-            parts.append(Part(f"{erased}, {way}", command, outcomes, record, wanted, args.n * (1 + samples * DRAWN), noted))
+            work = args.n * (1 + samples * DRAWN)
+            parts.append(Part(f"{erased}, {way}", command, cases, outcomes, record, wanted, work, noted))
     return parts
 
 

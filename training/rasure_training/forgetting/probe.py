@@ -22,7 +22,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,14 +29,12 @@ from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_runtime, parse_runtime, positive
 from ..eraser.evaluate import cell, clustered
-from ..files import sha256, write_page
+from ..files import Row, sha256, write_page
 from ..gguf_model import ModelError
 from ..runs import say
 from ..text import SPLITS, DataError
 from . import saved
 from .contexts import CITIES, ERASED, MADE, METHODS, NEAR, NEXT, OTHER_ISA, Reader, collect
-
-Row = dict[str, Any]
 
 STRENGTHS = (1e1, 1e2, 1e3, 1e4, 1e5)  # of the ridge
 HELD_OUT = 5  # one in so many training contexts chooses among them

@@ -9,7 +9,6 @@ age times lambda, lambda = -1/L keeps windows in proportion to L, whatever the b
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from statistics import fmean
 
 import torch
 
+from ..files import read_json_lines
 from ..gguf_model import GgufFile, ModelError
 from ..text import DataError
 from .forms import Gates
@@ -27,7 +27,7 @@ LEAST_LENGTH = 1.0  # a stream may have nothing but what is protected
 
 def mean_lengths(paths: list[Path]) -> tuple[list[float], list[int]]:
     """Average entries of each stream, and the lengths of the contexts."""
-    rows = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row for path in paths for row in read_json_lines(path)]
     if not rows:
         raise DataError("there are no outcomes")
     return [fmean(column) for column in zip(*(row["streams"] for row in rows), strict=True)], [row["n_context"] for row in rows]
