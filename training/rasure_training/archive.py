@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .files import Row, read_json_lines
 
+# What tells parts from each other: a task and a length, a thing that is erased and a way of asking, an arm and its budget.
+PART = ("task", "tokens", "erased", "way", "arm", "budget", "seed")
 DIGITS = 5  # significant ones that are kept of a number
 
 
@@ -53,7 +56,7 @@ def collect(
     sources: Sequence[Path], rows_of: Callable[[Row, list[Row]], list[Row]], alike: Sequence[str]
 ) -> tuple[list[Row], list[Row]]:
     """Records and rows of several sources: folders of parts, of whose records and outcomes `rows_of` makes rows, and archives. All
-    records have the same values of the keys `alike`."""
+    records have the same values of the keys `alike`, and no part is in two sources."""
     records, rows = [], []
     for source in sources:
         more_records, more_rows = _read_folder(source, rows_of) if source.is_dir() else load(source)
@@ -62,4 +65,8 @@ def collect(
     for key in alike:
         if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
             raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
+    parts = Counter(tuple(record.get(key) for key in PART) for record in records)
+    if len(parts) < len(records):
+        twice = ", ".join(str(value) for value in parts.most_common(1)[0][0] if value)
+        raise MeasuredError(f"{', '.join(map(str, sources))}: the same part is in two of them: {twice}")
     return records, rows

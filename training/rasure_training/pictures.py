@@ -20,7 +20,8 @@ def pyplot() -> Any:
 
 def spread(figures: Sequence[dict[str, Any]]) -> list[list[float]]:
     """Error bars of figures with `mean`, `low` and `high`."""
-    return [[figure["mean"] - figure["low"] for figure in figures], [figure["high"] - figure["mean"] for figure in figures]]
+    below = [max(0.0, figure["mean"] - figure["low"]) for figure in figures]
+    return [below, [max(0.0, figure["high"] - figure["mean"]) for figure in figures]]
 
 
 def save(figure: Any, path: Path) -> None:

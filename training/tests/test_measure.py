@@ -152,7 +152,8 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     text = (out / "erase_quality.md").read_text(encoding="utf-8")
     assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text and "KL, 345 tokens" in text
     assert "| `repair:16` | -0.1250 (-0.1250 to -0.1250) | -0.1250 (-0.1250 to -0.1250) |" in text  # against drop
-    assert (out / "erase_quality.svg").stat().st_size > 1000
+    assert text.count("### 345 tokens") == 2
+    assert all((out / f"erase_quality{which}.svg").stat().st_size > 1000 for which in ("", "_by_length"))
 
 
 def test_an_archive_stands_for_the_folder(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +165,8 @@ def test_an_archive_stands_for_the_folder(setting: list[object], tmp_path: Path,
         assert call(report, source, "--out", out, *more) == 0
         pages.append((out / "erase_quality.md").read_text(encoding="utf-8"))
     assert pages[0] == pages[1]
+    assert call(report, kept, tmp_path / "out", "--out", tmp_path) == 1
+    assert "the same part is in two of them: " in capsys.readouterr().err
     kept.write_bytes(b"no archive")
     assert call(report, kept, "--out", tmp_path) == 1
     assert "report:" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The frontier as a picture: KL against cost, one panel for each kind of cases."""
+"""KL in pictures, one panel for each kind of cases: against cost (the frontier), and by the length of the context."""
 
 from __future__ import annotations
 
@@ -30,15 +30,29 @@ def _looks(methods: list[str]) -> dict[str, tuple[str, str]]:
     return looks
 
 
-def draw(measured: Measured, path: Path) -> None:
-    """KL against cost, one panel for each kind of cases."""
-    plt = pictures.pyplot()
+def _panels(measured: Measured) -> tuple[Any, Any, list[str]]:
+    """Figure, axes by line and column, and the kind of cases of each panel."""
     names = [name for name, tasks in GROUPS.items() if any(row["task"] in tasks for row in measured.rows)]
     columns = 4
     lines = (len(names) + columns - 1) // columns
-    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.6 * lines), layout="constrained", squeeze=False)
+    figure, axes = pictures.pyplot().subplots(
+        lines, columns, figsize=(4 * columns, 3.6 * lines), layout="constrained", squeeze=False
+    )
     for axis in axes.flat[len(names) :]:
         axis.remove()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("KL(exact || method), nats")
+    return figure, axes, names
+
+
+def _finish(figure: Any, seen: dict[str, Any], path: Path) -> None:
+    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=8, fontsize=8)
+    pictures.save(figure, path)
+
+
+def draw(measured: Measured, path: Path) -> None:
+    """KL against cost."""
+    figure, axes, names = _panels(measured)
     looks = _looks([method for method in measured.methods() if method not in ("none", "exact")])
     seen: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
@@ -48,8 +62,7 @@ def draw(measured: Measured, path: Path) -> None:
             times = [row["erase_ms"] for row in rows if row.get("erase_ms") is not None]
             if kl is None or not times:
                 continue
-            spread = [[max(0.0, kl["mean"] - kl["low"])], [max(0.0, kl["high"] - kl["mean"])]]
-            seen[method] = axis.errorbar(median(times), kl["mean"], yerr=spread, marker=marker, markersize=6, color=colour,
+            seen[method] = axis.errorbar(median(times), kl["mean"], yerr=pictures.spread([kl]), marker=marker, markersize=6, color=colour,
                                          markerfacecolor="white", linewidth=0.8, linestyle="none")  # fmt: skip
         nothing = mean_of(measured.select(GROUPS[name], "none"), "kl")
         if nothing:
@@ -58,7 +71,25 @@ def draw(measured: Measured, path: Path) -> None:
                       transform=axis.get_yaxis_transform())  # fmt: skip
         axis.set(xscale="log", yscale="log", title=name, xlabel="erase, ms, median")
         axis.grid(alpha=0.3)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("KL(exact || method), nats")
-    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=8, fontsize=8)
-    pictures.save(figure, path)
+    _finish(figure, seen, path)
+
+
+def draw_lengths(measured: Measured, path: Path) -> None:
+    """KL by the length of the context."""
+    figure, axes, names = _panels(measured)
+    seen: dict[str, Any] = {}
+    sizes = {tokens: measured.length(tokens) for tokens in measured.lengths()}
+    looks = _looks([method for method in measured.methods() if method not in ("none", "exact")])
+    for axis, name in zip(axes.flat, names, strict=False):
+        for method, (colour, marker) in looks.items():
+            found = {size: mean_of(measured.select(GROUPS[name], method, tokens), "kl") for tokens, size in sizes.items()}
+            known = {size: kl for size, kl in found.items() if kl}
+            if known:
+                seen[method] = axis.errorbar(known.keys(), [kl["mean"] for kl in known.values()],
+                                             yerr=pictures.spread(list(known.values())), marker=marker, markersize=5, color=colour,
+                                             markerfacecolor="white", linewidth=0.8)  # fmt: skip
+        axis.set(xscale="log", yscale="log", title=name, xlabel="context, tokens")
+        axis.set_xticks(list(sizes.values()), [f"{size:,.0f}" for size in sizes.values()], fontsize=8)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    _finish(figure, seen, path)

@@ -52,9 +52,12 @@ class Measured:
     def lengths(self) -> list[int]:
         return sorted({row["tokens"] for row in self.rows})
 
-    def size(self, tokens: int) -> str:
+    def length(self, tokens: int) -> float:
         """The median length of the contexts that were asked to have so many tokens."""
-        return f"{median(row['n_context'] for row in self.rows if row['tokens'] == tokens):,.0f}"
+        return median(row["n_context"] for row in self.rows if row["tokens"] == tokens)
+
+    def size(self, tokens: int) -> str:
+        return f"{self.length(tokens):,.0f}"
 
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(row["task"] for row in self.rows))
@@ -129,12 +132,12 @@ def rounded(figure: Figure) -> Figure:
     return {key: value if isinstance(value, int) else float(f"{value:.5g}") for key, value in figure.items()}
 
 
-def groups_of(measured: Measured) -> list[Row]:
-    """Figures of every method on every kind of case, over all lengths."""
+def groups_of(measured: Measured, tokens: int | None = None) -> list[Row]:
+    """Figures of every method on every kind of case, of one length or over all."""
     found = []
     for group, tasks in GROUPS.items():
         for method in measured.methods():
-            rows = measured.select(tasks, method)
+            rows = measured.select(tasks, method, tokens)
             if rows:
                 figures = {metric: mean_of(rows, metric) for metric in METRICS}
                 found.append({"group": group, "method": method, "n": len(rows)}

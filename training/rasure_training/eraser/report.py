@@ -2,7 +2,7 @@
 
     python -m rasure_training.eraser.report FOLDER... --out docs [--torch outcomes.jsonl] [--archive FILE]
 
-Writes NAME.md, .json and .svg. Intervals are 95 % percentiles of a bootstrap that draws whole contexts; a difference
+Writes NAME.md, .json and .svg, and where there are several lengths NAME_by_length.svg. Intervals are 95 % percentiles of a bootstrap that draws whole contexts; a difference
 between two methods is taken case by case before. With --torch (what `evaluate --per-case` wrote for the same cases) the runtime's
 figures are compared with PyTorch's. With --archive all that the report is made of is kept in one small file, which stands for the
 folders later on.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import archive
 from ..arguments import add_sources
-from .frontier import draw
+from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
 from .tables import (
@@ -34,7 +34,17 @@ from .tables import (
 )
 
 
-def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
+def by_kind(measured: Measured, name: str) -> list[str]:
+    lengths = measured.lengths()
+    if len(lengths) == 1:
+        return ["", "## By kind of case", "", *group_table(groups_of(measured))]
+    lines = ["", "## By kind of case and length", "", f"![KL by length of the context]({name}_by_length.svg)"]
+    for tokens in lengths:
+        lines += ["", f"### {measured.size(tokens)} tokens", "", *group_table(groups_of(measured, tokens))]
+    return lines
+
+
+def heading(measured: Measured, name: str) -> list[str]:
     record = measured.records[0]
     contexts = sum(part["contexts"] for part in measured.records)
     comparisons = len(measured.tasks()) * len(measured.lengths()) * (len(measured.methods()) - 2)
@@ -54,10 +64,7 @@ def heading(measured: Measured, groups: Sequence[Row], name: str) -> list[str]:
         "lengths). In the picture, medians of the erase times of these runs, of one thread each.",
         "",
         f"![KL against cost]({name}.svg)",
-        "",
-        "## By kind of case",
-        "",
-        *group_table(groups),
+        *by_kind(measured, name),
     ]
 
 
@@ -86,8 +93,7 @@ def report(args: argparse.Namespace) -> None:
     found = [] if args.brief else goals(measured, args.default)
     if torch_figures and not args.brief:
         found.append(torch_goal(torch_figures))
-    groups = groups_of(measured)
-    lines = heading(measured, groups, args.name)
+    lines = heading(measured, args.name)
     if measured.erased("prose"):
         lines += ["", "## Prose, by length of the span", "", *span_table(measured)]
     if not args.brief:
@@ -99,12 +105,14 @@ def report(args: argparse.Namespace) -> None:
         "parts": [{key: part[key] for key in ("task", "tokens", "contexts", "cases_sha256", "rasure_sha256", "seconds")}
                   for part in measured.records],
         "goals": [vars(goal) for goal in found],
-        "groups": groups,
+        "groups": groups_of(measured),
         "figures": figures_of(measured),
         "torch": torch_figures,
     }  # fmt: skip
     compact(args.out / f"{args.name}.json", data)
     draw(measured, args.out / f"{args.name}.svg")
+    if len(measured.lengths()) > 1:
+        draw_lengths(measured, args.out / f"{args.name}_by_length.svg")
 
 
 def compact(path: Path, data: Row) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from ..files import read_json_lines
 from .evaluate import cell, clustered
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
@@ -161,8 +161,7 @@ def protocol_table(measured: Measured) -> list[str]:
 def torch_table(measured: Measured, path: Path) -> tuple[list[str], list[Row]]:
     """KL of the runtime minus KL of PyTorch, case by case, by task and method."""
     theirs: dict[tuple[str, str], Row] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_json_lines(path):
         theirs[row["id"], row["method"]] = row
     groups: dict[tuple[str, str], list[tuple[Row, float]]] = defaultdict(list)
     for row in measured.rows:
