@@ -29,6 +29,8 @@ void rs_neon_dot_f32(const float *w, const float *x, size_t rows, size_t n, floa
 
 void rs_neon_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
 void rs_neon_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
+void rs_neon_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
+                         size_t head_dim, size_t dim, int interleaved, int room);
 void rs_neon_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
                        size_t head_dim, size_t dim, int interleaved);
 void rs_neon_swiglu(float *gate, const float *up, size_t n);

@@ -6,26 +6,24 @@
 #include "kernels/arm/neon_math.h"
 #include "kernels/ref/math.h"
 
-/* `count` (1 to 4) floats and zeros. */
-RS_INLINE float32x4_t load_first(const float *x, size_t count) {
-    if (count == 4) return vld1q_f32(x);
+/* `count` (1 to 3) floats and zeros. */
+static float32x4_t load_first(const float *x, size_t count) {
     float lanes[4] = {0};
     for (size_t i = 0; i < count; i++) lanes[i] = x[i];
     return vld1q_f32(lanes);
 }
 
-RS_INLINE void store_first(float *x, float32x4_t v, size_t count) {
-    if (count == 4) {
-        vst1q_f32(x, v);
-        return;
-    }
+static void store_first(float *x, float32x4_t v, size_t count) {
     float lanes[4];
     vst1q_f32(lanes, v);
     for (size_t i = 0; i < count; i++) x[i] = lanes[i];
 }
 
-RS_INLINE size_t at_most_four(size_t n) {
-    return n < 4 ? n : 4;
+/* x[i] = f(x[i], y[i]) */
+RS_INLINE void combine(float *x, const float *y, size_t n, float32x4_t (*f)(float32x4_t, float32x4_t)) {
+    const size_t even = n / 4 * 4, rest = n - even;
+    for (size_t i = 0; i < even; i += 4) vst1q_f32(x + i, f(vld1q_f32(x + i), vld1q_f32(y + i)));
+    if (rest > 0) store_first(x + even, f(load_first(x + even, rest), load_first(y + even, rest)), rest);
 }
 
 void rs_neon_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n) {
@@ -65,11 +63,15 @@ RS_INLINE void dot_f32_tile(size_t tile, const float *w, const float *x, size_t 
             sum[r][1] = vfmaq_f32(sum[r][1], w1, vld1q_f32(x + r * n + i + 4));
         }
     }
-    for (; i < n; i += 4) {
-        const size_t count = at_most_four(n - i);
-        const float32x4_t w0 = load_first(w + i, count);
+    if (i + 4 <= n) {
+        const float32x4_t w0 = vld1q_f32(w + i);
+        for (size_t r = 0; r < tile; r++) sum[r][0] = vfmaq_f32(sum[r][0], w0, vld1q_f32(x + r * n + i));
+        i += 4;
+    }
+    if (i < n) {
+        const float32x4_t w0 = load_first(w + i, n - i);
         for (size_t r = 0; r < tile; r++)
-            sum[r][0] = vfmaq_f32(sum[r][0], w0, load_first(x + r * n + i, count));
+            sum[r][0] = vfmaq_f32(sum[r][0], w0, load_first(x + r * n + i, n - i));
     }
     for (size_t r = 0; r < tile; r++) out[r * out_stride] = rs_neon_sum(vaddq_f32(sum[r][0], sum[r][1]));
 }
@@ -105,20 +107,38 @@ static double sum_of_squares(const float *x, size_t n) {
 void rs_neon_rms_norm(const float *x, const float *w, float eps, size_t n, float *out) {
     const double mean = sum_of_squares(x, n) / (double)n;
     const float32x4_t scale = vdupq_n_f32((float)(1.0 / sqrt(mean + (double)eps)));
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = at_most_four(n - i);
-        const float32x4_t scaled = vmulq_f32(load_first(x + i, count), scale);
-        store_first(out + i, vmulq_f32(scaled, load_first(w + i, count)), count);
+    const size_t even = n / 4 * 4, rest = n - even;
+    for (size_t i = 0; i < even; i += 4)
+        vst1q_f32(out + i, vmulq_f32(vmulq_f32(vld1q_f32(x + i), scale), vld1q_f32(w + i)));
+    if (rest > 0) {
+        const float32x4_t scaled = vmulq_f32(load_first(x + even, rest), scale);
+        store_first(out + even, vmulq_f32(scaled, load_first(w + even, rest)), rest);
     }
 }
 
+/* Elements a and b of pairs, rotated. */
+typedef struct pairs {
+    float32x4_t a, b;
+} pairs;
+
+RS_INLINE pairs rotate(float32x4_t a, float32x4_t b, float32x4_t cosine, float32x4_t sine) {
+    return (pairs){vfmsq_f32(vmulq_f32(a, cosine), b, sine), vfmaq_f32(vmulq_f32(b, cosine), a, sine)};
+}
+
 RS_INLINE void rotate_halves(float *x, const float *cosine, const float *sine, size_t half) {
-    for (size_t i = 0; i < half; i += 4) {
-        const size_t count = at_most_four(half - i);
-        const float32x4_t a = load_first(x + i, count), b = load_first(x + half + i, count);
-        const float32x4_t c = load_first(cosine + i, count), s = load_first(sine + i, count);
-        store_first(x + i, vfmsq_f32(vmulq_f32(a, c), b, s), count);
-        store_first(x + half + i, vfmaq_f32(vmulq_f32(b, c), a, s), count);
+    float *y = x + half;
+    const size_t even = half / 4 * 4, rest = half - even;
+    for (size_t i = 0; i < even; i += 4) {
+        const pairs turned =
+            rotate(vld1q_f32(x + i), vld1q_f32(y + i), vld1q_f32(cosine + i), vld1q_f32(sine + i));
+        vst1q_f32(x + i, turned.a);
+        vst1q_f32(y + i, turned.b);
+    }
+    if (rest > 0) {
+        const pairs turned = rotate(load_first(x + even, rest), load_first(y + even, rest),
+                                    load_first(cosine + even, rest), load_first(sine + even, rest));
+        store_first(x + even, turned.a, rest);
+        store_first(y + even, turned.b, rest);
     }
 }
 
@@ -126,10 +146,8 @@ RS_INLINE void rotate_pairs(float *x, const float *cosine, const float *sine, si
     size_t i = 0;
     for (; i + 4 <= half; i += 4) {
         const float32x4x2_t v = vld2q_f32(x + 2 * i);
-        const float32x4_t c = vld1q_f32(cosine + i), s = vld1q_f32(sine + i);
-        const float32x4x2_t turned = {
-            {vfmsq_f32(vmulq_f32(v.val[0], c), v.val[1], s), vfmaq_f32(vmulq_f32(v.val[1], c), v.val[0], s)}};
-        vst2q_f32(x + 2 * i, turned);
+        const pairs turned = rotate(v.val[0], v.val[1], vld1q_f32(cosine + i), vld1q_f32(sine + i));
+        vst2q_f32(x + 2 * i, (float32x4x2_t){{turned.a, turned.b}});
     }
     for (; i < half; i++) {
         const float a = x[2 * i], b = x[2 * i + 1];
@@ -152,31 +170,31 @@ RS_INLINE float32x4_t gated(float32x4_t x, float32x4_t exponent, float32x4_t up)
     return vmulq_f32(rs_neon_divide(x, divisor), up);
 }
 
-void rs_neon_swiglu(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = at_most_four(n - i);
-        const float32x4_t x = load_first(gate + i, count);
-        store_first(gate + i, gated(x, vnegq_f32(x), load_first(up + i, count)), count);
-    }
+RS_INLINE float32x4_t swiglu(float32x4_t gate, float32x4_t up) {
+    return gated(gate, vnegq_f32(gate), up);
 }
 
 /* The exponent is -2 sqrt(2 / pi) (x + 0.044715 x^3), as in kernels/ref/elementwise.c. */
+RS_INLINE float32x4_t geglu(float32x4_t gate, float32x4_t up) {
+    const float32x4_t cube = vmulq_f32(vmulq_f32(gate, gate), gate);
+    const float32x4_t inner = vfmaq_f32(gate, vdupq_n_f32(0.044715f), cube);
+    return gated(gate, vmulq_f32(vdupq_n_f32(-1.5957691216057308f), inner), up);
+}
+
+RS_INLINE float32x4_t sum(float32x4_t x, float32x4_t y) {
+    return vaddq_f32(x, y);
+}
+
+void rs_neon_swiglu(float *gate, const float *up, size_t n) {
+    combine(gate, up, n, swiglu);
+}
+
 void rs_neon_geglu(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = at_most_four(n - i);
-        const float32x4_t x = load_first(gate + i, count);
-        const float32x4_t cube = vmulq_f32(vmulq_f32(x, x), x);
-        const float32x4_t inner = vfmaq_f32(x, vdupq_n_f32(0.044715f), cube);
-        const float32x4_t exponent = vmulq_f32(vdupq_n_f32(-1.5957691216057308f), inner);
-        store_first(gate + i, gated(x, exponent, load_first(up + i, count)), count);
-    }
+    combine(gate, up, n, geglu);
 }
 
 void rs_neon_add(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = at_most_four(n - i);
-        store_first(x + i, vaddq_f32(load_first(x + i, count), load_first(y + i, count)), count);
-    }
+    combine(x, y, n, sum);
 }
 
 /* Integers that order as floats do, both zeros being 0 and denormals not, which 32-bit NEON would take for 0.
@@ -187,19 +205,13 @@ RS_INLINE int32x4_t order(float32x4_t x) {
     return vsubq_s32(veorq_s32(magnitude, sign), sign);
 }
 
-/* The order of floats i to i + 3 of n; those past the end are float i again. */
-RS_INLINE int32x4_t order_at(const float *x, size_t i, size_t n) {
-    if (n - i >= 4) return order(vld1q_f32(x + i));
-    float lanes[4];
-    for (size_t l = 0; l < 4; l++) lanes[l] = x[l < n - i ? i + l : i];
-    return order(vld1q_f32(lanes));
-}
-
-size_t rs_neon_largest(const float *x, size_t n) {
+/* Of four or more. */
+static size_t largest_of(const float *x, size_t n) {
     int32_t lane[4], extent[4];
-    int32x4_t top = order_at(x, 0, n), widest = vabsq_s32(top);
-    for (size_t i = 4; i < n; i += 4) {
-        const int32x4_t v = order_at(x, i, n);
+    const size_t last = n - 4; /* the last four overlap those before them */
+    int32x4_t top = order(vld1q_f32(x + last)), widest = vabsq_s32(top);
+    for (size_t i = 0; i < last; i += 4) {
+        const int32x4_t v = order(vld1q_f32(x + i));
         top = vmaxq_s32(top, v);
         widest = vmaxq_s32(widest, vabsq_s32(v));
     }
@@ -211,14 +223,23 @@ size_t rs_neon_largest(const float *x, size_t n) {
     }
     const int32x4_t all = vdupq_n_s32(lane[0]);
     for (size_t i = 0; i < n; i += 4) {
+        const size_t at = i < last ? i : last;
         uint32_t same[4];
-        const uint32x4_t equal = vceqq_s32(order_at(x, i, n), all);
+        const uint32x4_t equal = vceqq_s32(order(vld1q_f32(x + at)), all);
         const uint16x4_t any = vmovn_u32(equal);
         if (vget_lane_u64(vreinterpret_u64_u16(any), 0) == 0) continue;
         vst1q_u32(same, equal);
         size_t l = 0;
         while (same[l] == 0) l++;
-        return i + l;
+        return at + l;
     }
     return n;
+}
+
+size_t rs_neon_largest(const float *x, size_t n) {
+    if (n >= 4) return largest_of(x, n);
+    float lanes[4];
+    for (size_t l = 0; l < 4; l++) lanes[l] = x[l < n ? l : 0];
+    const size_t at = largest_of(lanes, 4);
+    return at < n ? at : n;
 }

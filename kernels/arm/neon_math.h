@@ -4,6 +4,7 @@
 #define RASURE_KERNELS_ARM_NEON_MATH_H
 
 #include <arm_neon.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -86,11 +87,28 @@ RS_INLINE int32x4_t rs_neon_round(float32x4_t x) {
 #endif
 }
 
-/* 16 floats times `inverse`, rounded, as int8. */
-RS_INLINE int8x16_t rs_neon_round16(const float32x4_t x[4], float inverse) {
+/* 16 floats, each times that of `factor`, rounded, as int8. */
+RS_INLINE int8x16_t rs_neon_round16_by(const float32x4_t x[4], const float32x4_t factor[4]) {
     int16x4_t half[4];
-    for (size_t i = 0; i < 4; i++) half[i] = vmovn_s32(rs_neon_round(vmulq_f32(x[i], vdupq_n_f32(inverse))));
+    for (size_t i = 0; i < 4; i++) half[i] = vmovn_s32(rs_neon_round(vmulq_f32(x[i], factor[i])));
     return vcombine_s8(vmovn_s16(vcombine_s16(half[0], half[1])), vmovn_s16(vcombine_s16(half[2], half[3])));
+}
+
+/* All of them times the same. */
+RS_INLINE int8x16_t rs_neon_round16(const float32x4_t x[4], float factor) {
+    const float32x4_t all = vdupq_n_f32(factor);
+    return rs_neon_round16_by(x, (const float32x4_t[4]){all, all, all, all});
+}
+
+RS_INLINE float32x4_t rs_neon_sqrt(float32x4_t x) {
+#ifdef __aarch64__
+    return vsqrtq_f32(x);
+#else
+    float root[4];
+    vst1q_f32(root, x);
+    for (size_t i = 0; i < 4; i++) root[i] = sqrtf(root[i]);
+    return vld1q_f32(root);
+#endif
 }
 
 RS_INLINE float32x4_t rs_neon_divide(float32x4_t x, float32x4_t y) {
