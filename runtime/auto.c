@@ -29,9 +29,9 @@ typedef struct choice {
 
 rs_erase_calibration rs_erase_default_calibration(void) {
     return (rs_erase_calibration){
-        .shift = {-6.205f, 1.326f, 0.000f, 1.830f},
-        .repair = {-7.255f, 1.628f, 0.052f, 1.411f},
-        .adaptive = {-6.847f, 1.751f, 0.008f, 0.977f},
+        .shift = {-5.407f, 0.735f, 0.099f, 1.686f},
+        .repair = {-6.230f, 0.793f, 0.188f, 1.241f},
+        .adaptive = {-5.542f, 0.000f, 0.005f, 0.918f},
     };
 }
 

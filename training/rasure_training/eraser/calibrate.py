@@ -115,7 +115,10 @@ def fit_command(args: argparse.Namespace) -> None:
         x = np.array([features(*known[row["id"]][name]) for row in mine])
         log_kl = np.log([max(row["kl"], LEAST_KL) for row in mine])
         fits[name] = fit(x, log_kl) | hindsight(log_kl.tolist(), [row["context"] for row in mine])
-    (args.out / "erase_calibration.json").write_text(json.dumps(fits, indent=1) + "\n", encoding="utf-8")
+    made_of = {"split": records[0]["split"], "isa": records[0]["isa"], "tokens": sorted({record["tokens"] for record in records}),
+               "contexts": sum(record["contexts"] for record in records)}  # fmt: skip
+    path = args.out / "erase_calibration.json"
+    path.write_text(json.dumps({"made_of": made_of} | fits, indent=1) + "\n", encoding="utf-8")
     for name, values in fits.items():
         print(
             f"        .{name} = {{{', '.join(f'{values[key]:.3f}f' for key in ('level', 'by_strongest', 'by_sum', 'spread'))}}},"
