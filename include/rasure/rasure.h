@@ -659,7 +659,9 @@ typedef struct rs_erase_calibration {
     rs_erase_fit shift, repair, adaptive;
 } rs_erase_calibration;
 
-/* Of SmolLM2-135M-Instruct: docs/erase_auto.md says on what, and how good it is. */
+/* Of SmolLM2-135M-Instruct: docs/erase_auto.md says on what, and how good it is. ADAPTIVE is expected within
+ * 0.018 nats in 95 % of cases, and the most of that is what int8 rounding leaves between two ways to compute
+ * the same: a smaller bound means EXACT. */
 RS_API rs_erase_calibration rs_erase_default_calibration(void);
 
 typedef struct rs_erase_params {
