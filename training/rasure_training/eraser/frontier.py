@@ -88,7 +88,8 @@ def draw_lengths(measured: Measured, path: Path) -> None:
                 seen[method] = axis.errorbar(known.keys(), [kl["mean"] for kl in known.values()],
                                              yerr=pictures.spread(list(known.values())), marker=marker, markersize=5, color=colour,
                                              markerfacecolor="white", linewidth=0.8)  # fmt: skip
-        axis.set(xscale="log", yscale="log", title=name, xlabel="context, tokens")
+        axis.set(xscale="log", yscale="log", title=name, xlabel="context, tokens",
+                 xlim=(min(sizes.values()) / 1.1, max(sizes.values()) * 1.1))  # fmt: skip
         axis.set_xticks(list(sizes.values()), [f"{size:,.0f}" for size in sizes.values()], fontsize=8)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
