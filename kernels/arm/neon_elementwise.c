@@ -116,27 +116,19 @@ void rs_neon_rms_norm(const float *x, const float *w, float eps, size_t n, float
     }
 }
 
-/* Elements a and b of pairs, rotated. */
-typedef struct pairs {
-    float32x4_t a, b;
-} pairs;
-
-RS_INLINE pairs rotate(float32x4_t a, float32x4_t b, float32x4_t cosine, float32x4_t sine) {
-    return (pairs){vfmsq_f32(vmulq_f32(a, cosine), b, sine), vfmaq_f32(vmulq_f32(b, cosine), a, sine)};
-}
-
 RS_INLINE void rotate_halves(float *x, const float *cosine, const float *sine, size_t half) {
     float *y = x + half;
     const size_t even = half / 4 * 4, rest = half - even;
     for (size_t i = 0; i < even; i += 4) {
-        const pairs turned =
-            rotate(vld1q_f32(x + i), vld1q_f32(y + i), vld1q_f32(cosine + i), vld1q_f32(sine + i));
+        const rs_neon_pairs turned =
+            rs_neon_rotate(vld1q_f32(x + i), vld1q_f32(y + i), vld1q_f32(cosine + i), vld1q_f32(sine + i));
         vst1q_f32(x + i, turned.a);
         vst1q_f32(y + i, turned.b);
     }
     if (rest > 0) {
-        const pairs turned = rotate(load_first(x + even, rest), load_first(y + even, rest),
-                                    load_first(cosine + even, rest), load_first(sine + even, rest));
+        const rs_neon_pairs turned =
+            rs_neon_rotate(load_first(x + even, rest), load_first(y + even, rest),
+                           load_first(cosine + even, rest), load_first(sine + even, rest));
         store_first(x + even, turned.a, rest);
         store_first(y + even, turned.b, rest);
     }
@@ -146,7 +138,8 @@ RS_INLINE void rotate_pairs(float *x, const float *cosine, const float *sine, si
     size_t i = 0;
     for (; i + 4 <= half; i += 4) {
         const float32x4x2_t v = vld2q_f32(x + 2 * i);
-        const pairs turned = rotate(v.val[0], v.val[1], vld1q_f32(cosine + i), vld1q_f32(sine + i));
+        const rs_neon_pairs turned =
+            rs_neon_rotate(v.val[0], v.val[1], vld1q_f32(cosine + i), vld1q_f32(sine + i));
         vst2q_f32(x + 2 * i, (float32x4x2_t){{turned.a, turned.b}});
     }
     for (; i < half; i++) {

@@ -68,15 +68,16 @@ RS_INLINE element rotate(const key_lanes *keys, float_lanes *lanes, const float 
     top = zero;
     for (size_t i = 0; i < dim / 2; i++) {
         const size_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + dim / 2;
-        const element x = to_floats(keys->x[a]), y = to_floats(keys->x[b]);
-        element p, q;
+        element x = to_floats(keys->x[a]), y = to_floats(keys->x[b]);
         for (size_t v = 0; v < VECTORS; v++) {
-            p.of[v] = vfmsq_f32(vmulq_n_f32(x.of[v], cosine[i]), y.of[v], vdupq_n_f32(sine[i]));
-            q.of[v] = vfmaq_f32(vmulq_n_f32(x.of[v], sine[i]), y.of[v], vdupq_n_f32(cosine[i]));
+            const rs_neon_pairs turned =
+                rs_neon_rotate(x.of[v], y.of[v], vdupq_n_f32(cosine[i]), vdupq_n_f32(sine[i]));
+            x.of[v] = turned.a;
+            y.of[v] = turned.b;
         }
-        store_floats(lanes->x[a], p);
-        store_floats(lanes->x[b], q);
-        top = larger(top, p, q, room);
+        store_floats(lanes->x[a], x);
+        store_floats(lanes->x[b], y);
+        top = larger(top, x, y, room);
     }
     for (size_t d = dim; d < head_dim; d++) {
         const element x = to_floats(keys->x[d]);

@@ -100,6 +100,16 @@ RS_INLINE int8x16_t rs_neon_round16(const float32x4_t x[4], float factor) {
     return rs_neon_round16_by(x, (const float32x4_t[4]){all, all, all, all});
 }
 
+/* The first and the second elements of four pairs. */
+typedef struct rs_neon_pairs {
+    float32x4_t a, b;
+} rs_neon_pairs;
+
+RS_INLINE rs_neon_pairs rs_neon_rotate(float32x4_t a, float32x4_t b, float32x4_t cosine, float32x4_t sine) {
+    return (rs_neon_pairs){vfmsq_f32(vmulq_f32(a, cosine), b, sine),
+                           vfmaq_f32(vmulq_f32(b, cosine), a, sine)};
+}
+
 RS_INLINE float32x4_t rs_neon_sqrt(float32x4_t x) {
 #ifdef __aarch64__
     return vsqrtq_f32(x);

@@ -49,7 +49,8 @@ def outcomes(rasure: Path) -> dict[Key, dict[str, list[float]]]:
     """Values by context."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
-        command = [rasure, "eval", HERE / "cases.jsonl", "--methods", ",".join((*METHODS, AUTO)), "--max-tokens", "8", "--per-case", rows]
+        methods = ",".join((*METHODS, AUTO))
+        command = [rasure, "eval", HERE / "cases.jsonl", "--methods", methods, "--max-tokens", "8", "--per-case", rows]
         for name in ERASERS:
             command += ["--eraser", MODELS / name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})

@@ -9,7 +9,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -79,20 +79,23 @@ class Part:
             raise Refused(said)
         raise PartError(f"{self.outcomes.name}: {said}")
 
-    def evaluate(self, advance: Callable[[float], None], *options: str) -> list[Row]:
-        """Some contexts at a time, each to a file of its own that is not made again. `advance` is told the work done."""
+    def evaluate(self, progress: Progress, *options: str) -> list[Row]:
+        """Some contexts at a time, each to a file of its own that is not made again."""
         inputs = json.dumps([self.wanted, self.noted, options]).encode()
         digest = hashlib.sha256(inputs).hexdigest()[:12]
         cases = read_json_lines(self.cases)
         rows = []
         for i, some in enumerate(slices(cases)):
             fresh = self.outcomes.with_name(f"{self.outcomes.name}.{digest}-{i}")
-            if not fresh.exists():
+            work = self.work * len(some) / len(cases)
+            if fresh.exists():
+                progress.skip(work)
+            else:
                 its_cases = fresh.with_name(f"{fresh.name}.cases")
                 write_json_lines(its_cases, some)
                 self.execute(its_cases, fresh, options)
+                progress.advance(work)
             rows += read_json_lines(fresh)
-            advance(self.work * len(some) / len(cases))
         return rows
 
     def write_record(self, begin: float, more: Row) -> None:
@@ -101,10 +104,10 @@ class Part:
         for leftover in self.outcomes.parent.glob(f"{self.outcomes.name}.*"):
             leftover.unlink()
 
-    def run(self, advance: Callable[[float], None]) -> None:
+    def run(self, progress: Progress) -> None:
         begin = time.monotonic()
         try:
-            write_json_lines(self.outcomes, self.evaluate(advance))
+            write_json_lines(self.outcomes, self.evaluate(progress))
         except Refused as refused:
             self.write_record(begin, {"refused": str(refused)})
         else:
@@ -122,6 +125,11 @@ class Progress:
     def left(self) -> str:
         return duration((time.monotonic() - self.begin) * (self.total - self.done) / self.done) if self.done else "?"
 
+    def skip(self, work: float) -> None:
+        """What was there already took no time, and says nothing of the rest."""
+        with self.lock:
+            self.total -= work
+
     def advance(self, work: float) -> None:
         with self.lock:
             self.done = min(self.done + work, self.total)
@@ -136,7 +144,7 @@ def run_parts(parts: Sequence[Part], jobs: int) -> None:
     say(f"{len(parts) - len(waiting)} parts are there already")
     progress = Progress(sum(part.work for part in waiting))
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(part.run, progress.advance): part for part in waiting}
+        running = {pool.submit(part.run, progress): part for part in waiting}
         try:
             for future in as_completed(running):
                 future.result()

@@ -12,10 +12,12 @@ from .measured import GROUPS, Measured, mean_of
 MARKERS = "os^vD<>PX*"
 
 
-def _looks(methods: list[str]) -> dict[str, tuple[str, str]]:
+def _looks(measured: Measured) -> dict[str, tuple[str, str]]:
     """Colour, by family, and marker, within the family, of each method."""
     looks: dict[str, tuple[str, str]] = {}
-    for method in methods:
+    for method in measured.methods():
+        if method in ("none", "exact"):
+            continue
         colour = (
             "tab:red"
             if method == "adaptive"
@@ -53,7 +55,7 @@ def _finish(figure: Any, seen: dict[str, Any], path: Path) -> None:
 def draw(measured: Measured, path: Path) -> None:
     """KL against cost."""
     figure, axes, names = _panels(measured)
-    looks = _looks([method for method in measured.methods() if method not in ("none", "exact")])
+    looks = _looks(measured)
     seen: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
         for method, (colour, marker) in looks.items():
@@ -79,7 +81,7 @@ def draw_lengths(measured: Measured, path: Path) -> None:
     figure, axes, names = _panels(measured)
     seen: dict[str, Any] = {}
     sizes = {tokens: measured.length(tokens) for tokens in measured.lengths()}
-    looks = _looks([method for method in measured.methods() if method not in ("none", "exact")])
+    looks = _looks(measured)
     for axis, name in zip(axes.flat, names, strict=False):
         for method, (colour, marker) in looks.items():
             found = {size: mean_of(measured.select(GROUPS[name], method, tokens), "kl") for tokens, size in sizes.items()}

@@ -14,7 +14,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from pathlib import Path
 from ..arguments import add_adapters, add_parts, numbers, parse_runtime, positive, share, words
 from ..evaluated import eval_command
 from ..files import read_json_lines, sha256, write_json_lines
-from ..parts import Part, PartError, run_parts
+from ..parts import Part, PartError, Progress, run_parts
 from ..runs import say
 from ..text import DataError
 from .adapter_file import KINDS, AdapterError, read_header
@@ -54,10 +54,10 @@ class MethodsPart(Part):
     def is_done(self) -> bool:
         return not self.missing()
 
-    def run(self, advance: Callable[[float], None]) -> None:
+    def run(self, progress: Progress) -> None:
         begin, missing, before = time.monotonic(), self.missing(), self.read_record()
         kept = read_json_lines(self.outcomes) if len(missing) < len(self.made_with) else []
-        made = self.evaluate(advance, "--methods", ",".join(missing))
+        made = self.evaluate(progress, "--methods", ",".join(missing))
         by = {(row["id"], row["method"]): row for row in [*kept, *made]}
         ids = dict.fromkeys(id_ for id_, _ in by)
         write_json_lines(self.outcomes, (by[id_, method] for id_ in ids for method in self.made_with))
