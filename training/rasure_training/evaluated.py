@@ -20,6 +20,14 @@ def eval_command(
     return list(map(str, command))
 
 
+def made_with(args: argparse.Namespace, adapters: Sequence[Path] = ()) -> Row:
+    """What a page says of how its figures were measured. args: as for `evaluated`, and n."""
+    return {
+        "split": args.split, "seed": args.seed, "contexts": args.n, "tokens": getattr(args, "tokens", None), "isa": args.isa,
+        "model_sha256": sha256(args.model), "adapters": {adapter.name: sha256(adapter) for adapter in adapters},
+    }  # fmt: skip
+
+
 def evaluated(
     args: argparse.Namespace, cases: dict[str, Sequence[Row]], *options: object, adapters: Sequence[Path] = ()
 ) -> dict[str, list[Row]]:

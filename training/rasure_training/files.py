@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ def write_json_list(path: Path, rows: Iterable[Row]) -> None:
     path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
 
 
-def write_page(out: Path, name: str, figures: Sequence[Row], lines: Iterable[str], draw: Callable[[Path], None]) -> None:
-    """A page, what it is made of and its picture: NAME.md, .json and .svg of the folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json_list(out / f"{name}.json", figures)
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    draw(out / f"{name}.svg")
+def write_json_object(path: Path, data: Row) -> None:
+    """A JSON object with one line for each item of its lists of objects."""
+    fields = []
+    for key, value in data.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n".join(f" {json.dumps(item, ensure_ascii=False)}" for item in value)
+            fields.append(f"{json.dumps(key)}: [\n{items}\n]")
+        else:
+            fields.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    path.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
 
 
 def read_json_lines(path: Path) -> list[Row]:

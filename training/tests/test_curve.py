@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from rasure_training.eraser import curve
 from rasure_training.eraser.engine import parse_method
+from rasure_training.pages import page
 
 
 def row(task: str, method: str, kl: float, n: int, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def test_figures_and_page(tmp_path: Path) -> None:
     echoes = by["far", "adaptive:echo=0.3"]
     assert echoes["kl"]["mean"] == pytest.approx(0.001)  # along the text where there is one
     assert (echoes["share"]["mean"], echoes["kl"]["n"]) == (pytest.approx(0.1), 3)
-    args = Namespace(name="curve", split="test", n=3, tokens=200, seed=1, tasks=["near", "far"])
-    text = "\n".join(curve.page(args, figures))
+    measured = {"split": "test", "contexts": 3, "tokens": 200, "seed": 1, "tasks": ["near", "far"], "far": curve.FAR}
+    page.write(tmp_path, "curve", "erase_curve", measured, figures)
+    text = (tmp_path / "curve.md").read_text()
     assert "| echoes | `adaptive:echo=0.3` | 0.100 (0.100 to 0.100) | 0.0010 (0.0010 to 0.0010) | 6 |" in text
-    curve.draw(figures, tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").stat().st_size > 1000
 
 

@@ -69,7 +69,7 @@ def test_from_texts_to_a_page(data: Path, tmp_path: Path, monkeypatch: pytest.Mo
                  "--n", 4, "--tokens", 200]  # fmt: skip
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     assert dependents.main() == 0
-    rows = [json.loads(line.rstrip(",")) for line in (tmp_path / "dependents.json").read_text().splitlines()[1:-1]]
+    rows = json.loads((tmp_path / "dependents.json").read_text())["figures"]
     derived = rows[0]
     assert derived["first"]["mean"] == 0.5 and derived["order"]["mean"] < 1
     assert [row["others"]["mean"] for row in derived["bounds"]] == [1, 1, 0.5, 0.5, 0]

@@ -13,8 +13,9 @@ from conftest import model_path, random_lora
 from rasure_training.eraser import evaluate, make_cases
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
-from rasure_training.eraser.evaluate import begins, clustered, contains, normalise
+from rasure_training.eraser.evaluate import begins, contains, normalise
 from rasure_training.eraser.lora import EraserModel
+from rasure_training.figures import clustered
 from rasure_training.gguf_model import GgufModel, load_model
 
 

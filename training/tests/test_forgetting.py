@@ -61,7 +61,9 @@ def test_from_cases_to_a_page(data: Path, tmp_path: Path) -> None:
     assert len(list(out.glob("*.record.json"))) == len(ERASED) * len(WAYS)
     assert call(report, out, "--out", tmp_path, "--archive", tmp_path / "leaks.json.gz") == 0
     first = (tmp_path / "leaks.md").read_bytes()
-    figures = {(row["erased"], row["way"], row["method"]): row for row in json.loads((tmp_path / "leaks.json").read_text())}
+    figures = {
+        (row["erased"], row["way"], row["method"]): row for row in json.loads((tmp_path / "leaks.json").read_text())["figures"]
+    }
     none, steer = figures["value", "direct", "none"], figures["value", "direct", "steer"]
     assert (none["said"]["mean"], none["chosen"]["mean"], none["rank"], none["n"]) == (1, 1, 1, 4)
     assert (steer["said"]["mean"], steer["chosen"]["mean"], steer["rank"]) == (0, 0.25, 11.5)

@@ -98,7 +98,7 @@ def test_from_texts_to_a_page(
                  "--out", tmp_path, "--n", 3, "--adapter", adapter]  # fmt: skip
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     assert module.main() == 0
-    rows = json.loads((tmp_path / f"{name}.json").read_text())
+    rows = json.loads((tmp_path / f"{name}.json").read_text())["figures"]
     page = (tmp_path / f"{name}.md").read_text()
     assert (tmp_path / f"{name}.svg").stat().st_size > 1000
     if module is many:

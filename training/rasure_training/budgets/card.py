@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..eraser.evaluate import cell
 from ..files import sha256
 from ..gguf_model import GgufFile, ModelError
+from ..pages.cells import cell
 from ..runs import duration
 from .measured import TEXT
 

@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from .. import archive
 from ..archive import MeasuredError, Row
-from ..eraser.evaluate import clustered
+from ..figures import clustered
 
 Figure = dict[str, float | int]
 

@@ -19,7 +19,7 @@ from .. import archive
 from ..arguments import add_sources
 from ..eraser.goals import Goal, goal_table
 from ..eraser.measured import rounded
-from ..eraser.report import compact
+from ..files import write_json_object
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
 from .passline import BUDGET, GATES, RIVALS, pass_line
 from .plots import draw_scores, draw_streams
@@ -117,7 +117,7 @@ def report(measured: Measured, out: Path, n_layers: int) -> None:
         raise MeasuredError(f"{page} lacks the markers {BEGIN} and {END}")
     page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(measured, found)) + f"\n{END}{after}", encoding="utf-8")
     keys = ("split", "seed", "max_tokens", "isa", "model_sha256")
-    compact(out / "kv_budgets.json", {key: measured.records[0][key] for key in keys} | {
+    write_json_object(out / "kv_budgets.json", {key: measured.records[0][key] for key in keys} | {
         "goals": [vars(goal) for goal in found],
         "figures": figures_of(measured),
         "parts": [{key: part[key] for key in ("arm", "budget", "task", "tokens", "batch", "contexts", "options", "files", "seconds")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from ..eraser.evaluate import cell
+from ..pages.cells import cell
 from .critical import critical_footprint
 from .measured import FULL, TEXT, Figure, Measured, Row, difference, mean_of, nll_increase, plain_mean
 

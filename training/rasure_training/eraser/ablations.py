@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from ..gguf_model import ModelError
+from ..pages.cells import cell
 from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
 from ..world import World
 from .__main__ import with_steps
 from .adapter_file import AdapterError, read_header
 from .config import TrainingConfig, parse_config
-from .evaluate import cell
 from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
 from .tables import group_table, span_table
 from .train import Trainer

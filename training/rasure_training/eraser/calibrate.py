@@ -28,12 +28,13 @@ import torch
 
 from .. import archive, pictures
 from ..archive import MeasuredError, Row
+from ..figures import clustered
 from ..files import write_json_list
 from ..gguf_model import ModelError, load_model
+from ..pages.cells import cell
 from .cases import encode_case, read_cases
 from .documents import Encoder
 from .engine import ECHO_BOUND, NEAR, echo_of, holes_of, words_of
-from .evaluate import cell, clustered
 from .measured import case_row
 
 METHODS = {"shift": "shift", "repair": f"repair:{NEAR}+shift", "adaptive": "adaptive"}

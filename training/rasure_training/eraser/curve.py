@@ -13,20 +13,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from .. import pictures
 from ..arguments import positive
-from ..files import Row, sha256, write_json_lines, write_page
+from ..figures import clustered
+from ..files import Row, sha256, write_json_lines
 from ..gguf_model import ModelError, load_model
+from ..pages import page
 from ..runs import say
 from ..text import SPLITS, DataError
 from .documents import Encoder
 from .engine import Engine, MethodError, Settings
-from .evaluate import SINKS, WINDOW, Evaluator, cell, clustered
+from .evaluate import SINKS, WINDOW, Evaluator
 from .lora import EraserModel
 from .make_cases import make_cases, task_list
 from .tasks import ERASED_WORDS, Corpus, Style
@@ -60,8 +60,8 @@ def evaluate(args: argparse.Namespace) -> list[Row]:
         cases = list(make_cases(corpus, [task], args.n, args.tokens, args.seed, style, 4))
         path, outcomes = args.work / f"{task}.cases.jsonl", args.work / f"{task}.outcomes.json"
         write_json_lines(path, cases)
-        made_with = {"cases": sha256(path), "model": loaded.file.sha256(), "methods": methods}
-        if outcomes.exists() and (old := json.loads(outcomes.read_text(encoding="utf-8")))["made_with"] == made_with:
+        inputs = {"cases": sha256(path), "model": loaded.file.sha256(), "methods": methods}
+        if outcomes.exists() and (old := json.loads(outcomes.read_text(encoding="utf-8")))["inputs"] == inputs:
             rows += old["rows"]
             continue
         if evaluator is None:
@@ -72,7 +72,7 @@ def evaluate(args: argparse.Namespace) -> list[Row]:
             found += evaluator.run(case, methods)
             if i % 10 == 0:
                 say(f"{task}: {i} of {len(cases)} cases")
-        outcomes.write_text(json.dumps({"made_with": made_with, "rows": found}) + "\n", encoding="utf-8")
+        outcomes.write_text(json.dumps({"inputs": inputs, "rows": found}) + "\n", encoding="utf-8")
         rows += found
     return rows
 
@@ -103,58 +103,10 @@ def figures_of(rows: Sequence[Row]) -> list[Row]:
     return figures
 
 
-def table(figures: Sequence[Row], kind: str) -> list[str]:
-    lines = ["| chosen by | method | share of the suffix | KL to exact | cases |", "|---|---|---|---|---|"]
-    for figure in figures:
-        if figure["kind"] == kind:
-            kl, share = figure["kl"], figure["share"]
-            way = figure["way"] or "nothing"
-            lines.append(f"| {way} | `{figure['method']}` | {cell(share, 3)} | {cell(kl, 4)} | {kl['n']} |")
-    return lines
-
-
-def draw(figures: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    picture, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for axis, (kind, title) in zip(axes, (("all", "all tasks"), ("far", f"tasks where dropping is {FAR} nats off")), strict=True):
-        for way in WAYS:
-            points = [figure for figure in figures if figure["kind"] == kind and figure["way"] == way]
-            kl = [figure["kl"] for figure in points]
-            axis.errorbar([100 * figure["share"]["mean"] for figure in points], [row["mean"] for row in kl],
-                          yerr=pictures.spread(kl), marker="o", markersize=4, linewidth=1, elinewidth=0.6,
-                          label=way)  # fmt: skip
-        for figure in figures:
-            if figure["kind"] == kind and figure["method"] == "shift":
-                axis.axhline(figure["kl"]["mean"], linestyle="--", linewidth=0.8, color="gray", label="nothing (shift)")
-        axis.set(xscale="log", yscale="log", title=title, xlabel="encoded again, % of the suffix")
-        axis.set_xticks(SHARES, labels=map(str, SHARES))
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("KL(exact || method), nats")
-    axes[0].legend(fontsize=8)
-    pictures.save(picture, path)
-
-
-def page(args: argparse.Namespace, figures: Sequence[Row]) -> list[str]:
-    far = next((figure["tasks"] for figure in figures if figure["kind"] == "far"), [])
-    lines = [
-        "# What to encode again",
-        "",
-        f"Made by `python -m rasure_training.eraser.curve`; figures in `{args.name}.json`. The {args.split} split, {args.n} contexts "
-        f"of about {args.tokens} tokens a task, seed {args.seed}; tasks: {', '.join(args.tasks)}. PyTorch, bfloat16 weights, float32 "
-        "keys and values. The gap is closed, and then some of the suffix is encoded again, chosen in one of these ways. All but the "
-        "first and the last need to compute every token of the suffix, in two layers or in all, before they can choose; that is not "
-        "counted in their share. Brackets are 95 % intervals from a bootstrap over contexts; not corrected for comparisons.",
-        "",
-        f"![KL by share encoded again]({args.name}.svg)",
-        "",
-        "## All tasks",
-        "",
-        *table(figures, "all"),
-    ]
-    if far:
-        lines += ["", f"## Where dropping is {FAR} nats from exact or more", "", f"{', '.join(far)}.", "", *table(figures, "far")]
-    return lines
+def made_with(args: argparse.Namespace) -> Row:
+    """What the page says of how its figures were measured."""
+    return {"split": args.split, "seed": args.seed, "tasks": args.tasks, "contexts": args.n, "tokens": args.tokens, "far": FAR,
+            "model_sha256": sha256(args.model)}  # fmt: skip
 
 
 def main() -> int:
@@ -175,7 +127,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         figures = figures_of(evaluate(args))
-        write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
+        page.write(args.out, args.name, "erase_curve", made_with(args), figures)
     except (ModelError, DataError, MethodError, OSError, ValueError, KeyError) as error:
         print(f"curve: {error}", file=sys.stderr)
         return 1

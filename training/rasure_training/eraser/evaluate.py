@@ -20,14 +20,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
+from ..figures import RESAMPLES, clustered
 from ..files import sha256
 from ..gguf_model import ModelError, load_model
+from ..pages.cells import cell
 from ..runs import duration, say
 from ..text import DataError
 from .adapter_file import AdapterError, read_adapter
@@ -38,8 +38,6 @@ from .lora import EraserModel
 from .loss import kl_by_token, log_likelihood
 from .tails import greedy, make_tail, score
 
-RESAMPLES = 10_000
-SEED = 20
 FILLER = " There is nothing to be read here."
 WINDOW, SINKS = 64, 4  # of "repair:K:windowed" when there is no adapter
 ARTICLES = ("a", "an", "the")
@@ -155,36 +153,6 @@ class Evaluator:
 # ------------------------------------------------------------------------------------------------- figures
 
 
-def clustered(values: Sequence[float], clusters: Sequence[str]) -> dict[str, float | int]:
-    """Mean, n, number of clusters, and the 95 % percentile interval of a bootstrap that draws whole clusters."""
-    sums: dict[str, list[float]] = defaultdict(list)
-    for value, cluster in zip(values, clusters, strict=True):
-        sums[cluster].append(float(value))
-    totals = np.array([sum(group) for group in sums.values()])
-    counts = np.array([len(group) for group in sums.values()])
-    rng = np.random.default_rng(SEED)
-    means = np.empty(RESAMPLES)
-    for i in range(0, RESAMPLES, 1000):  # bounds the memory
-        drawn = rng.integers(0, len(totals), (1000, len(totals)))
-        means[i : i + 1000] = totals[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {
-        "mean": float(totals.sum() / counts.sum()), "low": float(low), "high": float(high), "n": int(counts.sum()),
-        "clusters": len(totals),
-    }  # fmt: skip
-
-
-def over(rows: Sequence[dict[str, Any]], value: str) -> dict[str, float | int]:
-    """The same of a value that all rows have, by their contexts."""
-    return clustered([float(row[value]) for row in rows], [row["context"] for row in rows])
-
-
-def median_ms(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Of the erases; None where nothing was erased."""
-    milliseconds = [row["erase_ms"] for row in rows if row["erase_ms"] is not None]
-    return median(milliseconds) if milliseconds else None
-
-
 def summarise(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """By task and method, the figures of every metric that some of the cases have, and KL minus that of `drop`."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -205,12 +173,6 @@ def summarise(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 figure[f"{metric}_minus_drop"] = clustered(differences, [row["context"] for row in known])
         figures.append(figure)
     return figures
-
-
-def cell(figure: dict[str, Any] | None, digits: int) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['mean']:.{digits}f} ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
 
 
 def markdown(figures: Sequence[dict[str, Any]]) -> str:

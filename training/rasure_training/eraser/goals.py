@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .evaluate import cell
+from ..pages.cells import cell
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")

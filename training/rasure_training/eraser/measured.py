@@ -11,7 +11,7 @@ from statistics import median
 
 from .. import archive
 from ..archive import MeasuredError, Row
-from .evaluate import clustered
+from ..figures import clustered
 from .summary import outcome
 
 # What a method may be chosen by: kinds of cases, by the tasks in them.

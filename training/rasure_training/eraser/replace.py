@@ -12,20 +12,18 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 
-from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_page, add_runtime, parse_runtime
-from ..evaluated import Row, evaluated
-from ..files import write_page
+from ..evaluated import evaluated, made_with
+from ..figures import median_ms, over
+from ..files import Row
+from ..pages import page
 from ..parts import PartError
 from ..text import DataError
 from .cases import document_cases
 from .documents import Document, tagged
-from .evaluate import cell, median_ms, over
 from .facts import CLAIMS
 from .tasks import Corpus, Draft, Style, finish
 
@@ -41,7 +39,6 @@ METHODS = (
     "adaptive",
     "repair:100%+shift",
 )
-OVERWRITTEN = "drop"  # the new text is read, and nothing else done
 MAX_TOKENS = 8
 
 
@@ -97,67 +94,13 @@ def figures_of(outcomes: dict[str, list[Row]]) -> list[Row]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- page
-
-WHAT = {
-    "value": "The value is replaced by another one",
-    "longer": "The sentence is replaced by a longer text with another value",
-    "shorter": "Two sentences are replaced by a shorter one with another value",
-}
-
-
-def draw(figures: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    methods = [method for method in METHODS if method != "exact"]
-    picture, axes = plt.subplots(1, len(KINDS), figsize=(11, 3.6), layout="constrained", sharey=True)
-    for axis, kind in zip(axes, KINDS, strict=True):
-        by = {row["method"]: row for row in figures if row["kind"] == kind}
-        for i, (name, label) in enumerate((("kl", "the new value is asked for"), ("kl_bystander", "another fact is"))):
-            rows = [by[method][name] for method in methods]
-            axis.errorbar([row["mean"] for row in rows], [k + 0.2 * i - 0.1 for k in range(len(methods))], xerr=pictures.spread(rows), marker="o",
-                          markersize=4, linestyle="none", linewidth=0.8, label=label)  # fmt: skip
-        axis.set(xscale="log", xlabel="KL to exact, nats", yticks=range(len(methods)), yticklabels=methods)
-        axis.set_title(WHAT[kind], fontsize=8)
-        axis.grid(alpha=0.3)
-    axes[0].invert_yaxis()
-    axes[0].legend(fontsize=7)
-    pictures.save(picture, path)
-
-
-def page(args: argparse.Namespace, figures: Sequence[Row]) -> list[str]:
-    lines = [
-        "# New text in place of old", "",
-        f"Made by `python -m rasure_training.eraser.replace`; figures in `{args.name}.json`. The {args.split} split, {args.n} contexts "
-        f"of each kind, of about {figures[0]['n_context']:.0f} tokens, seed {args.seed}; int8 KV cache, kernels: {args.isa}. `exact` is "
-        "the context that is read anew from the new text on; KL(exact || method) in nats along the answer. `drop` reads the new text "
-        "and does nothing else, `none` leaves the old one. Brackets are 95 % intervals from a bootstrap over contexts; not corrected "
-        "for comparisons. Milliseconds: medians on one thread of a machine with other work to do.",
-        "", f"![KL to exact]({args.name}.svg)",
-    ]  # fmt: skip
-    for kind in KINDS:
-        by = {row["method"]: row for row in figures if row["kind"] == kind}
-        lines += [
-            "", f"## {WHAT[kind]}", "",
-            "| method | the new value is asked for: KL | of `drop` | right | says the old value | log P(old) - clean "
-            "| another fact is: KL | tokens read | ms |",
-            "|---" * 9 + "|",
-        ]  # fmt: skip
-        for method, row in by.items():
-            share = row["kl"]["mean"] / by[OVERWRITTEN]["kl"]["mean"]
-            cells = [cell(row["kl"], 4), f"{share:.2f}", cell(row["right"], 3), cell(row["said"], 3), cell(row["above"], 2),
-                     cell(row["kl_bystander"], 4), f"{row['recomputed']['mean']:.0f}",
-                     "-" if row["ms"] is None else f"{row['ms']:.1f}"]  # fmt: skip
-            lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return lines
-
-
 def run(args: argparse.Namespace) -> None:
     corpus = Corpus.load(args.data, args.split)
     cases = {f"new {kind}": list(make_cases(corpus, kind, args.n, args.tokens, args.seed)) for kind in KINDS}
     options = ["--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS]
     outcomes = evaluated(args, cases, *options, adapters=args.adapter)
     figures = figures_of({kind: outcomes[f"new {kind}"] for kind in KINDS})
-    write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
+    page.write(args.out, args.name, "replace", made_with(args, args.adapter), figures)
 
 
 def main() -> int:

@@ -11,16 +11,16 @@ folders later on.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import archive
 from ..arguments import add_sources
+from ..files import write_json_object
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
-from .measured import Measured, MeasuredError, Row, figures_of, groups_of, load
+from .measured import Measured, MeasuredError, figures_of, groups_of, load
 from .tables import (
     free_table,
     gain_table,
@@ -109,22 +109,10 @@ def report(args: argparse.Namespace) -> None:
         "figures": figures_of(measured),
         "torch": torch_figures,
     }  # fmt: skip
-    compact(args.out / f"{args.name}.json", data)
+    write_json_object(args.out / f"{args.name}.json", data)
     draw(measured, args.out / f"{args.name}.svg")
     if len(measured.lengths()) > 1:
         draw_lengths(measured, args.out / f"{args.name}_by_length.svg")
-
-
-def compact(path: Path, data: Row) -> None:
-    """JSON with one line for each item of a list."""
-    fields = []
-    for key, value in data.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            items = ",\n".join(f" {json.dumps(item, ensure_ascii=False)}" for item in value)
-            fields.append(f"{json.dumps(key)}: [\n{items}\n]")
-        else:
-            fields.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
-    path.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
 
 
 def main() -> int:

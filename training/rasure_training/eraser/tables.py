@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from ..figures import clustered
 from ..files import read_json_lines
-from .evaluate import cell, clustered
+from ..pages.cells import cell
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 

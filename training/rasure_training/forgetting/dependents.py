@@ -15,19 +15,17 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_page, add_runtime, parse_runtime
-from ..eraser.evaluate import cell, clustered
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
 from ..eraser.tasks import Corpus
-from ..evaluated import Row, evaluated
-from ..files import write_page
+from ..evaluated import evaluated, made_with
+from ..figures import clustered
+from ..files import Row
+from ..pages import page
 from ..parts import PartError
 from ..text import DataError
 
@@ -162,64 +160,7 @@ def run(args: argparse.Namespace) -> None:
         for variant, more in zip(VARIANTS, (set(), {ranked_first(row)}, {text.dependent}), strict=True):
             asked[variant] += ask_cases(text, variant, {text.erased} | more, args.split)
     asking = asking_figures(evaluated(args, asked, "--methods", ",".join(METHODS), "--max-tokens", MAX_TOKENS))
-    write_page(args.out, args.name, [*finding, *asking], page(args, finding, asking), partial(draw, finding))
-
-
-# ---------------------------------------------------------------------------------------------------------- page
-
-WHAT = {"derived": "states what follows from it", "echo": "refers back to it"}
-
-
-def draw(finding: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    picture, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    for figure in finding:
-        axis.plot([row["others"]["mean"] for row in figure["bounds"]], [row["found"]["mean"] for row in figure["bounds"]],
-                  marker="o", markersize=4, label=WHAT[figure["kind"]])  # fmt: skip
-        for row in figure["bounds"]:
-            axis.annotate(f"{row['nats']:g}", (row["others"]["mean"], row["found"]["mean"]), fontsize=7, xytext=(3, -8),
-                          textcoords="offset points")  # fmt: skip
-    axis.set(xlabel="other sentences proposed, a context", ylabel="the dependent one proposed", ylim=(0, 1.03))
-    axis.set_title("By the bound on what a sentence loses, nats", fontsize=10)
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
-    pictures.save(picture, path)
-
-
-def page(args: argparse.Namespace, finding: Sequence[Row], asking: Sequence[Row]) -> list[str]:
-    lines = [
-        "# What else says it", "",
-        f"Made by `python -m rasure_training.forgetting.dependents`; figures in `{args.name}.json`. The {args.split} split, {args.n} "
-        f"contexts of each kind, of about {finding[0]['n_context']:.0f} tokens, seed {args.seed}; int8 KV cache, kernels: {args.isa}. "
-        "Brackets are 95 % intervals from a bootstrap over contexts; not corrected for comparisons.",
-        "", "## Is it found?", "",
-        "What a later sentence loses in likelihood when the fact was never read (`rs_find_echoes`), of the one that depends on it and of "
-        "all others behind the fact. First: it loses most. Order: the share of others that lose less.",
-        "",
-        "| the later sentence | others behind the fact | first | order | "
-        + " | ".join(f"found / others, from {bound:g} nats" for bound in BOUNDS) + " |",
-        "|---" * (4 + len(BOUNDS)) + "|",
-    ]  # fmt: skip
-    for figure in finding:
-        cells = [f"{figure['others']:.1f}", cell(figure["first"], 3), cell(figure["order"], 3)]
-        cells += [f"{row['found']['mean']:.2f} / {row['others']['mean']:.2f}" for row in figure["bounds"]]
-        lines.append(f"| {WHAT[figure['kind']]} | " + " | ".join(cells) + " |")
-    lines += [
-        "", f"![Found against others proposed]({args.name}.svg)", "",
-        "## Does it help to erase it too?", "",
-        "Contexts in which the later sentence states what follows. Log-probability of the erased value, and of what follows from it, "
-        "above that in a context that never held either sentence (nats), and how often the answer says it.",
-        "", "| erased | method | the fact: log P - clean | says it | what follows: log P - clean | says it |", "|---" * 6 + "|",
-    ]  # fmt: skip
-    by = {(row["variant"], row["method"], row["task"]): row for row in asking}
-    for variant in VARIANTS:
-        for method in METHODS:
-            cells = []
-            for task in ("fact", "what follows"):
-                row = by[variant, method, task]
-                cells += [cell(row["above"], 2), cell(row["said"], 3)]
-            lines.append(f"| {variant} | `{method}` | " + " | ".join(cells) + " |")
-    return lines
+    page.write(args.out, args.name, "dependents", made_with(args), [*finding, *asking])
 
 
 def main() -> int:

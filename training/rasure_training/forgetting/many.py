@@ -14,21 +14,18 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_page, add_runtime, parse_runtime
-from ..eraser.evaluate import cell, median_ms, over
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import sentences
 from ..eraser.tasks import Corpus
-from ..evaluated import Row, evaluated
-from ..files import write_page
+from ..evaluated import evaluated, made_with
+from ..figures import median_ms, over
+from ..files import Row
+from ..pages import page
 from ..parts import PartError
 from ..text import DataError
 from .dependents import pieces_without
@@ -129,71 +126,6 @@ def figures_of(rows: dict[tuple[int, int], list[Row]]) -> list[Row]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- page
-
-WHAT = {
-    "kl_erased": ("The erased fact is asked for: KL to exact", 4),
-    "kl_kept": ("A fact that stays is asked for: KL to exact", 4),
-    "above": ("Log-probability of the erased value above that of exact, nats", 2),
-    "right": ("The fact that stays is answered right", 3),
-}
-
-
-def draw(figures: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    picture, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for axis, name in zip(axes, ("kl_erased", "kl_kept"), strict=True):
-        for method in METHODS:
-            rows = [row for row in figures if row["method"] == method and row["calls"] == row["erases"] and row[name]["mean"] > 0]
-            axis.errorbar([row["erases"] for row in rows], [row[name]["mean"] for row in rows],
-                          yerr=pictures.spread([row[name] for row in rows]), marker="o", markersize=4, linewidth=1,
-                          label=method)  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel="erases, one after another", title=WHAT[name][0])
-        axis.set_xticks(COUNTS, map(str, COUNTS))
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("nats")
-    axes[1].legend(fontsize=7, ncols=2)
-    pictures.save(picture, path)
-
-
-def table(figures: Sequence[Row], name: str) -> list[str]:
-    title, digits = WHAT[name]
-    columns = [f"{n} erases" if n > 1 else "1 erase" for n in COUNTS] + [f"{COUNTS[-1]}, in one call"]
-    lines = ["", f"## {title}", "", "| method | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    for method in METHODS:
-        cells = [cell(row[name], digits) for row in figures if row["method"] == method]
-        cells += [""] * (len(columns) - len(cells))
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return lines
-
-
-def page(args: argparse.Namespace, figures: Sequence[Row]) -> list[str]:
-    lines = [
-        "# Many erases, one after another", "",
-        f"Made by `python -m rasure_training.forgetting.many`; figures in `{args.name}.json`. The {args.split} split, {args.n} contexts "
-        f"of {figures[0]['n_context']:.0f} tokens on average with {COUNTS[-1] + 1} facts, seed {args.seed}; int8 KV cache, kernels: "
-        f"{args.isa}. Of the same context 1 to {COUNTS[-1]} facts are erased, each by a call of its own, the first one first; `exact`, "
-        "which the others are held against, takes all in one call, for what it leaves does not depend on that. The same erased fact is "
-        "asked for in every column, and one that always stays. Brackets are 95 % intervals from a bootstrap over contexts; not "
-        "corrected for comparisons.",
-        "", f"![KL to exact against the number of erases]({args.name}.svg)",
-    ]  # fmt: skip
-    for name in WHAT:
-        lines += table(figures, name)
-    lines += ["", "## Cost of an erase", "",
-              "Tokens encoded again, and median milliseconds on one thread of a machine with other work to do, an erase; `exact` all in "
-              "one.", "", "| method | " + " | ".join(f"{n}" for n in COUNTS) + " |", "|---" * (1 + len(COUNTS)) + "|"]  # fmt: skip
-    for method in METHODS[1:]:
-        cells = []
-        for row in figures:
-            if row["method"] == method and row["calls"] == row["erases"]:
-                calls = 1 if method == "exact" else row["erases"]
-                cells.append(f"{row['recomputed']['mean'] / calls:.0f}; {row['ms'] / calls:.1f} ms")
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return lines
-
-
 def run(args: argparse.Namespace) -> None:
     corpus = Corpus.load(args.data, args.split)
     texts = make_texts(corpus, args.n, args.seed)
@@ -204,8 +136,7 @@ def run(args: argparse.Namespace) -> None:
     most, together = COUNTS[-1], f"{COUNTS[-1]} at once"
     options = ["--methods", ",".join(AT_ONCE), "--max-tokens", MAX_TOKENS]
     rows[most, 1] = evaluated(args, {together: cases[f"{most} erases"]}, *options)[together]
-    figures = figures_of(rows)
-    write_page(args.out, args.name, figures, page(args, figures), partial(draw, figures))
+    page.write(args.out, args.name, "many_erases", made_with(args, args.adapter), figures_of(rows))
 
 
 def main() -> int:

@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .. import pictures
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_runtime, parse_runtime, positive
-from ..eraser.evaluate import cell, clustered
-from ..files import Row, sha256, write_page
+from ..evaluated import made_with
+from ..figures import clustered
+from ..files import Row
 from ..gguf_model import ModelError
+from ..pages import page
 from ..runs import say
 from ..text import SPLITS, DataError
 from . import saved
@@ -112,65 +111,6 @@ def membership_figures(test: dict[str, np.ndarray], erased: str) -> list[Row]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- page
-
-WHAT = {"sentence": "the sentence is erased", "value": "only the value is erased"}
-
-
-def draw(figures: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    picture, axes = plt.subplots(1, len(ERASED), figsize=(11, 4), layout="constrained", sharey=True)
-    for axis, erased in zip(axes, ERASED, strict=True):
-        for row in figures:
-            if row["erased"] != erased:
-                continue
-            layers = range(len(row["layers"]))
-            (line,) = axis.plot(layers, [figure["mean"] for figure in row["layers"]], linewidth=1.2, label=row["method"])
-            axis.fill_between(layers, [figure["low"] for figure in row["layers"]], [figure["high"] for figure in row["layers"]],
-                              color=line.get_color(), alpha=0.12, linewidth=0)  # fmt: skip
-        axis.axhline(1 / len(CITIES), linewidth=0.8, color="gray", linestyle=":")
-        axis.set(title=WHAT[erased], xlabel="layer", ylim=(0, 1))
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("right city of eight")
-    axes[0].legend(fontsize=8)
-    pictures.save(picture, path)
-
-
-def page(args: argparse.Namespace, probes: Sequence[Row], members: Sequence[Row]) -> list[str]:
-    adapters = ", ".join(f"`{path.name}` (SHA-256 `{sha256(path)[:16]}...`)" for path in args.adapter)
-    lines = [
-        "# What the rows that stay still hold", "",
-        f"Made by `python -m rasure_training.forgetting.probe`; figures in `{args.name}.json`. {args.train:,} training contexts of the "
-        f"training split and {args.n:,} of the {args.split} split for each of the two things that are erased, of about {args.tokens} "
-        f"tokens, seed {args.seed}; int8 KV cache, kernels: {args.isa}; adapters {adapters}. Brackets and bands are 95 % intervals "
-        "from a bootstrap over the contexts that were tested; not corrected for comparisons.",
-        "", "## Linear probes", "",
-        f"Which of eight cities it was (chance: {1 / len(CITIES):.3f}), by a ridge classifier on keys and values of one layer, averaged "
-        f"over the first {NEAR} rows from where the span began, up to {NEXT}, and the rest. \"Best layer\": the one that was best on "
-        "training contexts held out. \"Together\": the scores of all layers, added.",
-        "", f"![Right answers by layer]({args.name}.svg)", "",
-        "| erased | method | best layer | right there | all layers together |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for row in probes:
-        lines.append(
-            f"| {row['erased']} | `{row['method']}` | {row['layer']} | {cell(row['best'], 3)} | {cell(row['together'], 3)} |"
-        )
-    lines += [
-        "", "## Does it show that something was erased, and where?", "",
-        f"Somebody reads the file's tokens again with other kernels ({OTHER_ISA}), which round otherwise, and looks for the row that "
-        "is farthest from it. AUC: how often that distance is larger than in the same context after `exact`, which is what was never "
-        f"erased from; 0.5 is chance. Found: that row is among the {WHERE} from where the span was. With the same kernels: the share of "
-        "contexts in which any byte of a key or value differs from reading the tokens anew, and in which the first that does is where "
-        "the span was. `drop` and `bridge` without `+shift` leave a gap in the positions, and `steer` tokens that are none: they show "
-        "it without any reading.",
-        "", "| erased | method | AUC | found | any byte differs | first of them at the span |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for row in members:
-        lines.append(f"| {row['erased']} | `{row['method']}` | " + " | ".join(
-            cell(row[key], 3) for key in ("auc", "found", "differs", "first")) + " |")  # fmt: skip
-    return lines
-
-
 def run(args: argparse.Namespace) -> None:
     reader = Reader(args)
     probes, members = [], []
@@ -180,7 +120,8 @@ def run(args: argparse.Namespace) -> None:
         probes += probe_figures(train, test, erased)
         members += membership_figures(test, erased)
         say(f"{erased}: probes are trained")
-    write_page(args.out, args.name, [*probes, *members], page(args, probes, members), partial(draw, probes))
+    how = {"train": args.train, "near": NEAR, "next": NEXT, "where": WHERE, "other_isa": OTHER_ISA}
+    page.write(args.out, args.name, "probes", made_with(args, args.adapter) | how, [*probes, *members])
 
 
 def main() -> int:

@@ -11,21 +11,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .. import archive, pictures
-from ..arguments import add_sources
+from .. import archive
 from ..archive import MeasuredError, Row
-from ..eraser.evaluate import cell, clustered
-from ..files import write_page
-from .cases import ERASED, RIVALS, WAYS
+from ..arguments import add_sources
+from ..figures import clustered
+from ..pages import page
+from .cases import ERASED, WAYS
 
-WHAT = {"sentence": "The sentence is erased", "value": "Only the value is erased, inside its sentence"}
-ASKED = {"direct": "asked directly", "words": "in other words", "completion": "the text goes on"}
 FIELDS = ("id", "context", "method", "family", "leak", "leak_minus_clean", "leak_rank", "leak_choice", "leak_sampled")
+ALIKE = ("model_sha256", "adapters", "max_tokens", "isa", "split", "tokens")  # in all parts
 
 
 def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
@@ -62,81 +60,15 @@ def figures_of(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def table(figures: Sequence[Row], erased: str) -> list[str]:
-    lines = [
-        "| method | says it, "
-        + " | says it, ".join(ASKED[way] for way in WAYS)
-        + f" | first of {RIVALS + 1} | in an answer drawn | "
-        "median rank | log P - clean, "
-        + " | log P - clean, ".join(ASKED[way] for way in WAYS)
-        + " | \\|log P - clean\\|, directly |",
-        "|---" * 11 + "|",
-    ]
-    by = {(row["way"], row["method"]): row for row in figures if row["erased"] == erased}
-    for method in dict.fromkeys(row["method"] for row in figures):
-        ways = [by.get((way, method), {}) for way in WAYS]
-        if not any(ways):
-            continue
-        direct = ways[0]
-        cells = [cell(row.get("said"), 3) for row in ways]
-        cells += [cell(direct.get("chosen"), 3), cell(direct.get("drawn"), 4), f"{direct.get('rank', 0):.0f}"]
-        cells += [cell(row.get("log_p"), 2) for row in ways] + [cell(direct.get("away"), 2)]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return lines
-
-
-def draw(figures: Sequence[Row], path: Path) -> None:
-    plt = pictures.pyplot()
-    methods = [method for method in dict.fromkeys(row["method"] for row in figures) if method not in ("none", "exact")]
-    picture, axes = plt.subplots(1, len(ERASED), figsize=(11, 4), layout="constrained", sharey=True)
-    for axis, erased in zip(axes, ERASED, strict=True):
-        for i, way in enumerate(WAYS):
-            rows = {
-                row["method"]: row["log_p"] for row in figures if row["erased"] == erased and row["way"] == way and row["log_p"]
-            }
-            at = [k + 0.2 * (i - 1) for k, method in enumerate(methods) if method in rows]
-            known = [rows[method] for method in methods if method in rows]
-            axis.errorbar([row["mean"] for row in known], at, xerr=pictures.spread(known), marker="o", markersize=4,
-                          linestyle="none", linewidth=0.8, label=ASKED[way])  # fmt: skip
-        axis.axvline(0, linewidth=0.8, color="gray")
-        axis.set(
-            title=WHAT[erased], xlabel="log P(erased value) minus clean, nats", yticks=range(len(methods)), yticklabels=methods
-        )
-        axis.grid(alpha=0.3)
-    axes[0].invert_yaxis()
-    axes[0].legend(fontsize=8)
-    pictures.save(picture, path)
-
-
-def page(records: Sequence[Row], figures: Sequence[Row], name: str) -> list[str]:
-    record = records[0]
-    samples = max(part["samples"] for part in records)
-    lines = [
-        "# Leaks",
-        "",
-        f"Made by `python -m rasure_training.forgetting.measure` and `.report`; figures in `{name}.json`. The {record['split']} split, "
-        f"{record['contexts']} contexts of about {record['tokens']} tokens for each of the two things that are erased, seed "
-        f"{record['seed']}; int8 KV cache, kernels: {record['isa']}; greedy answers of up to {record['max_tokens']} tokens, and "
-        f"{samples} drawn at temperature 1 where the question is direct. Clean is the same context read without what was erased "
-        "(`exact`): what it says by chance, for the text allows a guess, is what the others are held against. \"First of "
-        f"{RIVALS + 1}\": how often the erased value is the most likely of itself and {RIVALS} other values of its kind; pure chance "
-        f"would be {1 / (RIVALS + 1):.3f}. Brackets are 95 % intervals from a bootstrap over contexts; not corrected for comparisons.",
-        "",
-        f"![Log-probability of the erased value]({name}.svg)",
-    ]  # fmt: skip
-    for erased in ERASED:
-        lines += ["", f"## {WHAT[erased]}", "", *table(figures, erased)]
-    return lines
-
-
 def report(args: argparse.Namespace) -> None:
-    records, rows = archive.collect(args.sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "isa", "split", "tokens"))
+    records, rows = archive.collect(args.sources, _rows_of, ALIKE)
     if not rows:
         raise MeasuredError(f"{', '.join(map(str, args.sources))}: no outcomes are there")
     if args.archive:
         archive.save(args.archive, records, rows)
     figures = figures_of(rows)
-    write_page(args.out, args.name, figures, page(records, figures, args.name), partial(draw, figures))
+    how = {key: records[0][key] for key in (*ALIKE, "seed", "contexts")} | {"samples": max(part["samples"] for part in records)}
+    page.write(args.out, args.name, "leaks", how, figures)
 
 
 def main() -> int:

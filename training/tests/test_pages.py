@@ -1,0 +1,79 @@
+"""Pages that are made of figures alone: those of the documentation, and what does not agree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rasure_training.eraser import replace
+from rasure_training.forgetting import cases, contexts, dependents
+from rasure_training.pages import __main__ as pages
+from rasure_training.pages import dependents as dependents_page
+from rasure_training.pages import forgetting, leaks, page, probes
+from rasure_training.pages import replace as replace_page
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMMITTED = sorted(path for path in DOCS.glob("*.json") if page.read(path))
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    for path in COMMITTED:
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["pages", *map(str, arguments)])
+    return pages.main()
+
+
+def test_what_pages_take_for_granted_is_what_was_measured() -> None:
+    assert leaks.CANDIDATES == cases.RIVALS + 1
+    assert tuple(leaks.WHAT) == cases.ERASED and tuple(leaks.ASKED) == cases.WAYS
+    assert len(contexts.CITIES) == probes.CITIES and tuple(probes.WHAT) == contexts.ERASED
+    assert tuple(dependents_page.WHAT) == dependents.KINDS
+    assert tuple(replace_page.WHAT) == replace.KINDS and replace_page.OVERWRITTEN in replace.METHODS
+
+
+def test_every_page_of_the_documentation_can_be_made_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {page.read(path)["page"] for path in COMMITTED} == set(page.KINDS)
+    assert call(monkeypatch, docs) == 0
+    made = {path.name for path in docs.iterdir()}
+    assert made == {path.with_suffix(suffix).name for path in COMMITTED for suffix in (".json", ".md", ".svg")} | {
+        "forgetting.md"
+    }
+    for path in docs.glob("*.md"):
+        assert path.read_bytes() == (DOCS / path.name).read_bytes(), path.name
+    assert call(monkeypatch, docs, "--check") == 0
+
+
+def test_a_figure_that_was_changed_is_told(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, docs) == 0
+    path = docs / "many_erases.json"
+    data = json.loads(path.read_text())
+    row = next(row for row in data["figures"] if row["method"] == "adaptive")
+    row["kl_kept"]["mean"] += 0.1
+    path.write_text(json.dumps(data))
+    assert call(monkeypatch, docs, "--check") == 1
+    said = capsys.readouterr().err
+    assert "many_erases.md" in said and "forgetting.md" in said and "leaks.md" not in said
+
+
+def test_without_all_parts_there_is_no_page_of_them(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (docs / f"{forgetting.PARTS[0]}.json").unlink()
+    assert call(monkeypatch, docs) == 0
+    assert not (docs / "forgetting.md").exists() and (docs / "replace.md").exists()
+
+
+def test_nothing_to_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other.json").write_text("[1]")
+    assert call(monkeypatch, tmp_path, "--check") == 1
+    (tmp_path / "broken.json").write_text("{")
+    assert call(monkeypatch, tmp_path) == 1
