@@ -6,6 +6,17 @@
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/avx2_math.h"
 
+/* x[i] = f(x[i], y[i]) */
+RS_INLINE void combine(float *x, const float *y, size_t n, __m256 (*f)(__m256, __m256)) {
+    const size_t even = n / 8 * 8, rest = n - even;
+    for (size_t i = 0; i < even; i += 8)
+        _mm256_storeu_ps(x + i, f(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+    if (rest > 0) {
+        const __m256 value = f(rs_avx2_load_some(x + even, rest), rs_avx2_load_some(y + even, rest));
+        _mm256_maskstore_ps(x + even, rs_avx2_first(rest), value);
+    }
+}
+
 void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n) {
     for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
         __m256 v[4];
@@ -104,35 +115,20 @@ RS_INLINE __m256 gelu_gated(__m256 x, __m256 up) {
     return gated(x, _mm256_mul_ps(_mm256_set1_ps(-1.5957691216057308f), inner), up);
 }
 
+RS_INLINE __m256 sum(__m256 x, __m256 y) {
+    return _mm256_add_ps(x, y);
+}
+
 void rs_avx2_swiglu(float *gate, const float *up, size_t n) {
-    const size_t even = n / 8 * 8;
-    for (size_t i = 0; i < even; i += 8) {
-        _mm256_storeu_ps(gate + i, silu_gated(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
-    }
-    if (even < n) {
-        const __m256i rest = rs_avx2_first(n - even);
-        const __m256 x = rs_avx2_load_some(gate + even, n - even);
-        _mm256_maskstore_ps(gate + even, rest, silu_gated(x, rs_avx2_load_some(up + even, n - even)));
-    }
+    combine(gate, up, n, silu_gated);
 }
 
 void rs_avx2_geglu(float *gate, const float *up, size_t n) {
-    const size_t even = n / 8 * 8;
-    for (size_t i = 0; i < even; i += 8) {
-        _mm256_storeu_ps(gate + i, gelu_gated(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
-    }
-    if (even < n) {
-        const __m256i rest = rs_avx2_first(n - even);
-        const __m256 x = rs_avx2_load_some(gate + even, n - even);
-        _mm256_maskstore_ps(gate + even, rest, gelu_gated(x, rs_avx2_load_some(up + even, n - even)));
-    }
+    combine(gate, up, n, gelu_gated);
 }
 
 void rs_avx2_add(float *x, const float *y, size_t n) {
-    const size_t even = n / 8 * 8;
-    for (size_t i = 0; i < even; i += 8)
-        _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
-    for (size_t i = even; i < n; i++) x[i] += y[i];
+    combine(x, y, n, sum);
 }
 
 static void rotate_halves(float *x, const float *cosine, const float *sine, size_t half) {

@@ -6,6 +6,18 @@
 #include "kernels/x86/avx512.h"
 #include "kernels/x86/avx512_math.h"
 
+/* x[i] = f(x[i], y[i]) */
+RS_INLINE void combine(float *x, const float *y, size_t n, __m512 (*f)(__m512, __m512)) {
+    const size_t even = n / 16 * 16;
+    for (size_t i = 0; i < even; i += 16)
+        _mm512_storeu_ps(x + i, f(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i)));
+    if (even < n) {
+        const __mmask16 rest = rs_avx512_first(n - even);
+        const __m512 value = f(_mm512_maskz_loadu_ps(rest, x + even), _mm512_maskz_loadu_ps(rest, y + even));
+        _mm512_mask_storeu_ps(x + even, rest, value);
+    }
+}
+
 void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n) {
     for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
         const __m512 low = _mm512_loadu_ps(x + b * RS_ACT_BLOCK);
@@ -56,21 +68,29 @@ void rs_avx512_dot_f32(const float *w, const float *x, size_t rows, size_t n, fl
     if (rows == 1) dot_f32_tile(1, w, x, n, out, out_stride);
 }
 
+/* Squares of sixteen floats onto sums in double. */
+RS_INLINE __m512d add_squares(__m512d sums, __m512 x) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    return _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sums));
+}
+
 void rs_avx512_rms_norm(const float *x, const float *w, float eps, size_t n, float *out) {
+    const size_t even = n / 16 * 16;
+    const __mmask16 rest = rs_avx512_first(n - even);
     __m512d sums = _mm512_setzero_pd();
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
-        const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
-        const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
-        sums = _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sums));
-    }
+    for (size_t i = 0; i < even; i += 16) sums = add_squares(sums, _mm512_loadu_ps(x + i));
+    if (even < n) sums = add_squares(sums, _mm512_maskz_loadu_ps(rest, x + even));
     const double mean = _mm512_reduce_add_pd(sums) / (double)n;
+
     const __m512 scale = _mm512_set1_ps((float)(1.0 / sqrt(mean + (double)eps)));
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(some, x + i), scale);
-        _mm512_mask_storeu_ps(out + i, some, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(some, w + i)));
+    for (size_t i = 0; i < even; i += 16) {
+        const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i), scale);
+        _mm512_storeu_ps(out + i, _mm512_mul_ps(scaled, _mm512_loadu_ps(w + i)));
+    }
+    if (even < n) {
+        const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, x + even), scale);
+        _mm512_mask_storeu_ps(out + even, rest, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(rest, w + even)));
     }
 }
 
@@ -80,34 +100,31 @@ RS_INLINE __m512 gated(__m512 x, __m512 exponent, __m512 up) {
     return _mm512_mul_ps(_mm512_div_ps(x, divisor), up);
 }
 
-void rs_avx512_swiglu(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 x = _mm512_maskz_loadu_ps(some, gate + i);
-        const __m512 minus_x = _mm512_xor_ps(x, _mm512_set1_ps(-0.0f));
-        _mm512_mask_storeu_ps(gate + i, some, gated(x, minus_x, _mm512_maskz_loadu_ps(some, up + i)));
-    }
+RS_INLINE __m512 silu_gated(__m512 x, __m512 up) {
+    return gated(x, _mm512_xor_ps(x, _mm512_set1_ps(-0.0f)), up);
 }
 
 /* The exponent is -2 sqrt(2 / pi) (x + 0.044715 x^3), as in kernels/ref/elementwise.c. */
+RS_INLINE __m512 gelu_gated(__m512 x, __m512 up) {
+    const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+    const __m512 inner = _mm512_fmadd_ps(_mm512_set1_ps(0.044715f), cube, x);
+    return gated(x, _mm512_mul_ps(_mm512_set1_ps(-1.5957691216057308f), inner), up);
+}
+
+RS_INLINE __m512 sum(__m512 x, __m512 y) {
+    return _mm512_add_ps(x, y);
+}
+
+void rs_avx512_swiglu(float *gate, const float *up, size_t n) {
+    combine(gate, up, n, silu_gated);
+}
+
 void rs_avx512_geglu(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 x = _mm512_maskz_loadu_ps(some, gate + i);
-        const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-        const __m512 inner = _mm512_fmadd_ps(_mm512_set1_ps(0.044715f), cube, x);
-        const __m512 exponent = _mm512_mul_ps(_mm512_set1_ps(-1.5957691216057308f), inner);
-        _mm512_mask_storeu_ps(gate + i, some, gated(x, exponent, _mm512_maskz_loadu_ps(some, up + i)));
-    }
+    combine(gate, up, n, gelu_gated);
 }
 
 void rs_avx512_add(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 sum =
-            _mm512_add_ps(_mm512_maskz_loadu_ps(some, x + i), _mm512_maskz_loadu_ps(some, y + i));
-        _mm512_mask_storeu_ps(x + i, some, sum);
-    }
+    combine(x, y, n, sum);
 }
 
 RS_INLINE void rotate_halves(float *x, const float *cosine, const float *sine, size_t half) {
@@ -149,23 +166,24 @@ void rs_avx512_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn
 }
 
 size_t rs_avx512_largest(const float *x, size_t n) {
-    __mmask16 bad = 0;
-    __m512 top = _mm512_set1_ps(-INFINITY);
+    const size_t even = n / 16 * 16;
+    const __mmask16 rest = rs_avx512_first(n - even);
     const __m512i exponent = _mm512_set1_epi32(0x7f800000);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
-        const __m512i bits = _mm512_and_si512(_mm512_castps_si512(v), exponent);
-        bad |= _mm512_cmpeq_epi32_mask(bits, exponent);
-        top = _mm512_mask_max_ps(top, some, top, v);
+    __m512 top = _mm512_set1_ps(-INFINITY);
+    __mmask16 bad = 0;
+    for (size_t i = 0; i < even; i += 16) {
+        const __m512 v = _mm512_loadu_ps(x + i);
+        bad |= _mm512_cmpeq_epi32_mask(_mm512_and_si512(_mm512_castps_si512(v), exponent), exponent);
+        top = _mm512_max_ps(top, v);
     }
+    const __m512 last = _mm512_maskz_loadu_ps(rest, x + even);
+    bad |= _mm512_cmpeq_epi32_mask(_mm512_and_si512(_mm512_castps_si512(last), exponent), exponent);
+    top = _mm512_mask_max_ps(top, rest, top, last);
     if (bad) return n;
     const __m512 all = _mm512_set1_ps(_mm512_reduce_max_ps(top));
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 some = rs_avx512_first(n - i < 16 ? n - i : 16);
-        const __mmask16 found =
-            _mm512_mask_cmp_ps_mask(some, _mm512_maskz_loadu_ps(some, x + i), all, _CMP_EQ_OQ);
+    for (size_t i = 0; i < even; i += 16) {
+        const __mmask16 found = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), all, _CMP_EQ_OQ);
         if (found) return i + (size_t)__builtin_ctz(found);
     }
-    return n;
+    return even + (size_t)__builtin_ctz(_mm512_mask_cmp_ps_mask(rest, last, all, _CMP_EQ_OQ));
 }
