@@ -18,11 +18,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json_list(path: Path, rows: Iterable[Row]) -> None:
-    """A JSON array with one line an item."""
-    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", encoding="utf-8")
-
-
 def write_json_object(path: Path, data: Row) -> None:
     """A JSON object with one line for each item of its lists of objects."""
     fields = []

@@ -86,10 +86,11 @@ def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["calibrate", "report", str(folder), "--out", str(tmp_path), "--archive",
                                       str(tmp_path / "a.json.gz")])  # fmt: skip
     assert calibrate.main() == 0
-    by_kl, by_ms = json.loads((tmp_path / "erase_auto.json").read_text())
+    by_kl, by_ms = json.loads((tmp_path / "erase_auto.json").read_text())["figures"]
     assert by_kl["above"]["mean"] == 0.5 and by_kl["above_twice"]["mean"] == 0.25
     assert by_kl["within_2x"]["mean"] == 0.5 and by_kl["below_median"]["mean"] == 0.25 and by_kl["below_most"]["mean"] == 0.75
     assert by_ms["late"]["mean"] == 1 and by_ms["time"]["mean"] == 1 and by_ms["within_2x_estimated"] is None
+    assert [len(row["points"]["shift"]) for row in (by_kl, by_ms)] == [4, 0]
     page = (tmp_path / "erase_auto.md").read_text()
     monkeypatch.setattr(sys, "argv", ["calibrate", "report", str(tmp_path / "a.json.gz"), "--out", str(tmp_path)])
     assert calibrate.main() == 0

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rasure_training.eraser import replace
+from rasure_training.eraser import calibrate, replace
 from rasure_training.forgetting import cases, contexts, dependents
 from rasure_training.pages import __main__ as pages
 from rasure_training.pages import dependents as dependents_page
-from rasure_training.pages import forgetting, leaks, page, probes
+from rasure_training.pages import erase_auto, forgetting, leaks, page, probes
 from rasure_training.pages import replace as replace_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -36,6 +36,7 @@ def test_what_pages_take_for_granted_is_what_was_measured() -> None:
     assert leaks.CANDIDATES == cases.RIVALS + 1
     assert tuple(leaks.WHAT) == cases.ERASED and tuple(leaks.ASKED) == cases.WAYS
     assert len(contexts.CITIES) == probes.CITIES and tuple(probes.WHAT) == contexts.ERASED
+    assert erase_auto.ESTIMATED == tuple(calibrate.METHODS)
     assert tuple(dependents_page.WHAT) == dependents.KINDS
     assert tuple(replace_page.WHAT) == replace.KINDS and replace_page.OVERWRITTEN in replace.METHODS
 

@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import archive, pictures
+from .. import archive
 from ..archive import MeasuredError, Row
 from ..figures import clustered
-from ..files import write_json_list
 from ..gguf_model import ModelError, load_model
-from ..pages.cells import cell
+from ..pages import page
 from .cases import encode_case, read_cases
 from .documents import Encoder
 from .engine import ECHO_BOUND, NEAR, echo_of, holes_of, words_of
@@ -158,12 +157,14 @@ def figures_of(rows: Sequence[Row]) -> list[Row]:
         timed = [row for row in mine if row["expected_ms"] > 0]
         found.append({
             "method": method, "n": len(mine),
+            "points": {name: [[row["id"], row["expected_kl"], max(row["kl"], LEAST_KL)] for row in estimated if row["taken"] == name]
+                       for name in METHODS},
             "taken": {name: sum(row["taken"] == name for row in mine) / len(mine) for name in (*METHODS, "exact")},
             "tokens": clustered([row["n_recomputed"] for row in mine], [row["context"] for row in mine]),
             "kl": clustered([row["kl"] for row in mine], [row["context"] for row in mine]),
-            "above": max_kl and _share(mine, lambda row: row["kl"] > max_kl),
-            "above_twice": max_kl and _share(mine, lambda row: row["kl"] > 2 * max_kl),
-            "late": max_ms and _share(mine, lambda row: row["erase_ms"] > max_ms),
+            "above": None if max_kl is None else _share(mine, lambda row: row["kl"] > max_kl),
+            "above_twice": None if max_kl is None else _share(mine, lambda row: row["kl"] > 2 * max_kl),
+            "late": None if max_ms is None else _share(mine, lambda row: row["erase_ms"] > max_ms),
             "time": _share(timed, lambda row: 0.5 <= row["erase_ms"] / row["expected_ms"] <= 2),
             "within_2x": _share(mine, within_2x),
             "within_2x_estimated": _share(estimated, within_2x),
@@ -180,68 +181,18 @@ def within_2x(row: Row) -> bool:
     return 0.5 <= max(row["kl"], LEAST_KL) / row["expected_kl"] <= 2
 
 
-def table(figures: Sequence[Row]) -> list[str]:
-    lines = [
-        "| asked for | took " + ", ".join(f"`{name}`" for name in (*METHODS, "exact")) + " | tokens encoded again | KL to exact | "
-        "above the bound | above twice the bound | slower than asked | time within 2x of the estimate | KL within 2x, all | "
-        "KL within 2x, where it is estimated | below the median expected | below the 95 % expected |",
-        "|---" * 12 + "|",
-    ]  # fmt: skip
-    for row in figures:
-        cells = [
-            ", ".join(f"{row['taken'][name]:.2f}" for name in (*METHODS, "exact")),
-            cell(row["tokens"], 0),
-            cell(row["kl"], 4),
-        ]
-        cells += [cell(row[key] or None, 3) for key in ("above", "above_twice", "late", "time", "within_2x", "within_2x_estimated",
-                                                        "below_median", "below_most")]  # fmt: skip
-        lines.append(f"| `{row['method']}` | " + " | ".join(cells) + " |")
-    return lines
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """What came of it against what was expected; each case once for each method that was taken."""
-    plt = pictures.pyplot()
-    picture, axes = plt.subplots(1, len(METHODS), figsize=(12, 4), layout="constrained", sharex=True, sharey=True)
-    for axis, name in zip(axes, METHODS, strict=True):
-        mine = list({row["id"]: row for row in rows if row["taken"] == name and row["expected_kl"] > 0}.values())
-        axis.scatter(
-            [row["expected_kl"] for row in mine], [max(row["kl"], LEAST_KL) for row in mine], s=4, alpha=0.3, linewidths=0
-        )
-        line = [1e-3, 1.0]
-        axis.plot(line, line, linewidth=0.8, color="gray", label="as expected")
-        for factor in (0.5, 2):
-            axis.plot(line, [factor * x for x in line], linewidth=0.6, color="gray", linestyle=":")
-        axis.set(title=f"{name}, n = {len(mine):,}", xscale="log", yscale="log", xlabel="expected KL, nats")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("KL to exact, nats")
-    axes[0].legend(fontsize=8)
-    pictures.save(picture, path)
-
-
 def report_command(args: argparse.Namespace) -> None:
     records, rows = archive.collect(args.sources, _auto_rows, ("model_sha256", "isa", "split", "methods"))
     if not rows:
         raise MeasuredError(f"{', '.join(map(str, args.sources))}: no outcomes of auto are there")
     if args.archive:
         archive.save(args.archive, records, rows)
-    figures = figures_of(rows)
-    record = records[0]
-    tokens = sorted({part["tokens"] for part in records})
-    lines = [
-        "# What `auto` expects, and what comes of it", "",
-        "Made by `python -m rasure_training.eraser.calibrate report`; figures in `erase_auto.json`, the fit in "
-        "`erase_calibration.json`. "
-        f"The {record['split']} split, {sum(part['contexts'] for part in records):,} contexts of about "
-        f"{', '.join(f'{n:,}' for n in tokens)} tokens (as asked), {len({row['id'] for row in rows}):,} cases of "
-        f"{len({part['task'] for part in records})} tasks; kernels: {record['isa']}. Fitted to another split. Brackets are 95 % "
-        "intervals from a bootstrap over contexts. A KL of less than "
-        f"{LEAST_KL:g} counts as that. \"All\" counts `exact`, of which nothing has to be estimated, as right.",
-        "", *table(figures), "", "![KL against what was expected](erase_auto.svg)",
-    ]  # fmt: skip
-    (args.out / "erase_auto.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write_json_list(args.out / "erase_auto.json", figures)
-    draw(rows, args.out / "erase_auto.svg")
+    how = {
+        "split": records[0]["split"], "isa": records[0]["isa"], "model_sha256": records[0]["model_sha256"],
+        "contexts": sum(part["contexts"] for part in records), "tokens": sorted({part["tokens"] for part in records}),
+        "cases": len({row["id"] for row in rows}), "tasks": len({part["task"] for part in records}), "least_kl": LEAST_KL,
+    }  # fmt: skip
+    page.write(args.out, "erase_auto", "erase_auto", how, figures_of(rows))
 
 
 def main() -> int:
