@@ -55,6 +55,9 @@ def main() -> int:
     except (OSError, ValueError, KeyError) as error:
         print(f"pages: {error}", file=sys.stderr)
         return 1
+    except ImportError as error:
+        print(f"pages: wrote {len(texts)} pages, but no pictures: {error}", file=sys.stderr)
+        return 1
     print(f"wrote {len(texts)} pages to {args.folder}")
     return 0
 
