@@ -78,3 +78,9 @@ def test_nothing_to_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert call(monkeypatch, tmp_path, "--check") == 1
     (tmp_path / "broken.json").write_text("{")
     assert call(monkeypatch, tmp_path) == 1
+
+
+def test_a_page_of_no_kind_is_told(docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (docs / "other.json").write_text('{"page": "leeks", "measured": {}, "figures": []}')
+    assert call(monkeypatch, docs, "--check") == 1
+    assert "no page is called 'leeks'" in capsys.readouterr().err

@@ -13,19 +13,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files import Row
 from . import forgetting, page
 
 
-def made(folder: Path) -> dict[Path, str]:
-    """The text of each page of the folder, by its path."""
-    texts = {}
-    data = {}
-    for path in sorted(folder.glob("*.json")):
-        if found := page.read(path):
-            data[path.stem] = found
-            texts[path.with_suffix(".md")] = page.text_of(path.stem, found)
-    if set(forgetting.PARTS) <= data.keys():
-        texts[folder / "forgetting.md"] = forgetting.text_of({name: data[name]["figures"] for name in forgetting.PARTS})
+def read_all(folder: Path) -> dict[str, Row]:
+    """What is of a page, by the name of its file."""
+    return {path.stem: data for path in sorted(folder.glob("*.json")) if (data := page.read(path))}
+
+
+def texts_of(folder: Path, known: dict[str, Row]) -> dict[Path, str]:
+    """Of each page of the folder, by its path."""
+    texts = {folder / f"{name}.md": page.text_of(name, data) for name, data in known.items()}
+    if set(forgetting.PARTS) <= known.keys():
+        texts[folder / "forgetting.md"] = forgetting.text_of({name: known[name]["figures"] for name in forgetting.PARTS})
     return texts
 
 
@@ -45,13 +46,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is another")
     args = parser.parse_args()
     try:
-        texts = made(args.folder)
+        known = read_all(args.folder)
+        texts = texts_of(args.folder, known)
         if args.check:
             return check(texts)
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
-        for path in sorted(args.folder.glob("*.json")):
-            page.draw(path)
+        for name, data in known.items():
+            page.draw(data, args.folder / f"{name}.svg")
     except (OSError, ValueError, KeyError) as error:
         print(f"pages: {error}", file=sys.stderr)
         return 1

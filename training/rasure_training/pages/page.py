@@ -34,9 +34,13 @@ KINDS: dict[str, Kind] = {
 
 
 def read(path: Path) -> Row:
-    """Empty where the file is JSON, but of no page. Raises OSError and ValueError."""
+    """Empty where the file names no page. Raises OSError and ValueError."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    return data if isinstance(data, dict) and data.get("page") in KINDS else {}
+    if not isinstance(data, dict) or "page" not in data:
+        return {}
+    if data["page"] not in KINDS:
+        raise ValueError(f"{path}: no page is called {data['page']!r}")
+    return data
 
 
 def text_of(name: str, data: Row) -> str:
@@ -44,16 +48,15 @@ def text_of(name: str, data: Row) -> str:
     return "\n".join(KINDS[data["page"]].lines(name, data["measured"], data["figures"])) + "\n"
 
 
-def draw(path: Path) -> None:
-    """The picture beside the JSON file, if that is of a page."""
-    if data := read(path):
-        KINDS[data["page"]].draw(data["figures"], path.with_suffix(".svg"))
+def draw(data: Row, path: Path) -> None:
+    """The picture."""
+    KINDS[data["page"]].draw(data["figures"], path)
 
 
 def write(out: Path, name: str, kind: str, measured: Row, figures: Sequence[Row]) -> None:
     """The JSON file NAME.json of the folder, and its page and picture."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.json"
-    write_json_object(path, {"page": kind, "measured": measured, "figures": list(figures)})
-    path.with_suffix(".md").write_text(text_of(name, read(path)), encoding="utf-8")
-    draw(path)
+    data = {"page": kind, "measured": measured, "figures": list(figures)}
+    write_json_object(out / f"{name}.json", data)
+    (out / f"{name}.md").write_text(text_of(name, data), encoding="utf-8")
+    draw(data, out / f"{name}.svg")
