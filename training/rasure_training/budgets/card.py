@@ -16,7 +16,7 @@ from typing import Any
 
 from ..files import sha256
 from ..gguf_model import GgufFile, ModelError
-from ..pages.cells import cell
+from ..pages.cells import cell, head, line, table
 from ..runs import duration
 from .measured import TEXT
 
@@ -58,7 +58,7 @@ def training_rows(record: dict[str, Any]) -> list[str]:
         ("time", f"{duration(record['seconds'])}, {record['processes']} process(es) of {record['threads']} thread(s)"),
         ("versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
     ]
-    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
+    return table(["", ""], rows)
 
 
 def figure_rows(figures: dict[str, Any], arm: str, digest: str) -> list[str]:
@@ -69,10 +69,9 @@ def figure_rows(figures: dict[str, Any], arm: str, digest: str) -> list[str]:
     mine = [row for row in figures["figures"] if row["arm"] == arm]
     columns = list(dict.fromkeys((row["task"], row["tokens"]) for row in mine))
     by = {(row["budget"], row["task"], row["tokens"]): row["score"] for row in mine}
-    head = [f"{'NLL' if task == TEXT else task}, {tokens:,} tokens" for task, tokens in columns]
-    lines = ["| bytes | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    lines = head(["bytes", *(f"{'NLL' if task == TEXT else task}, {tokens:,} tokens" for task, tokens in columns)])
     for budget in dict.fromkeys(row["budget"] for row in mine):
-        lines.append(f"| {budget} | " + " | ".join(_score(by.get((budget, *column)), column[0]) for column in columns) + " |")
+        lines.append(line([budget, *(_score(by.get((budget, *column)), column[0]) for column in columns)]))
     return lines
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from ..pages.cells import cell
+from ..pages.cells import cell, table
 from .critical import critical_footprint
 from .measured import FULL, TEXT, Figure, Measured, Row, difference, mean_of, nll_increase, plain_mean
 
 BUCKETS_AT = "25%"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -35,7 +31,7 @@ def eligibility_table(measured: Measured) -> list[str]:
             text = f"{cell(found, 2)}, n = {found['n']}" if found else "-"
             cells.append(f"**{text}**" if (task, tokens) in measured.eligible else text)
         rows.append([task, *cells])
-    return _table(["task", *(f"{measured.size(tokens)} tokens" for tokens in measured.lengths())], rows)
+    return table(["task", *(f"{measured.size(tokens)} tokens" for tokens in measured.lengths())], rows)
 
 
 def score_table(measured: Measured, budget: str) -> list[str]:
@@ -54,7 +50,7 @@ def score_table(measured: Measured, budget: str) -> list[str]:
         rows.append([f"`{arm}`", *(cell(score, 2) for score in scores), f"{fmean(known):.2f}", f"{min(known):.2f}",
                      f"{recent['mean']:.2f} ({recent['n']})" if recent else "-",
                      _percent(_share_of_bytes(mine, full)), _percent(plain_mean(mine, "footprint"))])  # fmt: skip
-    return _table(["arm", *tasks, "mean", "worst", "recent (n)", "bytes", "KV footprint"], rows)
+    return table(["arm", *tasks, "mean", "worst", "recent (n)", "bytes", "KV footprint"], rows)
 
 
 def _share_of_bytes(rows: Sequence[Row], full: Sequence[Row]) -> float | None:
@@ -71,7 +67,7 @@ def difference_table(measured: Measured, arm: str, others: Sequence[str], budget
     rows = [[f"`{arm}` - `{other}`",
              *(cell(difference(mine[task], measured.select_eligible(other, budget, task)), 3) for task in tasks)]
             for other in others if measured.select_eligible(other, budget)]  # fmt: skip
-    return _table(["", *tasks], rows)
+    return table(["", *tasks], rows)
 
 
 def nll_table(measured: Measured) -> list[str]:
@@ -86,7 +82,7 @@ def nll_table(measured: Measured) -> list[str]:
             gap = nll_increase(measured.select(arm, budget, [TEXT]), full)
             cells.append(percent_cell(gap, 2))
         rows.append([f"`{arm}`", *cells])
-    return _table(["arm", *(f"{budget}, %" for budget in measured.budgets())], rows)
+    return table(["arm", *(f"{budget}, %" for budget in measured.budgets())], rows)
 
 
 def bucket_table(measured: Measured, tokens: int) -> list[str]:
@@ -99,14 +95,14 @@ def bucket_table(measured: Measured, tokens: int) -> list[str]:
         least = min(len(row["nll"]) for row in texts)
         head = [f"{begin} to {end}" for begin, end, _, _ in texts[0]["nll"][:least]]
         rows.append([f"`{arm}`", *(f"{fmean(row['nll'][i][3] for row in texts):.3f}" for i in range(least))])
-    return _table(["arm", *head], rows)
+    return table(["arm", *head], rows)
 
 
 def critical_table(measured: Measured) -> list[str]:
     """Arms down, tasks across: the critical KV footprint, all items and lengths that count."""
     tasks = measured.eligible_tasks()
     rows = [[f"`{arm}`", *(_critical(measured, arm, task) for task in tasks)] for arm in measured.arms() if arm != FULL]
-    return _table(["arm", *tasks], rows)
+    return table(["arm", *tasks], rows)
 
 
 def score_points(measured: Measured, arm: str, task: str) -> list[tuple[float, float]]:
@@ -140,7 +136,7 @@ def cost_table(measured: Measured, budget: str) -> list[str]:
             mine = [row for row in measured.rows if (row["arm"], row["budget"], row["tokens"]) == (arm, budget, tokens)]
             cells.append(_percent(sum(r["policy_ms"] for r in mine) / sum(r["read_ms"] for r in mine), 2) if mine else "refused")
         rows.append([f"`{arm}`", *cells])
-    return _table(["arm", *(f"{measured.size(tokens)} tokens" for tokens in measured.lengths())], rows)
+    return table(["arm", *(f"{measured.size(tokens)} tokens" for tokens in measured.lengths())], rows)
 
 
 def refusal_lines(measured: Measured) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..gguf_model import ModelError
-from ..pages.cells import cell
+from ..pages.cells import cell, head, line
 from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
 from ..world import World
@@ -72,11 +72,11 @@ def measure(
 
 def variant_table(results: Sequence[tuple[str, str, Measured]]) -> list[str]:
     """Variants down, kinds of cases across: KL, and behind it the difference to the first variant of its kind."""
-    lines = ["| trained as | " + " | ".join(GROUPS) + " |", "|---" * (len(GROUPS) + 1) + "|"]
+    lines = head(["trained as", *GROUPS])
     baselines = results[0][2]
     for method in BASELINES[1:]:
         cells = [cell(mean_of(baselines.select(tasks, method), "kl"), 4) for tasks in GROUPS.values()]
-        lines.append(f"| (`{method}`) | " + " | ".join(cells) + " |")
+        lines.append(line([f"(`{method}`)", *cells]))
     first: dict[str, Measured] = {}
     for name, method, measured in results:
         cells = []
@@ -87,7 +87,7 @@ def variant_table(results: Sequence[tuple[str, str, Measured]]) -> list[str]:
                 text += f"; {cell(difference(rows, first[method].select(tasks, method), 'kl'), 4)}"
             cells.append(text)
         first.setdefault(method, measured)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(line([name, *cells]))
     return lines
 
 
@@ -120,12 +120,11 @@ def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[st
 
 def erases_table(results: dict[int, Measured], methods: Sequence[str]) -> list[str]:
     """Methods down, spans erased at once across: KL along the right answer, and the share of right answers."""
-    lines = ["| method | " + " | ".join(f"{n}, KL | {n}, exact match" for n in results) + " |"]
-    lines.append("|---" * (2 * len(results) + 1) + "|")
+    lines = head(["method", *(f"{n}, {what}" for n in results for what in ("KL", "exact match"))])
     for method in methods:
         cells = [cell(mean_of(measured.select(["several"], method), metric), digits)
                  for measured in results.values() for metric, digits in (("kl", 4), ("exact_match", 2))]  # fmt: skip
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from gguf import GGUFReader
 
 from ..files import sha256
+from ..pages.cells import table
 from ..runs import duration
 from .adapter_file import AdapterError, Header, read_header
 from .tables import group_table
@@ -67,7 +68,7 @@ def training_section(record: dict[str, Any]) -> list[str]:
         ("mean loss of the last 100 steps", "-" if loss is None else f"{loss:.4f}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
     ]
-    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
+    return table(["", ""], rows)
 
 
 def figures_section(figures: dict[str, Any], page: str, kind: str, digest: str) -> list[str]:

@@ -27,7 +27,7 @@ import torch
 from ..figures import RESAMPLES, clustered
 from ..files import sha256
 from ..gguf_model import ModelError, load_model
-from ..pages.cells import cell
+from ..pages.cells import cell, head, line
 from ..runs import duration, say
 from ..text import DataError
 from .adapter_file import AdapterError, read_adapter
@@ -177,17 +177,14 @@ def summarise(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(figures: Sequence[dict[str, Any]]) -> str:
     """A table of all figures. KL is along the exact answer, or along the given text where there is no answer."""
-    lines = [
-        "| task | method | n | exact match | leak | KL to exact | KL along the text | log P(erased) - clean |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = head(["task", "method", "n", "exact match", "leak", "KL to exact", "KL along the text", "log P(erased) - clean"])
     for figure in figures:
         columns = [
             figure["task"], f"`{figure['method']}`", str(figure["n"]), cell(figure.get("exact_match"), 2),
             cell(figure.get("leak"), 2), cell(figure.get("kl"), 4), cell(figure.get("kl_target"), 4),
             cell(figure.get("leak_minus_clean"), 2),
         ]  # fmt: skip
-        lines.append("| " + " | ".join(columns) + " |")
+        lines.append(line(columns))
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..pages.cells import cell
+from ..pages.cells import cell, table
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")
@@ -120,5 +120,5 @@ def torch_goal(figures: Sequence[Row]) -> Goal:
 
 
 def goal_table(found: Sequence[Goal]) -> list[str]:
-    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
-    return lines + [f"| {g.text} | {g.wanted} | {g.found} | {'met' if g.met else 'missed'} |" for g in found]
+    rows = [[goal.text, goal.wanted, goal.found, "met" if goal.met else "missed"] for goal in found]
+    return table(["what", "goal", "measured", ""], rows)

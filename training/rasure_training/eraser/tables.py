@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, median
 
 from ..figures import clustered
 from ..files import read_json_lines
-from ..pages.cells import cell
+from ..pages.cells import cell, head, line
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 
 def task_table(measured: Measured, task: str) -> list[str]:
     """Methods down, KL by length across, then what is pooled over the lengths."""
     lengths = [tokens for tokens in measured.lengths() if any(r["task"] == task and r["tokens"] == tokens for r in measured.rows)]
-    lines = [
-        "| method | " + " | ".join(f"KL, {measured.size(tokens)} tokens" for tokens in lengths)
-        + " | exact match | leak | log P(erased) - clean | n |",
-        "|---" * (len(lengths) + 5) + "|",
-    ]  # fmt: skip
+    lines = head(["method", *(f"KL, {measured.size(tokens)} tokens" for tokens in lengths), "exact match", "leak",
+                  "log P(erased) - clean", "n"])  # fmt: skip
     for method in measured.methods():
         rows = measured.select([task], method)
         if not rows:
@@ -28,7 +26,7 @@ def task_table(measured: Measured, task: str) -> list[str]:
         columns = [cell(mean_of([row for row in rows if row["tokens"] == tokens], "kl"), 4) for tokens in lengths]
         columns += [cell(mean_of(rows, "exact_match"), 3), cell(mean_of(rows, "leak"), 3)]
         columns += [cell(mean_of(rows, "leak_minus_clean"), 2), str(len(rows))]
-        lines.append(f"| `{method}` | " + " | ".join(columns) + " |")
+        lines.append(line([f"`{method}`", *columns]))
     return lines
 
 
@@ -36,38 +34,38 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
     """Methods down (all, or those named), KL on each kind of case across."""
     names = list(dict.fromkeys(row["group"] for row in groups))
     by = {(row["group"], row["method"]): row for row in groups}
-    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = head(["method", *names])
     for method in methods or dict.fromkeys(row["method"] for row in groups):
         cells = [cell(by.get((name, method), {}).get("kl"), 4) for name in names]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 
 def gain_table(measured: Measured) -> list[str]:
     """Methods down: KL minus that of `drop`, case by case, on each kind of case. Below zero is nearer to exact."""
     names = [name for name, tasks in GROUPS.items() if measured.select(tasks, "drop")]
-    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = head(["method", *names])
     for method in measured.methods():
         if method in ("none", "exact", "drop"):
             continue
         cells = [cell(difference(measured.select(GROUPS[name], method), measured.select(GROUPS[name], "drop"), "kl"), 4)
                  for name in names]  # fmt: skip
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 
 def work_table(measured: Measured, method: str) -> list[str]:
     """Kinds of case down, what a method computes again by length across: tokens, and their share of the suffix."""
     lengths = measured.lengths()
-    lines = ["| kind of case | " + " | ".join(f"{measured.size(tokens)} tokens: encoded again | of the suffix" for tokens in lengths)
-             + " |", "|---" * (2 * len(lengths) + 1) + "|"]  # fmt: skip
+    titles = [(f"{measured.size(tokens)} tokens: encoded again", "of the suffix") for tokens in lengths]
+    lines = head(["kind of case", *chain.from_iterable(titles)])
     for name, tasks in GROUPS.items():
         cells = []
         for tokens in lengths:
             rows = measured.select(tasks, method, tokens)
             cells += [cell(mean_of(rows, "n_recomputed"), 0), cell(share_of(measured, rows), 3)]
         if set(cells) != {"-"}:
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(line([name, *cells]))
     return lines
 
 
@@ -77,11 +75,8 @@ SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16
 def short_table(measured: Measured) -> list[str]:
     """What a first look needs: the two commonest things to erase, the methods that differ most, the shortest contexts."""
     tokens = measured.lengths()[0]
-    lines = [
-        "| method | a sentence that another contradicts: right answers | says the erased value | KL to exact | a value inside a "
-        "sentence: says it | KL to exact | erase, ms (median) |",
-        "|---" * 7 + "|",
-    ]  # fmt: skip
+    lines = head(["method", "a sentence that another contradicts: right answers", "says the erased value", "KL to exact",
+                  "a value inside a sentence: says it", "KL to exact", "erase, ms (median)"])  # fmt: skip
     for method in SHORT_LIST:
         sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
         if not sentence or not value:
@@ -89,7 +84,7 @@ def short_table(measured: Measured) -> list[str]:
         times = [row["erase_ms"] for row in sentence + value if row.get("erase_ms") is not None]
         cells = [cell(mean_of(sentence, metric), digits) for metric, digits in (("exact_match", 2), ("leak", 2), ("kl", 3))]
         cells += [cell(mean_of(value, "leak"), 2), cell(mean_of(value, "kl"), 3), f"{median(times):.1f}" if times else "-"]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 
@@ -101,12 +96,11 @@ def span_table(measured: Measured) -> list[str]:
     erased = measured.erased("prose")
     bins = {f"{low} to {high:,} tokens": {case for case, n in erased.items() if low <= n <= high} for low, high in SPAN_BINS}
     bins = {name: ids for name, ids in bins.items() if ids}
-    lines = ["| method | " + " | ".join(f"{name}, n = {len(ids)}" for name, ids in bins.items()) + " |"]
-    lines.append("|---" * (len(bins) + 1) + "|")
+    lines = head(["method", *(f"{name}, n = {len(ids)}" for name, ids in bins.items())])
     for method in measured.methods():
         rows = measured.select(["prose"], method)
         cells = [cell(mean_of([row for row in rows if row["id"] in ids], "kl"), 4) for ids in bins.values()]
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 
@@ -114,13 +108,13 @@ def free_table(measured: Measured) -> list[str]:
     """Questions on real passages, answered freely: agreement and KL on all cases, exact match where `exact` answers right."""
     tasks = [task for task in measured.tasks() if task.endswith("/free")]
     right = measured.right(tasks)
-    lines = ["| method | KL to exact | same answer as exact | leak | n | right where exact is right | n |", "|---" * 7 + "|"]
+    lines = head(["method", "KL to exact", "same answer as exact", "leak", "n", "right where exact is right", "n"])
     for method in measured.methods():
         rows = measured.select(tasks, method)
         answered = [row for row in rows if row["id"] in right]
         columns = [cell(mean_of(rows, "kl"), 4), cell(mean_of(rows, "agree"), 3), cell(mean_of(rows, "leak"), 3), str(len(rows))]
         columns += [cell(mean_of(answered, "exact_match"), 3), str(len(answered))]
-        lines.append(f"| `{method}` | " + " | ".join(columns) + " |")
+        lines.append(line([f"`{method}`", *columns]))
     return lines
 
 
@@ -139,11 +133,8 @@ def protocol_table(measured: Measured) -> list[str]:
     """The paper's two tasks by its measure: exact match among the cases that `exact` answers right. Ours, then the paper's."""
     tasks, lengths = ("conflict", "distractor"), measured.lengths()
     right = measured.right(tasks)
-    lines = [
-        "| method | " + " | ".join(f"conflict, {measured.size(tokens)}" for tokens in lengths) + " | distractor "
-        "| distractor minus `drop` | " + " | ".join(f"paper's NIAH, {tokens}" for tokens in PAPER_TOKENS) + " | paper's QA |",
-        "|---" * (len(lengths) + len(PAPER_TOKENS) + 4) + "|",
-    ]  # fmt: skip
+    lines = head(["method", *(f"conflict, {measured.size(tokens)}" for tokens in lengths), "distractor", "distractor minus `drop`",
+                  *(f"paper's NIAH, {tokens}" for tokens in PAPER_TOKENS), "paper's QA"])  # fmt: skip
 
     def answered(task: str, method: str, tokens: int | None = None) -> list[Row]:
         return [row for row in measured.select([task], method, tokens) if row["id"] in right]
@@ -155,7 +146,7 @@ def protocol_table(measured: Measured) -> list[str]:
         niah, qa = PAPER.get(method, ((), None))
         cells += [f"{value:.2f}" for value in niah] or ["-"] * len(PAPER_TOKENS)
         cells.append("-" if qa is None else f"{qa:.3f}")
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 
@@ -172,12 +163,12 @@ def torch_table(measured: Measured, path: Path) -> tuple[list[str], list[Row]]:
         kl = other.get("kl_target", other.get("kl"))
         if kl is not None:
             groups[row["task"], row["method"]].append((row, kl))
-    lines = ["| task | method | n | runtime | PyTorch | difference |", "|---|---|---|---|---|---|"]
+    lines = head(["task", "method", "n", "runtime", "PyTorch", "difference"])
     figures = []
     for (task, method), pairs in groups.items():
         contexts = [row["context"] for row, _ in pairs]
         gap = clustered([row["kl"] - kl for row, kl in pairs], contexts)
         ours, torch = fmean(row["kl"] for row, _ in pairs), fmean(kl for _, kl in pairs)
-        lines.append(f"| {task} | `{method}` | {len(pairs)} | {ours:.4f} | {torch:.4f} | {cell(gap, 4)} |")
+        lines.append(line([task, f"`{method}`", str(len(pairs)), f"{ours:.4f}", f"{torch:.4f}", cell(gap, 4)]))
         figures.append({"task": task, "method": method, "runtime": ours, "torch": torch, "difference": gap})
     return lines, figures

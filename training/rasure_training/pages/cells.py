@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from ..files import Row
 
 
@@ -12,10 +14,14 @@ def cell(figure: Row | None, digits: int) -> str:
     return f"{figure['mean']:.{digits}f} ({figure['low']:.{digits}f} to {figure['high']:.{digits}f})"
 
 
-def line(cells: list[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def head(titles: list[str]) -> list[str]:
+def head(titles: Sequence[str]) -> list[str]:
     """The first two lines of a table."""
     return [line(titles), "|---" * len(titles) + "|"]
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [*head(titles), *map(line, rows)]
