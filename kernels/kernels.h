@@ -144,6 +144,114 @@ void rs_turn_of_angle(const rs_turn *turn, size_t i, double angle);
  * rounding included. */
 #define RS_TURN_RADIUS 125.0f
 
+/* Row of n elements (a multiple of the type's block) to float. */
+typedef void rs_dequantize_kernel(const void *blocks, float *out, size_t n);
+
+/* `rows` (1 to 16) neighbouring rows of n elements, `row_bytes` apart, to the panel form that
+ * rs_panel_kind_of names. What lies in the lanes of rows that are not there is a number, no more is said of
+ * it. */
+typedef void rs_unpack_kernel(const void *blocks, size_t row_bytes, size_t rows, size_t n,
+                              const rs_panel *panel);
+
+/* Sixteen neighbouring weight rows against one activation row, without a panel in between: the bits that
+ * unpack and multiply would give. MAY prefetch what follows the rows in memory. */
+typedef void rs_multiply_blocks_kernel(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
+                                       float *out);
+
+/* `rows` rows of n floats (n a multiple of 32) to rs_acts form: scale = max |x| / 127 over a block,
+ * q = round to nearest of x / scale; a block of zeros, or with a maximum below 2^-119, has scale and q 0.
+ * Input finite. */
+typedef void rs_quantize_acts_kernel(const float *x, rs_acts *acts, size_t rows, size_t n);
+
+/* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to 16). n a multiple
+ * of 32. Each output depends on its own rows only, in an order that does not depend on `rows`. */
+typedef void rs_multiply_kernel(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
+                                size_t out_stride, size_t channels);
+
+/* A panel to its channel panel. The step of a channel's group is the largest magnitude that its scales
+ * and minima allow, / 127: of max(|min|, |min + scale * (largest integer of the kind)|) in the kinds with
+ * a minimum, of |128 * scale| in RS_PANEL_S8; below 2^-119, scale and q are 0. q is found in 16-bit fixed
+ * point, to within a twelfth of a step: as in kernels/ref/channels.c to the bit. A scale or minimum that
+ * is not finite gives a channel scale that is not. n a multiple of 32. */
+typedef void rs_requantize_kernel(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+
+/* `rows` rows of n floats (n a multiple of 32) to two terms: scale = max |x| / 127 over the row,
+ * y = x * (127 / max), high = round to nearest of y, low = round to nearest of 254 * (y - high). A row
+ * with a maximum below 2^-119 has scale, high and low 0. Input finite. */
+typedef void rs_quantize_terms_kernel(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
+
+/* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to RS_CHANNELS_MAX),
+ * `panels` being as many as there are sixteens of channels, begun ones included. n a multiple of 32. Over
+ * a group the sums of both terms are exact; acc = (high + low * (1 / 254)) * scale of w + acc, group by
+ * group from 0, with high and low rounded to float and both additions fused; out = scale of x * acc. */
+typedef void rs_multiply_channels_kernel(const rs_channel_panel *panels, const rs_two_terms *terms,
+                                         size_t rows, size_t n, float *out, size_t out_stride,
+                                         size_t channels);
+
+/* out[r * out_stride] = sum_i w[i] * x[r][i] for r < rows: one row of float weights against float
+ * activations, any n. As above, an output does not depend on `rows`. */
+typedef void rs_dot_f32_kernel(const float *w, const float *x, size_t rows, size_t n, float *out,
+                               size_t out_stride);
+
+/* out[i] = x[i] * w[i] / sqrt(mean(x^2) + eps); out may be x (Zhang & Sennrich, arXiv 1910.07467). */
+typedef void rs_rms_norm_kernel(const float *x, const float *w, float eps, size_t n, float *out);
+
+/* Rotates one head vector in place by cos/sin [dim / 2]; elements past dim stay. Pairs (2i, 2i + 1)
+ * when `interleaved`, else (i, i + dim / 2) (RoPE, arXiv 2104.09864, section 3.2.2). */
+typedef void rs_rope_kernel(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
+
+/* Rotates keys of a page in place as rope does, those of the entries whose bits of `which` are set, and
+ * gives each a new scale: y = rotated int8 values, k_scale *= m / t, k = round to nearest of y * (t / m);
+ * a key of zeros stays one, with scale 0. With m = max |y|, t = 127; or, where `room`, m the largest
+ * length of a pair (or |y| past dim) and t = RS_TURN_RADIUS, so that turn_keys may take it from there. Of
+ * other entries no byte changes. cos/sin [dim / 2], dim at most head_dim. */
+typedef void rs_rotate_keys_kernel(const rs_page_view *page, uint32_t which, const float *cosine,
+                                   const float *sine, size_t head_dim, size_t dim, int interleaved, int room);
+
+/* Takes back a turn of such keys, to the bit, and turns them anew, in place and with scales as they are:
+ * however often a key is turned, it is rounded once. A turn of a pair is quarter turns and then three
+ * shears in integers: x -= tangent * y, y += sine * x, x -= tangent * y, products to nearest. Where keys
+ * had no room for it, values stop at -127 and 127. `back` NULL: nothing is to be taken back. */
+typedef void rs_turn_keys_kernel(const rs_page_view *page, uint32_t which, const rs_turn *back,
+                                 const rs_turn *turn, size_t head_dim, size_t dim, int interleaved);
+
+/* gate[i] = f(gate[i]) * up[i] (Shazeer, arXiv 2002.05202): f is silu in swiglu, the tanh form of gelu in
+ * geglu. */
+typedef void rs_glu_kernel(float *gate, const float *up, size_t n);
+
+/* x[i] += y[i] */
+typedef void rs_add_kernel(float *x, const float *y, size_t n);
+
+/* The index of the largest of n floats (n above 0), the first of equals; n when one of them is not
+ * finite. */
+typedef size_t rs_largest_kernel(const float *x, size_t n);
+
+/* n floats (a multiple of 16) to int8 with one scale, as quantize_acts does a block; returns the scale.
+ * Input finite. */
+typedef float rs_quantize_head_kernel(const float *x, int8_t *q, size_t n);
+
+/* score[r * score_stride + 16 p + e] = q_scale[r] * k_scale[p][e] * <q[r], k[p][e]> for r < rows,
+ * p < n_pages (at most RS_ATTEND_PAGES), e < 16. q: rows of head_dim int8 in [-127, 127]. A page whose
+ * view has no `k` is passed over: its scores stay. */
+typedef void rs_attend_keys_kernel(const int8_t *q, const float *q_scale, size_t rows,
+                                   const rs_page_view *pages, size_t n_pages, size_t head_dim, float *score,
+                                   size_t score_stride);
+
+/* Softmax step over n scores: entries -INFINITY are invisible. *max is the running maximum (start
+ * -INFINITY) and *sum the running sum. Scores become exp(score - new max), invisible ones exactly 0.
+ * Returns the factor exp(old max - new max) that earlier accumulations are to be multiplied with (1 when
+ * the maximum stays, so that an invisible block changes nothing to the bit; 0 at the first visible
+ * block). */
+typedef float rs_softmax_step_kernel(float *score, size_t n, float *max, float *sum);
+
+/* acc[r][d] = acc[r][d] * factor[r] + sum_{p, e} w[r][p][e] * v[p][e][d] for r < rows, where
+ * w[r][p][e] = prob[r * stride + 16 p + e] * v_scale[p][e], rounded to the nearest multiple of the row's
+ * largest w / 16,383 (so that values meet weights in integers of two times seven bits). prob in [0, 1].
+ * A page whose view has no `v` is passed over. A row whose weights are all below 2^-100 adds nothing.
+ * acc: rows of head_dim floats. A row's sums do not depend on the others. */
+typedef void rs_attend_values_kernel(const float *prob, size_t stride, const float *factor, size_t rows,
+                                     const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+
 typedef struct rs_kernels {
     rs_isa isa;
 
@@ -151,116 +259,34 @@ typedef struct rs_kernels {
      * whether the CPU has it. */
     bool on_request;
 
-    /* Row of n elements (a multiple of the type's block) to float. All types. */
-    void (*dequantize[RS_TYPE_COUNT])(const void *blocks, float *out, size_t n);
+    rs_dequantize_kernel *const *dequantize; /* [RS_TYPE_COUNT], all types */
+    rs_unpack_kernel *const *unpack;         /* [RS_TYPE_COUNT], quantised types; NULL for the others */
 
-    /* `rows` (1 to 16) neighbouring rows of n elements, `row_bytes` apart, to the panel form that
-     * rs_panel_kind_of names. Quantised types only; NULL for the others. What lies in the lanes of rows that
-     * are not there is a number, no more is said of it. */
-    void (*unpack[RS_TYPE_COUNT])(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                                  const rs_panel *panel);
+    rs_quantize_acts_kernel *quantize_acts;
+    rs_multiply_kernel *multiply[RS_PANEL_KINDS];
+    rs_multiply_blocks_kernel *multiply_blocks[RS_TYPE_COUNT]; /* NULL: unpack and multiply do */
+    rs_dot_f32_kernel *dot_f32;
 
-    /* Sixteen neighbouring weight rows against one activation row, without a panel in between: the bits that
-     * unpack and multiply would give. Quantised types only; NULL in levels that do without. MAY prefetch
-     * what follows the rows in memory. */
-    void (*multiply_blocks[RS_TYPE_COUNT])(const void *blocks, size_t row_bytes, size_t n,
-                                           const rs_acts *acts, float *out);
-
-    /* `rows` rows of n floats (n a multiple of 32) to rs_acts form: scale = max |x| / 127 over a block,
-     * q = round to nearest of x / scale; a block of zeros, or with a maximum below 2^-119, has scale and q 0.
-     * Input finite. */
-    void (*quantize_acts)(const float *x, rs_acts *acts, size_t rows, size_t n);
-
-    /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to 16). n a multiple
-     * of 32. Each output depends on its own rows only, in an order that does not depend on `rows`. */
-    void (*multiply[RS_PANEL_KINDS])(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n,
-                                     float *out, size_t out_stride, size_t channels);
-
-    /* Whether products of several rows are to go through the three functions below instead: then none is
-     * NULL. Their results differ from those of `multiply` within the accuracy of int8 weights with one scale
-     * per 256. */
+    /* Whether products of several rows are to go through the three below instead of `multiply`: then none is
+     * NULL. Their results differ from its within the accuracy of int8 weights with one scale per 256. */
     bool by_channels;
+    rs_requantize_kernel *requantize[RS_PANEL_KINDS];
+    rs_quantize_terms_kernel *quantize_terms;
+    rs_multiply_channels_kernel *multiply_channels;
 
-    /* A panel to its channel panel. The step of a channel's group is the largest magnitude that its scales
-     * and minima allow, / 127: of max(|min|, |min + scale * (largest integer of the kind)|) in the kinds with
-     * a minimum, of |128 * scale| in RS_PANEL_S8; below 2^-119, scale and q are 0. q is found in 16-bit fixed
-     * point, to within a twelfth of a step: as in kernels/ref/channels.c to the bit. A scale or minimum that
-     * is not finite gives a channel scale that is not. n a multiple of 32. */
-    void (*requantize[RS_PANEL_KINDS])(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
+    rs_rms_norm_kernel *rms_norm;
+    rs_rope_kernel *rope;
+    rs_rotate_keys_kernel *rotate_keys;
+    rs_turn_keys_kernel *turn_keys;
+    rs_glu_kernel *swiglu;
+    rs_glu_kernel *geglu;
+    rs_add_kernel *add;
+    rs_largest_kernel *largest;
 
-    /* `rows` rows of n floats (n a multiple of 32) to two terms: scale = max |x| / 127 over the row,
-     * y = x * (127 / max), high = round to nearest of y, low = round to nearest of 254 * (y - high). A row
-     * with a maximum below 2^-119 has scale, high and low 0. Input finite. */
-    void (*quantize_terms)(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
-
-    /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to RS_CHANNELS_MAX),
-     * `panels` being as many as there are sixteens of channels, begun ones included. n a multiple of 32. Over
-     * a group the sums of both terms are exact; acc = (high + low * (1 / 254)) * scale of w + acc, group by
-     * group from 0, with high and low rounded to float and both additions fused; out = scale of x * acc. */
-    void (*multiply_channels)(const rs_channel_panel *panels, const rs_two_terms *terms, size_t rows,
-                              size_t n, float *out, size_t out_stride, size_t channels);
-
-    /* out[r * out_stride] = sum_i w[i] * x[r][i] for r < rows: one row of float weights against float
-     * activations, any n. As above, an output does not depend on `rows`. */
-    void (*dot_f32)(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
-
-    /* out[i] = x[i] * w[i] / sqrt(mean(x^2) + eps); out may be x (Zhang & Sennrich, arXiv 1910.07467). */
-    void (*rms_norm)(const float *x, const float *w, float eps, size_t n, float *out);
-
-    /* Rotates one head vector in place by cos/sin [dim / 2]; elements past dim stay. Pairs (2i, 2i + 1)
-     * when `interleaved`, else (i, i + dim / 2) (RoPE, arXiv 2104.09864, section 3.2.2). */
-    void (*rope)(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
-
-    /* Rotates keys of a page in place as rope does, those of the entries whose bits of `which` are set, and
-     * gives each a new scale: y = rotated int8 values, k_scale *= m / t, k = round to nearest of y * (t / m);
-     * a key of zeros stays one, with scale 0. With m = max |y|, t = 127; or, where `room`, m the largest
-     * length of a pair (or |y| past dim) and t = RS_TURN_RADIUS, so that turn_keys may take it from there. Of
-     * other entries no byte changes. cos/sin [dim / 2], dim at most head_dim. */
-    void (*rotate_keys)(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                        size_t head_dim, size_t dim, int interleaved, int room);
-
-    /* Takes back a turn of such keys, to the bit, and turns them anew, in place and with scales as they are:
-     * however often a key is turned, it is rounded once. A turn of a pair is quarter turns and then three
-     * shears in integers: x -= tangent * y, y += sine * x, x -= tangent * y, products to nearest. Where keys
-     * had no room for it, values stop at -127 and 127. `back` NULL: nothing is to be taken back. */
-    void (*turn_keys)(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
-                      size_t head_dim, size_t dim, int interleaved);
-
-    /* gate[i] = silu(gate[i]) * up[i]; gelu: the tanh form (Shazeer, arXiv 2002.05202). */
-    void (*swiglu)(float *gate, const float *up, size_t n);
-    void (*geglu)(float *gate, const float *up, size_t n);
-
-    /* x[i] += y[i] */
-    void (*add)(float *x, const float *y, size_t n);
-
-    /* The index of the largest of n floats (n above 0), the first of equals; n when one of them is not
-     * finite. */
-    size_t (*largest)(const float *x, size_t n);
-
-    /* n floats (a multiple of 16) to int8 with one scale, as quantize_acts does a block; returns the scale.
-     * Input finite. */
-    float (*quantize_head)(const float *x, int8_t *q, size_t n);
-
-    /* score[r * score_stride + 16 p + e] = q_scale[r] * k_scale[p][e] * <q[r], k[p][e]> for r < rows,
-     * p < n_pages (at most RS_ATTEND_PAGES), e < 16. q: rows of head_dim int8 in [-127, 127]. A page whose
-     * view has no `k` is passed over: its scores stay. */
-    void (*attend_keys)(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
-                        size_t n_pages, size_t head_dim, float *score, size_t score_stride);
-
-    /* Softmax step over n scores: entries -INFINITY are invisible. *max is the running maximum (start
-     * -INFINITY) and *sum the running sum. Scores become exp(score - new max), invisible ones exactly 0.
-     * Returns the factor exp(old max - new max) that earlier accumulations are to be multiplied with (1 when
-     * the maximum stays, so that an invisible block changes nothing to the bit; 0 at the first visible
-     * block). */
-    float (*softmax_step)(float *score, size_t n, float *max, float *sum);
-
-    /* acc[r][d] = acc[r][d] * factor[r] + sum_{p, e} w[r][p][e] * v[p][e][d] for r < rows, where
-     * w[r][p][e] = prob[r * stride + 16 p + e] * v_scale[p][e], rounded to the nearest multiple of the row's
-     * largest w / 16,383 (so that values meet weights in integers of two times seven bits). prob in [0, 1].
-     * A page whose view has no `v` is passed over. A row whose weights are all below 2^-100 adds nothing.
-     * acc: rows of head_dim floats. A row's sums do not depend on the others. */
-    void (*attend_values)(const float *prob, size_t stride, const float *factor, size_t rows,
-                          const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+    rs_quantize_head_kernel *quantize_head;
+    rs_attend_keys_kernel *attend_keys;
+    rs_softmax_step_kernel *softmax_step;
+    rs_attend_values_kernel *attend_values;
 } rs_kernels;
 
 /*

@@ -5,17 +5,10 @@
 
 #include "kernels/kernels.h"
 
-/* RS_PANEL_U4 and U5 */
-void rs_dotprod_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                            size_t out_stride, size_t channels);
-void rs_dotprod_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                            size_t out_stride, size_t channels);
-void rs_dotprod_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                            size_t out_stride, size_t channels);
+/* u4: RS_PANEL_U5 too */
+rs_multiply_kernel rs_dotprod_multiply_u4, rs_dotprod_multiply_u6, rs_dotprod_multiply_s8;
 
-void rs_dotprod_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
-                            size_t n_pages, size_t head_dim, float *score, size_t score_stride);
-void rs_dotprod_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
-                              const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+rs_attend_keys_kernel rs_dotprod_attend_keys;
+rs_attend_values_kernel rs_dotprod_attend_values;
 
 #endif

@@ -5,12 +5,7 @@
 
 #include "kernels/kernels.h"
 
-/* RS_PANEL_U4 and U5 */
-void rs_i8mm_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                         size_t out_stride, size_t channels);
-void rs_i8mm_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                         size_t out_stride, size_t channels);
-void rs_i8mm_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                         size_t out_stride, size_t channels);
+/* u4: RS_PANEL_U5 too */
+rs_multiply_kernel rs_i8mm_multiply_u4, rs_i8mm_multiply_u6, rs_i8mm_multiply_s8;
 
 #endif

@@ -7,33 +7,26 @@
 #include "kernels/levels.h"
 #include "kernels/ref/ref.h"
 
+static rs_dequantize_kernel *const neon_dequantize[RS_TYPE_COUNT] = {
+    [RS_TYPE_F32] = rs_ref_dequantize_f32,    [RS_TYPE_F16] = rs_neon_dequantize_f16,
+    [RS_TYPE_BF16] = rs_neon_dequantize_bf16, [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+    [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,  [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+    [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,  [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+    [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,  [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+    [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+};
+
+static rs_unpack_kernel *const neon_unpack[RS_TYPE_COUNT] = {
+    [RS_TYPE_Q4_0] = rs_neon_unpack_q4_0, [RS_TYPE_Q4_1] = rs_neon_unpack_q4_1,
+    [RS_TYPE_Q5_0] = rs_neon_unpack_q5_0, [RS_TYPE_Q5_1] = rs_neon_unpack_q5_1,
+    [RS_TYPE_Q8_0] = rs_neon_unpack_q8_0, [RS_TYPE_Q4_K] = rs_neon_unpack_q4_k,
+    [RS_TYPE_Q5_K] = rs_neon_unpack_q5_k, [RS_TYPE_Q6_K] = rs_neon_unpack_q6_k,
+};
+
 static const rs_kernels neon_table = {
     .isa = RS_ISA_NEON,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_neon_dequantize_f16,
-            [RS_TYPE_BF16] = rs_neon_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_neon_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_neon_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_neon_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_neon_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_neon_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_neon_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_neon_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_neon_unpack_q6_k,
-        },
+    .dequantize = neon_dequantize,
+    .unpack = neon_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_neon_multiply_u4,
@@ -61,31 +54,8 @@ static const rs_kernels neon_table = {
 
 static const rs_kernels dotprod_table = {
     .isa = RS_ISA_DOTPROD,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_neon_dequantize_f16,
-            [RS_TYPE_BF16] = rs_neon_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_neon_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_neon_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_neon_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_neon_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_neon_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_neon_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_neon_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_neon_unpack_q6_k,
-        },
+    .dequantize = neon_dequantize,
+    .unpack = neon_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_dotprod_multiply_u4,
@@ -114,31 +84,8 @@ static const rs_kernels i8mm_table = {
     /* smmla does twice what sdot does, but the panels' layout is made for sdot: pairing channels up takes as
      * many instructions as it saves. Whether it is faster has to be seen on such a CPU. */
     .on_request = true,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_neon_dequantize_f16,
-            [RS_TYPE_BF16] = rs_neon_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_neon_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_neon_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_neon_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_neon_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_neon_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_neon_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_neon_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_neon_unpack_q6_k,
-        },
+    .dequantize = neon_dequantize,
+    .unpack = neon_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_i8mm_multiply_u4,

@@ -2,33 +2,26 @@
 #include "kernels/levels.h"
 #include "kernels/ref/ref.h"
 
+static rs_dequantize_kernel *const ref_dequantize[RS_TYPE_COUNT] = {
+    [RS_TYPE_F32] = rs_ref_dequantize_f32,   [RS_TYPE_F16] = rs_ref_dequantize_f16,
+    [RS_TYPE_BF16] = rs_ref_dequantize_bf16, [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+    [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1, [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+    [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1, [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+    [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k, [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+    [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+};
+
+static rs_unpack_kernel *const ref_unpack[RS_TYPE_COUNT] = {
+    [RS_TYPE_Q4_0] = rs_ref_unpack_q4_0, [RS_TYPE_Q4_1] = rs_ref_unpack_q4_1,
+    [RS_TYPE_Q5_0] = rs_ref_unpack_q5_0, [RS_TYPE_Q5_1] = rs_ref_unpack_q5_1,
+    [RS_TYPE_Q8_0] = rs_ref_unpack_q8_0, [RS_TYPE_Q4_K] = rs_ref_unpack_q4_k,
+    [RS_TYPE_Q5_K] = rs_ref_unpack_q5_k, [RS_TYPE_Q6_K] = rs_ref_unpack_q6_k,
+};
+
 const rs_kernels rs_ref_table = {
     .isa = RS_ISA_REF,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_ref_dequantize_f16,
-            [RS_TYPE_BF16] = rs_ref_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_ref_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_unpack_q6_k,
-        },
+    .dequantize = ref_dequantize,
+    .unpack = ref_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_ref_multiply_u4,

@@ -6,16 +6,10 @@
 
 #include "kernels/kernels.h"
 
-void rs_amx_requantize_u4(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
-void rs_amx_requantize_u5(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
-void rs_amx_requantize_u6(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
-void rs_amx_requantize_s8(const rs_panel *panel, size_t n, const rs_channel_panel *channels);
-void rs_amx_quantize_terms(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
-void rs_amx_multiply_channels(const rs_channel_panel *panels, const rs_two_terms *terms, size_t rows,
-                              size_t n, float *out, size_t out_stride, size_t channels);
-void rs_amx_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
-                        size_t n_pages, size_t head_dim, float *score, size_t score_stride);
-void rs_amx_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
-                          const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+rs_requantize_kernel rs_amx_requantize_u4, rs_amx_requantize_u5, rs_amx_requantize_u6, rs_amx_requantize_s8;
+rs_quantize_terms_kernel rs_amx_quantize_terms;
+rs_multiply_channels_kernel rs_amx_multiply_channels;
+rs_attend_keys_kernel rs_amx_attend_keys;
+rs_attend_values_kernel rs_amx_attend_values;
 
 #endif

@@ -5,58 +5,29 @@
 
 #include "kernels/kernels.h"
 
-void rs_avx512_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
-void rs_avx512_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, size_t n,
-                           const rs_panel *panel);
+rs_unpack_kernel rs_avx512_unpack_q4_0, rs_avx512_unpack_q4_1, rs_avx512_unpack_q5_0, rs_avx512_unpack_q5_1,
+    rs_avx512_unpack_q8_0, rs_avx512_unpack_q4_k, rs_avx512_unpack_q5_k, rs_avx512_unpack_q6_k;
 
-void rs_avx512_multiply_q4_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q4_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q5_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q5_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q8_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q4_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q5_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
-void rs_avx512_multiply_q6_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts, float *out);
+rs_multiply_blocks_kernel rs_avx512_multiply_q4_0, rs_avx512_multiply_q4_1, rs_avx512_multiply_q5_0,
+    rs_avx512_multiply_q5_1, rs_avx512_multiply_q8_0, rs_avx512_multiply_q4_k, rs_avx512_multiply_q5_k,
+    rs_avx512_multiply_q6_k;
 
-void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n);
-/* RS_PANEL_U4 and U5 */
-void rs_avx512_multiply_u4(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                           size_t out_stride, size_t channels);
-void rs_avx512_multiply_u6(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                           size_t out_stride, size_t channels);
-void rs_avx512_multiply_s8(const rs_panel *panel, const rs_acts *acts, size_t rows, size_t n, float *out,
-                           size_t out_stride, size_t channels);
-void rs_avx512_dot_f32(const float *w, const float *x, size_t rows, size_t n, float *out, size_t out_stride);
+rs_quantize_acts_kernel rs_avx512_quantize_acts;
+/* u4: RS_PANEL_U5 too */
+rs_multiply_kernel rs_avx512_multiply_u4, rs_avx512_multiply_u6, rs_avx512_multiply_s8;
+rs_dot_f32_kernel rs_avx512_dot_f32;
 
-void rs_avx512_rms_norm(const float *x, const float *w, float eps, size_t n, float *out);
-void rs_avx512_rope(float *x, const float *cosine, const float *sine, size_t dim, int interleaved);
-void rs_avx512_rotate_keys(const rs_page_view *page, uint32_t which, const float *cosine, const float *sine,
-                           size_t head_dim, size_t dim, int interleaved, int room);
-void rs_avx512_turn_keys(const rs_page_view *page, uint32_t which, const rs_turn *back, const rs_turn *turn,
-                         size_t head_dim, size_t dim, int interleaved);
-void rs_avx512_swiglu(float *gate, const float *up, size_t n);
-void rs_avx512_geglu(float *gate, const float *up, size_t n);
-void rs_avx512_add(float *x, const float *y, size_t n);
-size_t rs_avx512_largest(const float *x, size_t n);
+rs_rms_norm_kernel rs_avx512_rms_norm;
+rs_rope_kernel rs_avx512_rope;
+rs_rotate_keys_kernel rs_avx512_rotate_keys;
+rs_turn_keys_kernel rs_avx512_turn_keys;
+rs_glu_kernel rs_avx512_swiglu, rs_avx512_geglu;
+rs_add_kernel rs_avx512_add;
+rs_largest_kernel rs_avx512_largest;
 
-float rs_avx512_quantize_head(const float *x, int8_t *q, size_t n);
-void rs_avx512_attend_keys(const int8_t *q, const float *q_scale, size_t rows, const rs_page_view *pages,
-                           size_t n_pages, size_t head_dim, float *score, size_t score_stride);
-float rs_avx512_softmax_step(float *score, size_t n, float *max, float *sum);
-void rs_avx512_attend_values(const float *prob, size_t stride, const float *factor, size_t rows,
-                             const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
+rs_quantize_head_kernel rs_avx512_quantize_head;
+rs_attend_keys_kernel rs_avx512_attend_keys;
+rs_softmax_step_kernel rs_avx512_softmax_step;
+rs_attend_values_kernel rs_avx512_attend_values;
 
 #endif

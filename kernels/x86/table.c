@@ -9,33 +9,33 @@
 #include "kernels/x86/avxvnni.h"
 #include "ports/port.h"
 
+static rs_dequantize_kernel *const avx2_dequantize[RS_TYPE_COUNT] = {
+    [RS_TYPE_F32] = rs_ref_dequantize_f32,    [RS_TYPE_F16] = rs_avx2_dequantize_f16,
+    [RS_TYPE_BF16] = rs_avx2_dequantize_bf16, [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
+    [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,  [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
+    [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,  [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
+    [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,  [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
+    [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
+};
+
+static rs_unpack_kernel *const avx2_unpack[RS_TYPE_COUNT] = {
+    [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0, [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
+    [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0, [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
+    [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0, [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
+    [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k, [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
+};
+
+static rs_unpack_kernel *const avx512_unpack[RS_TYPE_COUNT] = {
+    [RS_TYPE_Q4_0] = rs_avx512_unpack_q4_0, [RS_TYPE_Q4_1] = rs_avx512_unpack_q4_1,
+    [RS_TYPE_Q5_0] = rs_avx512_unpack_q5_0, [RS_TYPE_Q5_1] = rs_avx512_unpack_q5_1,
+    [RS_TYPE_Q8_0] = rs_avx512_unpack_q8_0, [RS_TYPE_Q4_K] = rs_avx512_unpack_q4_k,
+    [RS_TYPE_Q5_K] = rs_avx512_unpack_q5_k, [RS_TYPE_Q6_K] = rs_avx512_unpack_q6_k,
+};
+
 static const rs_kernels avx2_table = {
     .isa = RS_ISA_AVX2,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
-            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
-        },
+    .dequantize = avx2_dequantize,
+    .unpack = avx2_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_avx2_multiply_u4,
@@ -72,31 +72,8 @@ static const rs_kernels avx2_table = {
 
 static const rs_kernels avxvnni_table = {
     .isa = RS_ISA_AVXVNNI,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
-            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_avx2_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_avx2_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_avx2_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_avx2_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_avx2_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_avx2_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_avx2_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_avx2_unpack_q6_k,
-        },
+    .dequantize = avx2_dequantize,
+    .unpack = avx2_unpack,
     .multiply =
         {
             [RS_PANEL_U4] = rs_avxvnni_multiply_u4,
@@ -133,31 +110,8 @@ static const rs_kernels avxvnni_table = {
 
 static const rs_kernels avx512vnni_table = {
     .isa = RS_ISA_AVX512VNNI,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
-            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_avx512_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_avx512_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_avx512_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_avx512_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_avx512_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_avx512_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_avx512_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_avx512_unpack_q6_k,
-        },
+    .dequantize = avx2_dequantize,
+    .unpack = avx512_unpack,
     .multiply_blocks =
         {
             [RS_TYPE_Q4_0] = rs_avx512_multiply_q4_0,
@@ -199,31 +153,8 @@ static const rs_kernels amx_table = {
      * would depend on chunks, which RS_ISA_AUTO promises they do not. And who asks the system for tiles also
      * gets its rules for signal stacks (rs_port_request_amx). */
     .on_request = true,
-    .dequantize =
-        {
-            [RS_TYPE_F32] = rs_ref_dequantize_f32,
-            [RS_TYPE_F16] = rs_avx2_dequantize_f16,
-            [RS_TYPE_BF16] = rs_avx2_dequantize_bf16,
-            [RS_TYPE_Q4_0] = rs_ref_dequantize_q4_0,
-            [RS_TYPE_Q4_1] = rs_ref_dequantize_q4_1,
-            [RS_TYPE_Q5_0] = rs_ref_dequantize_q5_0,
-            [RS_TYPE_Q5_1] = rs_ref_dequantize_q5_1,
-            [RS_TYPE_Q8_0] = rs_ref_dequantize_q8_0,
-            [RS_TYPE_Q4_K] = rs_ref_dequantize_q4_k,
-            [RS_TYPE_Q5_K] = rs_ref_dequantize_q5_k,
-            [RS_TYPE_Q6_K] = rs_ref_dequantize_q6_k,
-        },
-    .unpack =
-        {
-            [RS_TYPE_Q4_0] = rs_avx512_unpack_q4_0,
-            [RS_TYPE_Q4_1] = rs_avx512_unpack_q4_1,
-            [RS_TYPE_Q5_0] = rs_avx512_unpack_q5_0,
-            [RS_TYPE_Q5_1] = rs_avx512_unpack_q5_1,
-            [RS_TYPE_Q8_0] = rs_avx512_unpack_q8_0,
-            [RS_TYPE_Q4_K] = rs_avx512_unpack_q4_k,
-            [RS_TYPE_Q5_K] = rs_avx512_unpack_q5_k,
-            [RS_TYPE_Q6_K] = rs_avx512_unpack_q6_k,
-        },
+    .dequantize = avx2_dequantize,
+    .unpack = avx512_unpack,
     .multiply_blocks =
         {
             [RS_TYPE_Q4_0] = rs_avx512_multiply_q4_0,
