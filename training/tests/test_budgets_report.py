@@ -134,7 +134,7 @@ def test_report(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(sys, "argv", arguments)
     page.write_text("# Budgets\n")
     assert report.main() == 1 and "lacks the markers" in capsys.readouterr().err
-    page.write_text(f"# Budgets\n{report.BEGIN}\nstale\n{report.END}\nbehind\n")
+    page.write_text("# Budgets\n<!-- report:begin -->\nstale\n<!-- report:end -->\nbehind\n")
     assert report.main() == 0
     text = page.read_text()
     assert text.startswith("# Budgets\n") and text.endswith("behind\n") and "stale" not in text

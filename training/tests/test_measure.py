@@ -156,6 +156,22 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert all((out / f"erase_quality{which}.svg").stat().st_size > 1000 for which in ("", "_by_length"))
 
 
+def test_a_page_quotes_the_report(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(measure, *setting) == 0
+    page = tmp_path / "erasing.md"
+    for text, said in (("# Erasing\n", "lacks the markers"), ("<!-- erase_quality_kinds:begin -->\n", "not the other behind it")):
+        page.write_text(text, encoding="utf-8")
+        assert call(report, tmp_path / "out", "--out", tmp_path, "--into", page) == 1
+        assert said in capsys.readouterr().err and page.read_text(encoding="utf-8") == text
+    page.write_text(
+        "before\n<!-- erase_quality_kinds:begin -->\nold\n<!-- erase_quality_kinds:end -->\nafter\n", encoding="utf-8"
+    )
+    assert call(report, tmp_path / "out", "--out", tmp_path, "--into", page) == 0
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
+    assert "| a value inside a sentence | 345 | .250 | .250 | .125 | .062 |" in lines
+
+
 def test_an_archive_stands_for_the_folder(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(measure, *setting) == 0
     pages, kept = [], tmp_path / "kept.json.gz"

@@ -20,6 +20,7 @@ from ..arguments import add_sources
 from ..eraser.goals import Goal, goal_table
 from ..eraser.measured import rounded
 from ..files import write_json_object
+from ..markers import MarkersError, fill
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
 from .passline import BUDGET, GATES, RIVALS, pass_line
 from .plots import draw_scores, draw_streams
@@ -35,7 +36,7 @@ from .tables import (
 )
 
 PAGE = "kv-budgets.md"
-BEGIN, END = "<!-- report:begin -->", "<!-- report:end -->"
+PART = "report"
 
 
 def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
@@ -110,12 +111,7 @@ def figures_of(measured: Measured) -> list[Row]:
 
 def report(measured: Measured, out: Path, n_layers: int) -> None:
     found = pass_line(measured)
-    page = out / PAGE
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise MeasuredError(f"{page} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n" + "\n".join(document(measured, found)) + f"\n{END}{after}", encoding="utf-8")
+    fill(out / PAGE, {PART: document(measured, found)})
     keys = ("split", "seed", "max_tokens", "isa", "model_sha256")
     write_json_object(out / "kv_budgets.json", {key: measured.records[0][key] for key in keys} | {
         "goals": [vars(goal) for goal in found],
@@ -142,7 +138,7 @@ def main() -> int:
         if args.archive:
             archive.save(args.archive, measured.records, measured.rows)
         report(measured, args.out, args.layers)
-    except (OSError, ValueError, KeyError, MeasuredError) as error:
+    except (OSError, ValueError, KeyError, MeasuredError, MarkersError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     print(f"wrote {PAGE} and kv_budgets.json, _scores.svg and _streams.svg to {args.out}")

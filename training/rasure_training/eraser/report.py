@@ -1,11 +1,12 @@
 """Tables, goals and the frontier plot of what `rasure_training.eraser.measure` has measured.
 
-    python -m rasure_training.eraser.report FOLDER... --out docs [--torch outcomes.jsonl] [--archive FILE]
+    python -m rasure_training.eraser.report FOLDER... --out docs [--into PAGE] [--torch outcomes.jsonl] [--archive FILE]
 
-Writes NAME.md, .json and .svg, and where there are several lengths NAME_by_length.svg. Intervals are 95 % percentiles of a bootstrap that draws whole contexts; a difference
-between two methods is taken case by case before. With --torch (what `evaluate --per-case` wrote for the same cases) the runtime's
-figures are compared with PyTorch's. With --archive all that the report is made of is kept in one small file, which stands for the
-folders later on.
+Writes NAME.md, .json and .svg, and where there are several lengths NAME_by_length.svg. Intervals are 95 % percentiles of a bootstrap
+that draws whole contexts; a difference between two methods is taken case by case before. With --into the tables that a page quotes
+are written there, between its markers `NAME_kinds` and `NAME_short`. With --torch (what `evaluate --per-case` wrote for the same
+cases) the runtime's figures are compared with PyTorch's. With --archive all that the report is made of is kept in one small file,
+which stands for the folders later on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from .. import archive
 from ..arguments import add_sources
 from ..files import write_json_object
+from ..markers import MarkersError, fill
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
 from .measured import Measured, MeasuredError, figures_of, groups_of, load
@@ -25,6 +27,7 @@ from .tables import (
     free_table,
     gain_table,
     group_table,
+    kind_table,
     protocol_table,
     short_table,
     span_table,
@@ -113,6 +116,8 @@ def report(args: argparse.Namespace) -> None:
     draw(measured, args.out / f"{args.name}.svg")
     if len(measured.lengths()) > 1:
         draw_lengths(measured, args.out / f"{args.name}_by_length.svg")
+    for page in args.into:
+        fill(page, {f"{args.name}_kinds": kind_table(measured), f"{args.name}_short": short_table(measured)})
 
 
 def main() -> int:
@@ -122,13 +127,14 @@ def main() -> int:
     add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="erase_quality", help="of the three files (default: %(default)s)")
+    parser.add_argument("--into", type=Path, action="append", default=[], metavar="PAGE", help="fill the tables of this page too")
     parser.add_argument("--brief", action="store_true", help="kinds of cases only: no goals, no tables of single tasks")
     parser.add_argument("--default", default="adaptive", help="the method whose leaks count (default: %(default)s)")
     parser.add_argument("--torch", type=Path, help="outcomes of `evaluate --per-case` for some of the same cases")
     args = parser.parse_args()
     try:
         report(args)
-    except (OSError, ValueError, KeyError, MeasuredError) as error:
+    except (OSError, ValueError, KeyError, MeasuredError, MarkersError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     print(f"wrote {args.name}.md, .json and .svg to {args.out}")

@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from ..figures import clustered
 from ..files import read_json_lines
-from ..pages.cells import cell, head, line
+from ..pages.cells import cell, head, line, table
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 
@@ -39,6 +39,43 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
         cells = [cell(by.get((name, method), {}).get("kl"), 4) for name in names]
         lines.append(line([f"`{method}`", *cells]))
     return lines
+
+
+# What the pages call the kinds of cases.
+KINDS = {
+    "values": "a value inside a sentence",
+    "whole sentences": "whole sentences, one or several",
+    "prose": "prose",
+    "instructions": "an instruction",
+    "stale then fresh, answers": "a stale passage before its fresh version: the answer",
+    "stale then fresh, reciting": "the same: reciting the fresh version",
+    "fresh then stale": "a stale passage behind its fresh version",
+    "neighbours": "words next to what is erased are asked for",
+    "bystanders": "something that the question has nothing to do with",
+}
+KIND_METHODS = ("drop", "shift", "repair:16", "repair:16+shift", "steer", "bridge:16", "bridge:16+shift", "bridge:64", "adaptive",
+                "repair:100%+shift")  # fmt: skip
+
+
+def _short(figure: Row | None) -> str:
+    """Two digits that count, or three decimals."""
+    if figure is None:
+        return ""
+    mean = figure["mean"]
+    return f"{mean:.{3 if mean >= 0.00995 else 4}f}".lstrip("0")
+
+
+def kind_table(measured: Measured) -> list[str]:
+    """Kinds of cases and lengths down, methods across: KL, means alone. A kind is named once."""
+    methods = [method for method in KIND_METHODS if method in measured.methods()]
+    rows = []
+    for group, what in KINDS.items():
+        for tokens in measured.lengths():
+            figures = [mean_of(measured.select(GROUPS[group], method, tokens), "kl") for method in methods]
+            if any(figures):
+                rows.append([what, measured.size(tokens), *map(_short, figures)])
+                what = ""
+    return table(["erased", "tokens", *(f"`{method}`" for method in methods)], rows)
 
 
 def gain_table(measured: Measured) -> list[str]:
