@@ -26,7 +26,7 @@ def texts_of(folder: Path, known: dict[str, Row]) -> dict[Path, str]:
     """Of each page of the folder, by its path."""
     texts = {folder / f"{name}.md": page.text_of(name, data) for name, data in known.items()}
     if set(forgetting.PARTS) <= known.keys():
-        texts[folder / "forgetting.md"] = forgetting.text_of({name: known[name]["figures"] for name in forgetting.PARTS})
+        texts[folder / "forgetting.md"] = forgetting.text_of(known)
     return texts
 
 

@@ -40,13 +40,14 @@ def farthest(figures: Iterable[Row], digits: int) -> str:
     return f"{max(abs(figure['mean']) for figure in figures):.{digits}f}"
 
 
-def said(figures: Sequence[Row]) -> list[str]:
+def said(measured: Row, figures: Sequence[Row]) -> list[str]:
     by = {
         (erased, method): leaks.by_way(figures, erased, method) for erased in leaks.WHAT for method in leaks.methods_of(figures)
     }
     direct = {key: ways["direct"] for key, ways in by.items()}
-    table = head(["erased", "method", "says it, asked directly", "share of 20 drawn answers that say it", "most likely of 8 candidates",
-                  "median rank", *(f"log P - clean: {asked}" for asked in leaks.ASKED.values())])  # fmt: skip
+    table = head(["erased", "method", "says it, asked directly", f"share of {measured['samples']} drawn answers that say it",
+                  f"most likely of {leaks.CANDIDATES} candidates", "median rank",
+                  *(f"log P - clean: {asked}" for asked in leaks.ASKED.values())])  # fmt: skip
     for erased in leaks.WHAT:
         for method in METHODS:
             row = direct[erased, method]
@@ -70,7 +71,7 @@ def said(figures: Sequence[Row]) -> list[str]:
         f"Asked directly, the methods say it in {', and in '.join(answers)}. Likelihoods show more. Dropping a value leaves it likelier "
         f"than it should be, by {dropped[0]} nats asked directly, {dropped[1]} in other words and {dropped[2]} where the text is let go "
         f"on behind the words that stood before it. After `adaptive` and `repair:16+shift` it is within {near} nats; encoding all of the "
-        f"suffix again is within {all_again}. `steer` overshoots: a value comes first among eight candidates in "
+        f"suffix again is within {all_again}. `steer` overshoots: a value comes first among the candidates in "
         f"{direct['value', 'steer']['chosen']['mean']:.3f} of the contexts, where pure chance would be {1 / leaks.CANDIDATES:.3f}, so "
         "that its absence tells.", "",
         "![Log-probability of the erased value, by method and way of asking](leaks.svg)",
@@ -178,10 +179,11 @@ def added_up(figures: Sequence[Row]) -> list[str]:
     ]  # fmt: skip
 
 
-def text_of(figures: dict[str, Sequence[Row]]) -> str:
-    """Of the page. figures: of each of PARTS."""
+def text_of(known: dict[str, Row]) -> str:
+    """Of the page. known: what the files of PARTS hold."""
+    figures = {name: known[name]["figures"] for name in PARTS}
     lines = [
-        BEGINNING, *said(figures["leaks"]), *held(figures["probes"]), *shown(figures["probes"]), *elsewhere(figures["dependents"]),
-        *added_up(figures["many_erases"]),
+        BEGINNING, *said(known["leaks"]["measured"], figures["leaks"]), *held(figures["probes"]), *shown(figures["probes"]),
+        *elsewhere(figures["dependents"]), *added_up(figures["many_erases"]),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
