@@ -32,6 +32,20 @@ static int32_t excess(const int8_t *q, size_t head_dim) {
     return -128 * rs_avx512_sum_lanes(sum);
 }
 
+/* Adds the products of four dimensions, from d on. */
+RS_INLINE void add_products(size_t tile, size_t n_pages, const int8_t *q, const rs_page_view *pages,
+                            size_t head_dim, size_t d, __m512i dot[TILE][KEY_PAGES]) {
+    __m512i k[KEY_PAGES];
+    for (size_t p = 0; p < n_pages; p++) {
+        _mm_prefetch((const void *)(pages[p].v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
+        k[p] = _mm512_xor_si512(rs_avx512_load(pages[p].k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
+    }
+    for (size_t r = 0; r < tile; r++) {
+        const __m512i spread = rs_avx512_spread(q + r * head_dim + d);
+        for (size_t p = 0; p < n_pages; p++) dot[r][p] = _mm512_dpbusd_epi32(dot[r][p], k[p], spread);
+    }
+}
+
 /* `tile` queries against the sixteen keys of each of `n_pages` pages that follow each other: what is loaded
  * of a query serves all of them. */
 RS_INLINE void keys_tile(size_t tile, size_t n_pages, const int8_t *q, const float *q_scale,
@@ -40,16 +54,10 @@ RS_INLINE void keys_tile(size_t tile, size_t n_pages, const int8_t *q, const flo
     __m512i dot[TILE][KEY_PAGES];
     for (size_t r = 0; r < tile; r++)
         for (size_t p = 0; p < n_pages; p++) dot[r][p] = _mm512_set1_epi32(start[r]);
-    for (size_t d = 0; d < head_dim; d += 4) {
-        __m512i k[KEY_PAGES];
-        for (size_t p = 0; p < n_pages; p++) {
-            _mm_prefetch((const void *)(pages[p].v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
-            k[p] = _mm512_xor_si512(rs_avx512_load(pages[p].k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
-        }
-        for (size_t r = 0; r < tile; r++) {
-            const __m512i spread = rs_avx512_spread(q + r * head_dim + d);
-            for (size_t p = 0; p < n_pages; p++) dot[r][p] = _mm512_dpbusd_epi32(dot[r][p], k[p], spread);
-        }
+    for (size_t begin = 0; begin < head_dim; begin += RS_HEAD_DIM_UNIT) {
+        RS_UNROLL
+        for (size_t d = begin; d < begin + RS_HEAD_DIM_UNIT; d += 4)
+            add_products(tile, n_pages, q, pages, head_dim, d, dot);
     }
     for (size_t p = 0; p < n_pages; p++) {
         const __m512 k_scale = _mm512_loadu_ps(pages[p].k_scale);

@@ -17,6 +17,7 @@ RS_INLINE void multiply_tile(rs_panel_kind kind, size_t tile, const rs_panel *pa
         __m512i w[8];
         for (size_t j = 0; j < quads; j++)
             w[j] = rs_avx512_load(panel->q + (g * quads + j) * 4 * RS_PANEL_ROWS);
+        RS_UNROLL
         for (size_t r = 0; r < tile; r++) {
             const rs_operand row = rs_operand_skip(kind, x, r, n);
             rs_avx512_add_group(kind, w, scale, min, row, g, &sums[r]);
