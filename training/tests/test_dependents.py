@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rasure_training.eraser.tasks import Corpus
+from rasure_training.eraser.corpus import Corpus
 from rasure_training.forgetting import dependents
 
 TOOL = """\

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rasure_training.eraser.tasks import Corpus
+from rasure_training.eraser.corpus import Corpus
 from rasure_training.forgetting import measure, report
 from rasure_training.forgetting.cases import ERASED, RIVALS, WAYS, make_cases
 

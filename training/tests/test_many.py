@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from rasure_training.eraser import replace
-from rasure_training.eraser.tasks import Corpus
+from rasure_training.eraser.corpus import Corpus
 from rasure_training.files import write_json_lines
 from rasure_training.forgetting import many
 

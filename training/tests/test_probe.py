@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rasure_training.eraser.tasks import Corpus
+from rasure_training.eraser.corpus import Corpus
 from rasure_training.forgetting import contexts, probe, saved
 
 LAYERS, HEADS, HEAD_DIM = 2, 2, 8

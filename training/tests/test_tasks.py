@@ -11,10 +11,12 @@ import pytest
 from rasure_training.eraser import facts
 from rasure_training.eraser.bm25 import Bm25
 from rasure_training.eraser.cases import document_cases, encode_case
+from rasure_training.eraser.corpus import Corpus
 from rasure_training.eraser.documents import Document, Encoder, encode_document
+from rasure_training.eraser.draft import Style
 from rasure_training.eraser.facts import FAMILIES, draw_fact
 from rasure_training.eraser.passages import load_passages, other_answer, parse_passage
-from rasure_training.eraser.tasks import TASKS, Corpus, Style, evaluation_document, training_document
+from rasure_training.eraser.tasks import TASKS, evaluation_document, training_document
 from rasure_training.gguf_model import GgufModel
 from rasure_training.text import SPLITS, load_split
 

@@ -24,12 +24,13 @@ from ..gguf_model import ModelError, load_model
 from ..pages import page
 from ..runs import say
 from ..text import SPLITS, DataError
+from .corpus import Corpus
 from .documents import Encoder
+from .draft import ERASED_WORDS, Style
 from .engine import Engine, MethodError, Settings
 from .evaluate import SINKS, WINDOW, Evaluator
 from .lora import EraserModel
 from .make_cases import make_cases, task_list
-from .tasks import ERASED_WORDS, Corpus, Style
 
 SHARES = (2, 5, 10, 15, 30, 50)
 # The ways to choose, by what the methods of each are called, from little work to much.

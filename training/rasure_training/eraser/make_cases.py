@@ -19,7 +19,9 @@ from ..arguments import positive, share
 from ..files import write_json_lines
 from ..text import SPLITS, DataError
 from .cases import document_cases
-from .tasks import ERASED_WORDS, TASKS, Corpus, Style, evaluation_document
+from .corpus import Corpus
+from .draft import ERASED_WORDS, Style
+from .tasks import TASKS, evaluation_document
 
 
 def make_cases(

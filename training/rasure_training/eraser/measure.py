@@ -26,8 +26,9 @@ from ..parts import Part, PartError, Progress, run_parts
 from ..runs import say
 from ..text import DataError
 from .adapter_file import KINDS, AdapterError, read_header
+from .corpus import Corpus
+from .draft import ERASED_WORDS, Style
 from .make_cases import make_cases, task_list
-from .tasks import ERASED_WORDS, Corpus, Style
 
 METHODS = (
     "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "repair:16+shift", "repair:100%+shift",

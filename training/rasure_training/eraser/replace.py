@@ -23,9 +23,10 @@ from ..pages import page
 from ..parts import PartError
 from ..text import DataError
 from .cases import document_cases
+from .corpus import Corpus
 from .documents import Document, tagged
+from .draft import Draft, Style, finish
 from .facts import CLAIMS
-from .tasks import Corpus, Draft, Style, finish
 
 KINDS = ("value", "longer", "shorter")
 METHODS = (

@@ -29,12 +29,14 @@ from ..training_loop import Loop, TrainingLoop
 from ..world import World
 from .adapter_file import Adapter, write_adapter
 from .config import Stage, TrainingConfig
+from .corpus import Corpus
 from .documents import Document, Encoder, encode_document, task_and_probe
+from .draft import Style
 from .engine import Engine, Settings
 from .lora import EraserModel
 from .loss import LossOptions, ProbeLoss
 from .plot import plot_training
-from .tasks import Corpus, Style, training_document
+from .tasks import training_document
 from .units import clean_unit, training_method, unit_losses
 
 SHOWN = 10  # steps whose mean loss is shown

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..eraser.cases import document_cases
+from ..eraser.corpus import Corpus
 from ..eraser.documents import Document, Probe
+from ..eraser.draft import Draft, Style, finish
 from ..eraser.facts import ALL, Fact
 from ..eraser.prompts import question
-from ..eraser.tasks import Corpus, Draft, Style, finish
 from ..eraser.words import SOURCES
 from ..text import DataError
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from ..archive import MeasuredError
 from ..eraser.cases import document_cases, encode_case
+from ..eraser.corpus import Corpus
 from ..eraser.documents import Document, Encoder, Probe
+from ..eraser.draft import Draft, Style, finish
 from ..eraser.facts import FAMILIES, Fact, draw
-from ..eraser.tasks import Corpus, Draft, Style, finish
 from ..evaluated import eval_command
 from ..files import Row, sha256, write_json_lines
 from ..gguf_model import load_model

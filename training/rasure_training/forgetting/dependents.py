@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from ..archive import MeasuredError
 from ..arguments import add_page, add_runtime, parse_runtime
+from ..eraser.corpus import Corpus
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import WORDS_PER_TOKEN, draw_prose
-from ..eraser.tasks import Corpus
 from ..evaluated import evaluated, made_with
 from ..figures import clustered
 from ..files import Row

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from ..archive import MeasuredError
 from ..arguments import add_adapters, add_page, add_runtime, parse_runtime
+from ..eraser.corpus import Corpus
 from ..eraser.facts import Fact, draw_fact
 from ..eraser.prompts import HEAD, question
 from ..eraser.prose import sentences
-from ..eraser.tasks import Corpus
 from ..evaluated import evaluated, made_with
 from ..figures import median_ms, over
 from ..files import Row

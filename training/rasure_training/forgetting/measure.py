@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 from ..arguments import add_adapters, add_parts, parse_runtime, positive
-from ..eraser.tasks import Corpus
+from ..eraser.corpus import Corpus
 from ..evaluated import eval_command
 from ..files import sha256, write_json_lines
 from ..parts import Part, PartError, run_parts
@@ -40,7 +40,9 @@ def plan_parts(args: argparse.Namespace) -> list[Part]:
             write_json_lines(cases, make_cases(corpus, erased, way, args.n, args.tokens, args.seed))
             samples = SAMPLES if way == "direct" else 0
             options = ["--max-tokens", args.max_tokens, "--methods", ",".join(METHODS), "--samples", samples, "--seed", args.seed]
-            command = partial(eval_command, args.rasure, args.model, args.isa, *options, threads=args.threads, adapters=args.adapter)
+            command = partial(
+                eval_command, args.rasure, args.model, args.isa, *options, threads=args.threads, adapters=args.adapter
+            )
             wanted = {"methods": list(METHODS), "samples": samples, "max_tokens": args.max_tokens, "isa": args.isa,
                       "model_sha256": model_sha256, "adapters": adapters, "cases_sha256": sha256(cases)}  # fmt: skip
             noted = {"erased": erased, "way": way, "tokens": args.tokens, "split": args.split, "seed": args.seed,
