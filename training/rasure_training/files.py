@@ -31,8 +31,9 @@ def write_json_object(path: Path, data: Row) -> None:
 
 
 def read_json_lines(path: Path) -> list[Row]:
+    """One JSON object a line; empty lines count for nothing."""
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        return [json.loads(line) for line in file if line.strip()]
 
 
 def write_json_lines(path: Path, rows: Iterable[Row]) -> None:

@@ -14,11 +14,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json_lines
 from ..text import DataError
 from .documents import Document, EncodedDocument, EncodedUnit, Encoder, Probe, Unit, encode_probe, task_and_probe
 
@@ -53,7 +53,7 @@ def document_cases(document: Document, name: str, context: str, split: str) -> I
 def read_cases(path: Path) -> list[dict[str, Any]]:
     """The cases of a file. What a document is not known to be a case of may be left out."""
     try:
-        cases = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        cases = read_json_lines(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except ValueError as error:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json_lines
 from .cases import task_of
 from .evaluate import markdown, summarise
 
@@ -39,8 +40,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     args = parser.parse_args()
     try:
-        rows = [json.loads(line) for path in args.outcomes for line in path.read_text(encoding="utf-8").splitlines() if line]
-        figures = summarise([outcome(row) for row in rows])
+        figures = summarise([outcome(row) for path in args.outcomes for row in read_json_lines(path)])
         print(markdown(figures))
         if args.out:
             args.out.write_text(json.dumps({"figures": figures}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
