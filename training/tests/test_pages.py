@@ -17,7 +17,7 @@ from rasure_training.pages import erase_auto, forgetting, leaks, page, probes
 from rasure_training.pages import replace as replace_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-COMMITTED = sorted(path for path in DOCS.glob("*.json") if page.read(path))
+COMMITTED = sorted(path for path in DOCS.glob("*.json") if "page" in page.read(path))
 
 
 @pytest.fixture
@@ -65,6 +65,24 @@ def test_a_figure_that_was_changed_is_told(
     assert call(monkeypatch, docs, "--check") == 1
     said = capsys.readouterr().err
     assert "many_erases.md" in said and "forgetting.md" in said and "leaks.md" not in said
+
+
+def test_a_page_that_quotes_a_report_is_held_to_it(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, docs) == 0
+    kinds = [{"group": "values", "tokens": size, "method": method, "kl": kl}
+             for size, method, kl in (("527", "drop", 0.1634), ("1,026", "drop", 0.2514), ("527", "adaptive", 0.00731))]  # fmt: skip
+    (docs / "report.json").write_text(json.dumps({"kinds": kinds, "short": []}))
+    quoting = docs / "quoting.md"
+    quoting.write_text("# By hand\n<!-- report_kinds:begin -->\n<!-- report_kinds:end -->\n")
+    assert call(monkeypatch, docs, "--check") == 1
+    assert "quoting.md" in capsys.readouterr().err
+    assert call(monkeypatch, docs) == 0 and call(monkeypatch, docs, "--check") == 0
+    lines = quoting.read_text().splitlines()
+    assert lines[4:6] == ["| a value inside a sentence | 527 | .163 | .0073 |", "|  | 1,026 | .251 |  |"]
+    quoting.write_text(quoting.read_text().replace(".251", ".215"))
+    assert call(monkeypatch, docs, "--check") == 1
 
 
 def test_without_all_parts_there_is_no_page_of_them(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,3 +157,31 @@ def figures_of(measured: Measured) -> list[Row]:
                 found.append({"tokens": tokens, "task": task, "method": method, "n": len(rows)}
                              | {metric: rounded(figure) for metric, figure in figures.items() if figure})  # fmt: skip
     return found
+
+
+def kinds_of(measured: Measured) -> list[Row]:
+    """Mean KL by kind of case, length (as `Measured.size` gives it) and method. Not rounded: a table does that, once."""
+    found = []
+    for group, tasks in GROUPS.items():
+        for tokens in measured.lengths():
+            for method in measured.methods():
+                figure = mean_of(measured.select(tasks, method, tokens), "kl")
+                if figure:
+                    found.append({"group": group, "tokens": measured.size(tokens), "method": method, "kl": figure["mean"]})
+    return found
+
+
+def short_of(measured: Measured, methods: Sequence[str]) -> list[Row]:
+    """Figures of the two commonest things to erase, a sentence and a value, in the shortest contexts; of methods that have both."""
+    tokens = measured.lengths()[0]
+    found = []
+    for method in methods:
+        sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
+        if not sentence or not value:
+            continue
+        times = [row["erase_ms"] for row in sentence + value if row.get("erase_ms") is not None]
+        figures = {"right": mean_of(sentence, "exact_match"), "said": mean_of(sentence, "leak"), "kl": mean_of(sentence, "kl"),
+                   "value_said": mean_of(value, "leak"), "value_kl": mean_of(value, "kl")}  # fmt: skip
+        found.append({"method": method} | {name: figure for name, figure in figures.items() if figure}
+                     | {"ms": median(times) if times else None})  # fmt: skip
+    return found

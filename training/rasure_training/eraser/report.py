@@ -20,16 +20,15 @@ from .. import archive
 from ..arguments import add_sources
 from ..files import write_json_object
 from ..markers import MarkersError, fill
+from ..pages import quoted
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
-from .measured import Measured, MeasuredError, figures_of, groups_of, load
+from .measured import Measured, MeasuredError, figures_of, groups_of, kinds_of, load, short_of
 from .tables import (
     free_table,
     gain_table,
     group_table,
-    kind_table,
     protocol_table,
-    short_table,
     span_table,
     task_table,
     torch_table,
@@ -75,7 +74,12 @@ def details(measured: Measured, found: Sequence[Goal], default: str, torch: list
     lines = []
     if "adaptive" in measured.methods():
         lines += ["", "## What `adaptive` encodes again", "", *work_table(measured, "adaptive")]
-    lines += ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *short_table(measured)]
+    lines += [
+        "",
+        f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens",
+        "",
+        *quoted.short_table(short_of(measured, quoted.SHORT_METHODS)),
+    ]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
@@ -108,6 +112,8 @@ def report(args: argparse.Namespace) -> None:
         "parts": [{key: part[key] for key in ("task", "tokens", "contexts", "cases_sha256", "rasure_sha256", "seconds")}
                   for part in measured.records],
         "goals": [vars(goal) for goal in found],
+        "kinds": kinds_of(measured),
+        "short": short_of(measured, quoted.SHORT_METHODS),
         "groups": groups_of(measured),
         "figures": figures_of(measured),
         "torch": torch_figures,
@@ -117,7 +123,7 @@ def report(args: argparse.Namespace) -> None:
     if len(measured.lengths()) > 1:
         draw_lengths(measured, args.out / f"{args.name}_by_length.svg")
     for page in args.into:
-        fill(page, {f"{args.name}_kinds": kind_table(measured), f"{args.name}_short": short_table(measured)})
+        fill(page, quoted.parts_of(args.name, data))
 
 
 def main() -> int:

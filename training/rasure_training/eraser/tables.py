@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
 from ..figures import clustered
 from ..files import read_json_lines
-from ..pages.cells import cell, head, line, table
+from ..pages.cells import cell, head, line
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
 
@@ -41,43 +41,6 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
     return lines
 
 
-# What the pages call the kinds of cases.
-KINDS = {
-    "values": "a value inside a sentence",
-    "whole sentences": "whole sentences, one or several",
-    "prose": "prose",
-    "instructions": "an instruction",
-    "stale then fresh, answers": "a stale passage before its fresh version: the answer",
-    "stale then fresh, reciting": "the same: reciting the fresh version",
-    "fresh then stale": "a stale passage behind its fresh version",
-    "neighbours": "words next to what is erased are asked for",
-    "bystanders": "something that the question has nothing to do with",
-}
-KIND_METHODS = ("drop", "shift", "repair:16", "repair:16+shift", "steer", "bridge:16", "bridge:16+shift", "bridge:64", "adaptive",
-                "repair:100%+shift")  # fmt: skip
-
-
-def _short(figure: Row | None) -> str:
-    """Two digits that count, or three decimals."""
-    if figure is None:
-        return ""
-    mean = figure["mean"]
-    return f"{mean:.{3 if mean >= 0.00995 else 4}f}".lstrip("0")
-
-
-def kind_table(measured: Measured) -> list[str]:
-    """Kinds of cases and lengths down, methods across: KL, means alone. A kind is named once."""
-    methods = [method for method in KIND_METHODS if method in measured.methods()]
-    rows = []
-    for group, what in KINDS.items():
-        for tokens in measured.lengths():
-            figures = [mean_of(measured.select(GROUPS[group], method, tokens), "kl") for method in methods]
-            if any(figures):
-                rows.append([what, measured.size(tokens), *map(_short, figures)])
-                what = ""
-    return table(["erased", "tokens", *(f"`{method}`" for method in methods)], rows)
-
-
 def gain_table(measured: Measured) -> list[str]:
     """Methods down: KL minus that of `drop`, case by case, on each kind of case. Below zero is nearer to exact."""
     names = [name for name, tasks in GROUPS.items() if measured.select(tasks, "drop")]
@@ -103,25 +66,6 @@ def work_table(measured: Measured, method: str) -> list[str]:
             cells += [cell(mean_of(rows, "n_recomputed"), 0), cell(share_of(measured, rows), 3)]
         if set(cells) != {"-"}:
             lines.append(line([name, *cells]))
-    return lines
-
-
-SHORT_LIST = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16+shift", "adaptive")
-
-
-def short_table(measured: Measured) -> list[str]:
-    """What a first look needs: the two commonest things to erase, the methods that differ most, the shortest contexts."""
-    tokens = measured.lengths()[0]
-    lines = head(["method", "a sentence that another contradicts: right answers", "says the erased value", "KL to exact",
-                  "a value inside a sentence: says it", "KL to exact", "erase, ms (median)"])  # fmt: skip
-    for method in SHORT_LIST:
-        sentence, value = (measured.select([task], method, tokens) for task in ("conflict", "redact"))
-        if not sentence or not value:
-            continue
-        times = [row["erase_ms"] for row in sentence + value if row.get("erase_ms") is not None]
-        cells = [cell(mean_of(sentence, metric), digits) for metric, digits in (("exact_match", 2), ("leak", 2), ("kl", 3))]
-        cells += [cell(mean_of(value, "leak"), 2), cell(mean_of(value, "kl"), 3), f"{median(times):.1f}" if times else "-"]
-        lines.append(line([f"`{method}`", *cells]))
     return lines
 
 

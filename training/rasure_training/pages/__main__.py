@@ -3,8 +3,9 @@
     python -m rasure_training.pages docs [--check]
 
 Each JSON file of a folder that names its page gives that page and its picture; leaks, probes, dependents and many_erases give
-forgetting.md besides. Pages need the standard library alone, pictures matplotlib; --check leaves pictures out, for what draws them
-changes from version to version.
+forgetting.md besides. What other pages of the folder, and README.md beside it, quote of the erasers' reports is written there,
+between markers. Pages need the standard library alone, pictures matplotlib; --check leaves pictures out, for what draws them changes
+from version to version.
 """
 
 from __future__ import annotations
@@ -13,21 +14,24 @@ import argparse
 import sys
 from pathlib import Path
 
+from .. import markers
 from ..files import Row
-from . import forgetting, page
+from . import forgetting, page, quoted
 
 
-def read_all(folder: Path) -> dict[str, Row]:
-    """What is of a page, by the name of its file."""
-    return {path.stem: data for path in sorted(folder.glob("*.json")) if (data := page.read(path))}
-
-
-def texts_of(folder: Path, known: dict[str, Row]) -> dict[Path, str]:
-    """Of each page of the folder, by its path."""
-    texts = {folder / f"{name}.md": page.text_of(name, data) for name, data in known.items()}
-    if set(forgetting.PARTS) <= known.keys():
-        texts[folder / "forgetting.md"] = forgetting.text_of(known)
+def texts_of(folder: Path, pages: dict[str, Row]) -> dict[Path, str]:
+    """Of each page that is made of figures alone, by its path."""
+    texts = {folder / f"{name}.md": page.text_of(name, data) for name, data in pages.items()}
+    if set(forgetting.PARTS) <= pages.keys():
+        texts[folder / "forgetting.md"] = forgetting.text_of(pages)
     return texts
+
+
+def quoting_texts_of(folder: Path, reports: dict[str, Row]) -> dict[Path, str]:
+    """Of each page that quotes one of the reports, by its path."""
+    parts = {part: lines for name, data in reports.items() for part, lines in quoted.parts_of(name, data).items()}
+    found = {path: markers.filled(path, parts) for path in (*folder.glob("*.md"), *folder.parent.glob("README.md"))}
+    return {path: text for path, text in found.items() if text is not None}
 
 
 def check(texts: dict[Path, str]) -> int:
@@ -46,15 +50,17 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is another")
     args = parser.parse_args()
     try:
-        known = read_all(args.folder)
-        texts = texts_of(args.folder, known)
+        known = {path.stem: page.read(path) for path in sorted(args.folder.glob("*.json"))}
+        pages = {name: data for name, data in known.items() if "page" in data}
+        texts = texts_of(args.folder, pages)
+        texts |= quoting_texts_of(args.folder, {name: data for name, data in known.items() if "kinds" in data})
         if args.check:
             return check(texts)
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
-        for name, data in known.items():
+        for name, data in pages.items():
             page.draw(data, args.folder / f"{name}.svg")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, markers.MarkersError) as error:
         print(f"pages: {error}", file=sys.stderr)
         return 1
     except ImportError as error:

@@ -34,17 +34,17 @@ KINDS: dict[str, Kind] = {
 
 
 def read(path: Path) -> Row:
-    """Empty where the file names no page. Raises OSError and ValueError."""
+    """What a JSON file holds; nothing where it is no object. Raises OSError, and ValueError where it names a page that is none."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict) or "page" not in data:
+    if not isinstance(data, dict):
         return {}
-    if data["page"] not in KINDS:
+    if "page" in data and data["page"] not in KINDS:
         raise ValueError(f"{path}: no page is called {data['page']!r}")
     return data
 
 
 def text_of(name: str, data: Row) -> str:
-    """data: as `read` returns it."""
+    """data: of a file that names its page."""
     return "\n".join(KINDS[data["page"]].lines(name, data["measured"], data["figures"])) + "\n"
 
 
