@@ -92,9 +92,11 @@ def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_ms["late"]["mean"] == 1 and by_ms["time"]["mean"] == 1 and by_ms["within_2x_estimated"] is None
     assert [len(row["points"]["shift"]) for row in (by_kl, by_ms)] == [4, 0]
     page = (tmp_path / "erase_auto.md").read_text()
-    monkeypatch.setattr(sys, "argv", ["calibrate", "report", str(tmp_path / "a.json.gz"), "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["calibrate", "report", str(tmp_path / "a.json.gz"), "--out", str(tmp_path), "--name", "again"]
+    )
     assert calibrate.main() == 0
-    assert (tmp_path / "erase_auto.md").read_text() == page
+    assert (tmp_path / "again.md").read_text() == page.replace("erase_auto.", "again.")
 
 
 def test_the_test_split_is_not_for_fitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

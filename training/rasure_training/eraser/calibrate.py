@@ -6,10 +6,10 @@
     python -m rasure_training.eraser.measure RASURE MODEL --data DATA --split test --out TRIED --methods exact,auto:kl=0.01,...
     python -m rasure_training.eraser.calibrate report TRIED --out docs
 
-`fit` writes erase_calibration.json and prints the same numbers as runtime/auto.c has them; `report` makes a page, erase_auto.md,
-and its picture. Of each case there are two numbers, from the echoes (`rasure_training.eraser.engine.echoes`) of the tokens that a
-method leaves as they are: the strongest and the sum. The logarithm of KL(exact || method) is fitted to them by least squares; a
-slope that comes out below 0 is left out. The spread is such that 95 % of the cases lie below its 1.645 fold.
+`fit` writes erase_calibration.json and prints the same numbers as runtime/auto.c has them; `report` makes a page, erase_auto.md
+or what --name says, and its picture. Of each case there are two numbers, from the echoes (`rasure_training.eraser.engine.echoes`)
+of the tokens that a method leaves as they are: the strongest and the sum. The logarithm of KL(exact || method) is fitted to them by
+least squares; a slope that comes out below 0 is left out. The spread is such that 95 % of the cases lie below its 1.645 fold.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def report_command(args: argparse.Namespace) -> None:
         "contexts": sum(part["contexts"] for part in records), "tokens": sorted({part["tokens"] for part in records}),
         "cases": len({row["id"] for row in rows}), "tasks": len({part["task"] for part in records}), "least_kl": LEAST_KL,
     }  # fmt: skip
-    page.write(args.out, "erase_auto", "erase_auto", how, figures_of(rows))
+    page.write(args.out, args.name, "erase_auto", how, figures_of(rows))
 
 
 def main() -> int:
@@ -204,6 +204,7 @@ def main() -> int:
     fitting.add_argument("--model", type=Path, required=True, metavar="MODEL.gguf", help="whose tokenizer it is")
     fitting.set_defaults(run=fit_command)
     reporting = commands.add_parser("report", help="of folders of measure, or of an archive of them")
+    reporting.add_argument("--name", default="erase_auto", help="of the files (default: %(default)s)")
     reporting.add_argument("--archive", type=Path, help="write this archive of the outcomes")
     reporting.set_defaults(run=report_command)
     for command in (fitting, reporting):
