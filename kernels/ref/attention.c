@@ -2,6 +2,7 @@
  * float. */
 #include <math.h>
 
+#include "kernels/inline.h"
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
 

@@ -1,4 +1,5 @@
 /* Linear layers in portable C: activations to int8, and panels of weights against them. */
+#include "kernels/inline.h"
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
 

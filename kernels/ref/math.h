@@ -7,14 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Before a short loop that is to become vector code: GCC would unroll it first and then not find the vectors.
- */
-#if defined(__GNUC__) && !defined(__clang__)
-#define RS_KEEP_LOOP _Pragma("GCC unroll 1")
-#else
-#define RS_KEEP_LOOP
-#endif
-
 /* Blocks whose largest magnitude is below this count as all zero, so that 127 / max stays finite and the
  * scale a normal number. */
 #define RS_QUANTIZE_MIN 0x1p-119f

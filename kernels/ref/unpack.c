@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "kernels/inline.h"
 #include "kernels/ref/math.h"
 #include "kernels/ref/ref.h"
 

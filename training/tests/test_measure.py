@@ -12,7 +12,7 @@ import pytest
 
 from conftest import model_path, random_lora
 
-from rasure_training import parts
+from rasure_training import markers, parts
 from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
@@ -21,6 +21,7 @@ from rasure_training.eraser.goals import ratio_goal, torch_goal
 from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference
 from rasure_training.eraser.tables import torch_table
 from rasure_training.gguf_model import load_model
+from rasure_training.pages import quoted
 
 TOOL = """\
 #!{python}
@@ -156,17 +157,20 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert all((out / f"erase_quality{which}.svg").stat().st_size > 1000 for which in ("", "_by_length"))
 
 
-def test_a_page_quotes_the_report(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_quotes_the_report(setting: list[object], tmp_path: Path) -> None:
     assert call(measure, *setting) == 0
     page = tmp_path / "erasing.md"
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+    tables = quoted.parts_of("erase_quality", json.loads((tmp_path / "erase_quality.json").read_text(encoding="utf-8")))
     for text, said in (("# Erasing\n", "lacks the markers"), ("<!-- erase_quality_kinds:begin -->\n", "not the other behind it")):
         page.write_text(text, encoding="utf-8")
-        assert call(report, tmp_path / "out", "--out", tmp_path, "--into", page) == 1
-        assert said in capsys.readouterr().err and page.read_text(encoding="utf-8") == text
+        with pytest.raises(markers.MarkersError, match=said):
+            markers.fill(page, tables)
+        assert page.read_text(encoding="utf-8") == text
     page.write_text(
         "before\n<!-- erase_quality_kinds:begin -->\nold\n<!-- erase_quality_kinds:end -->\nafter\n", encoding="utf-8"
     )
-    assert call(report, tmp_path / "out", "--out", tmp_path, "--into", page) == 0
+    markers.fill(page, tables)
     lines = page.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "| a value inside a sentence | 345 | .250 | .250 | .125 | .062 |" in lines

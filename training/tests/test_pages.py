@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from rasure_training.eraser import calibrate, replace
+from rasure_training.eraser.measured import GROUPS
 from rasure_training.forgetting import cases, contexts, dependents
 from rasure_training.pages import __main__ as pages
 from rasure_training.pages import dependents as dependents_page
-from rasure_training.pages import erase_auto, forgetting, leaks, page, probes
+from rasure_training.pages import erase_auto, forgetting, leaks, page, probes, quoted
 from rasure_training.pages import replace as replace_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -38,6 +39,7 @@ def test_what_pages_take_for_granted_is_what_was_measured() -> None:
     assert len(contexts.CITIES) == probes.CITIES and tuple(probes.WHAT) == contexts.ERASED
     assert erase_auto.ESTIMATED == tuple(calibrate.METHODS)
     assert tuple(dependents_page.WHAT) == dependents.KINDS
+    assert set(quoted.KINDS) == set(GROUPS)
     assert tuple(replace_page.WHAT) == replace.KINDS and replace_page.OVERWRITTEN in replace.METHODS
 
 
@@ -83,6 +85,9 @@ def test_a_page_that_quotes_a_report_is_held_to_it(
     assert lines[4:6] == ["| a value inside a sentence | 527 | .163 | .0073 |", "|  | 1,026 | .251 |  |"]
     quoting.write_text(quoting.read_text().replace(".251", ".215"))
     assert call(monkeypatch, docs, "--check") == 1
+    capsys.readouterr()
+    quoting.write_text("<!-- report_kinds:begin -->\n")
+    assert call(monkeypatch, docs) == 1 and "not the other behind it" in capsys.readouterr().err
 
 
 def test_without_all_parts_there_is_no_page_of_them(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from .. import archive
 from ..archive import MeasuredError, Row
@@ -165,9 +165,9 @@ def kinds_of(measured: Measured) -> list[Row]:
     for group, tasks in GROUPS.items():
         for tokens in measured.lengths():
             for method in measured.methods():
-                figure = mean_of(measured.select(tasks, method, tokens), "kl")
-                if figure:
-                    found.append({"group": group, "tokens": measured.size(tokens), "method": method, "kl": figure["mean"]})
+                known = [row["kl"] for row in measured.select(tasks, method, tokens) if "kl" in row]
+                if known:
+                    found.append({"group": group, "tokens": measured.size(tokens), "method": method, "kl": fmean(known)})
     return found
 
 

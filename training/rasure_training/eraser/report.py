@@ -1,12 +1,11 @@
 """Tables, goals and the frontier plot of what `rasure_training.eraser.measure` has measured.
 
-    python -m rasure_training.eraser.report FOLDER... --out docs [--into PAGE] [--torch outcomes.jsonl] [--archive FILE]
+    python -m rasure_training.eraser.report FOLDER... --out docs [--torch outcomes.jsonl] [--archive FILE]
 
 Writes NAME.md, .json and .svg, and where there are several lengths NAME_by_length.svg. Intervals are 95 % percentiles of a bootstrap
-that draws whole contexts; a difference between two methods is taken case by case before. With --into the tables that a page quotes
-are written there, between its markers `NAME_kinds` and `NAME_short`. With --torch (what `evaluate --per-case` wrote for the same
-cases) the runtime's figures are compared with PyTorch's. With --archive all that the report is made of is kept in one small file,
-which stands for the folders later on.
+that draws whole contexts; a difference between two methods is taken case by case before. With --torch (what `evaluate --per-case`
+wrote for the same cases) the runtime's figures are compared with PyTorch's. With --archive all that the report is made of is kept in
+one small file, which stands for the folders later on. Pages that quote it are filled in by `python -m rasure_training.pages`.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from pathlib import Path
 
 from .. import archive
 from ..arguments import add_sources
-from ..files import write_json_object
-from ..markers import MarkersError, fill
+from ..files import Row, write_json_object
 from ..pages import quoted
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
@@ -70,16 +68,11 @@ def heading(measured: Measured, name: str) -> list[str]:
     ]
 
 
-def details(measured: Measured, found: Sequence[Goal], default: str, torch: list[str]) -> list[str]:
+def details(measured: Measured, short: Sequence[Row], found: Sequence[Goal], default: str, torch: list[str]) -> list[str]:
     lines = []
     if "adaptive" in measured.methods():
         lines += ["", "## What `adaptive` encodes again", "", *work_table(measured, "adaptive")]
-    lines += [
-        "",
-        f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens",
-        "",
-        *quoted.short_table(short_of(measured, quoted.SHORT_METHODS)),
-    ]
+    lines += ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *quoted.short_table(short)]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
@@ -100,11 +93,12 @@ def report(args: argparse.Namespace) -> None:
     found = [] if args.brief else goals(measured, args.default)
     if torch_figures and not args.brief:
         found.append(torch_goal(torch_figures))
+    short = short_of(measured, quoted.SHORT_METHODS)
     lines = heading(measured, args.name)
     if measured.erased("prose"):
         lines += ["", "## Prose, by length of the span", "", *span_table(measured)]
     if not args.brief:
-        lines += details(measured, found, args.default, torch_lines)
+        lines += details(measured, short, found, args.default, torch_lines)
     (args.out / f"{args.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = ("split", "seed", "max_tokens", "isa", "methods", "model_sha256", "adapters")
     data = {key: measured.records[0][key] for key in keys} | {
@@ -113,7 +107,7 @@ def report(args: argparse.Namespace) -> None:
                   for part in measured.records],
         "goals": [vars(goal) for goal in found],
         "kinds": kinds_of(measured),
-        "short": short_of(measured, quoted.SHORT_METHODS),
+        "short": short,
         "groups": groups_of(measured),
         "figures": figures_of(measured),
         "torch": torch_figures,
@@ -122,8 +116,6 @@ def report(args: argparse.Namespace) -> None:
     draw(measured, args.out / f"{args.name}.svg")
     if len(measured.lengths()) > 1:
         draw_lengths(measured, args.out / f"{args.name}_by_length.svg")
-    for page in args.into:
-        fill(page, quoted.parts_of(args.name, data))
 
 
 def main() -> int:
@@ -133,14 +125,13 @@ def main() -> int:
     add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, help="where the three files go")
     parser.add_argument("--name", default="erase_quality", help="of the three files (default: %(default)s)")
-    parser.add_argument("--into", type=Path, action="append", default=[], metavar="PAGE", help="fill the tables of this page too")
     parser.add_argument("--brief", action="store_true", help="kinds of cases only: no goals, no tables of single tasks")
     parser.add_argument("--default", default="adaptive", help="the method whose leaks count (default: %(default)s)")
     parser.add_argument("--torch", type=Path, help="outcomes of `evaluate --per-case` for some of the same cases")
     args = parser.parse_args()
     try:
         report(args)
-    except (OSError, ValueError, KeyError, MeasuredError, MarkersError) as error:
+    except (OSError, ValueError, KeyError, MeasuredError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     print(f"wrote {args.name}.md, .json and .svg to {args.out}")
