@@ -173,6 +173,7 @@ static rs_status add_adapter(pass_state *state, const float *x, rs_lora_module f
                              const rs_product *products, uint32_t n) {
     rs_context *c = state->context;
     const uint32_t count = state->pass->count;
+    if (state->pass->adapter == NULL) return RS_OK;
     const rs_lora *loras = rs_adapter_layer(state->pass->adapter, state->layer_index) + first;
     rs_product low[RS_LORA_MODULES];
     uint32_t n_low = 0;
@@ -198,7 +199,7 @@ static rs_status run_linear(pass_state *state, const float *x, rs_lora_module fi
                             const rs_product *products, uint32_t n) {
     rs_context *c = state->context;
     RS_TRY(rs_linear_run(&c->linear, x, state->pass->count, products, n, &c->error));
-    return state->pass->adapter == NULL ? RS_OK : add_adapter(state, x, first, products, n);
+    return add_adapter(state, x, first, products, n);
 }
 
 /* x = silu(x + bias). `up` is free between two feed-forward layers. */
@@ -226,19 +227,9 @@ static void finish_features(const pass_state *state, size_t t) {
     activate_gate(state, t, state->context->scratch.features + t * n, state->gate->second_bias, n);
 }
 
-/* The gates' first layer has the input of q, k and v, and comes before them: an adapter's products quantise
- * their own. */
-static rs_status begin_gates(pass_state *state) {
-    rs_context *c = state->context;
-    state->gate = &state->gates->layers[state->layer_index];
-    if (state->gates->width == 0) return RS_OK;
-    const rs_product hidden = {&state->gate->first, c->scratch.hidden, false};
-    return rs_linear_run(&c->linear, c->scratch.h, state->pass->count, &hidden, 1, &c->error);
-}
-
+/* From the outputs of the gates' first layer to what a head's lambda is made of. */
 static rs_status finish_gates(pass_state *state) {
     rs_context *c = state->context;
-    if (state->gates->width == 0) return RS_OK;
     for_each_token(state, finish_hidden);
     if (state->gate->second.data == NULL) return RS_OK;
     const rs_product features = {&state->gate->second, c->scratch.features, false};
@@ -247,23 +238,37 @@ static rs_status finish_gates(pass_state *state) {
     return RS_OK;
 }
 
-/* What gates say is the policy's work, and its time. */
-static rs_status timed(pass_state *state, rs_status (*part)(pass_state *)) {
-    if (state->gates == NULL) return RS_OK;
-    const uint64_t start = rs_port_clock_ns();
-    const rs_status status = part(state);
-    state->context->policy.ns += rs_port_clock_ns() - start;
-    return status;
+static size_t weight_bytes(const rs_product *product) {
+    return product->matrix->n_out * rs_row_bytes(product->matrix->type, product->matrix->n_in);
+}
+
+/* q, k and v, and of the same input the gates' first layer. What gates say is the policy's work, and its
+ * time: of the step that they share, as much as of its weights. */
+static rs_status multiply_qkv(pass_state *state) {
+    rs_context *c = state->context;
+    const rs_layer *layer = state->layer;
+    const rs_scratch *s = &c->scratch;
+    const bool gated = state->gates != NULL && state->gates->width > 0;
+    const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
+    if (!gated) return run_linear(state, s->h, RS_LORA_Q, qkv, 3);
+
+    const rs_product all[] = {qkv[0], qkv[1], qkv[2], {&state->gate->first, s->hidden, false}};
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < 4; i++) bytes += weight_bytes(&all[i]);
+    uint64_t start = rs_port_clock_ns();
+    RS_TRY(rs_linear_run(&c->linear, s->h, state->pass->count, all, 4, &c->error));
+    c->policy.ns += (rs_port_clock_ns() - start) * weight_bytes(&all[3]) / bytes;
+    RS_TRY(add_adapter(state, s->h, RS_LORA_Q, qkv, 3));
+    start = rs_port_clock_ns();
+    RS_TRY(finish_gates(state));
+    c->policy.ns += rs_port_clock_ns() - start;
+    return RS_OK;
 }
 
 static rs_status store_keys_and_values(pass_state *state) {
     rs_context *c = state->context;
-    const rs_layer *layer = state->layer;
-    rs_scratch *s = &c->scratch;
-    const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
-    RS_TRY(timed(state, begin_gates));
-    RS_TRY(run_linear(state, s->h, RS_LORA_Q, qkv, 3));
-    RS_TRY(timed(state, finish_gates));
+    state->gate = state->gates != NULL ? &state->gates->layers[state->layer_index] : NULL;
+    RS_TRY(multiply_qkv(state));
     const size_t blocks = (state->pass->count + RS_PAGE_ENTRIES - 1) / RS_PAGE_ENTRIES;
     rs_team_run(&c->team, finish_qkv, state, blocks * c->model->shape.n_kv_heads);
     return RS_OK;

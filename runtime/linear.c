@@ -193,12 +193,9 @@ static void multiply_panels(void *argument, size_t thread, size_t index) {
 rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
                         uint32_t n_products, rs_error *error) {
 #if RASURE_HAVE_XNNPACK
-    if (products[0].matrix->packed != NULL && rows > 1) {
-        for (uint32_t i = 0; i < n_products; i++) {
-            RS_TRY(rs_batched_run(products[i].matrix->packed, work->team->pool, x, rows, products[i].out,
-                                  work->packed_scratch, error));
-        }
-        return RS_OK;
+    for (; rows > 1 && n_products > 0 && products->matrix->packed != NULL; products++, n_products--) {
+        RS_TRY(rs_batched_run(products->matrix->packed, work->team->pool, x, rows, products->out,
+                              work->packed_scratch, error));
     }
 #else
     (void)error;

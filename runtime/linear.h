@@ -43,8 +43,8 @@ typedef struct rs_product {
 } rs_product;
 
 /*
- * All products of one input in one step. x MUST be what rs_linear_input saw, row by row, unless the matrices
- * hold floats. Fails only inside XNNPACK.
+ * All products of one input in one step, those whose matrices are packed before the others. x MUST be what
+ * rs_linear_input saw, row by row, unless the matrices hold floats. Fails only inside XNNPACK.
  */
 rs_status rs_linear_run(const rs_linear_work *work, const float *x, uint32_t rows, const rs_product *products,
                         uint32_t n_products, rs_error *error);

@@ -322,7 +322,7 @@ typedef struct rs_policy_params {
     uint32_t window;        /* 1 to 1,048,576; not with FULL */
     uint32_t rewind;        /* so many more are kept, and rs_truncate can go back so far; 0 to 1,048,576 */
     uint32_t budget;        /* RANDOM, KEYNORM, gates: entries of a stream (GATES: on average), at least sinks
-                               + window + rewind and floor; there may be 16 more, or 1/32 of it
+                               + window + rewind and floor; there may be 16 more, or 1/12 of it
                                where that is more */
     uint32_t floor;         /* GATES: entries that every stream keeps of what it has, 0 to 1,024 */
     const rs_gates *gates;  /* GATES, HEAD_GATES: of the context's model */

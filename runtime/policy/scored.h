@@ -15,9 +15,9 @@ typedef struct rs_scored {
 
 /* Entries of a stream, on average where streams share, that are there beyond a budget before it is looked at
  * again: choosing anew for every token would cost more than it brings. What a choice costs grows with the
- * budget, so the tokens between two choices do. */
+ * budget, so the tokens between two choices do: with a large one, more than a chunk of prefill. */
 static inline uint32_t rs_scored_slack(uint32_t budget) {
-    return budget > 512 ? budget / 32 : 16;
+    return budget > 192 ? budget / 12 : 16;
 }
 
 /* Puts the n_gone entries with the lowest scores first, in any order. No score is NaN. */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/context.h"
+#include "tests/support/adapter_builder.h"
 #include "tests/support/gates_builder.h"
 #include "tests/support/support.h"
 
@@ -231,6 +232,34 @@ static void test_enough_for_all(void **state) {
         rs_test_free(full);
         rs_gates_free(gates);
     }
+}
+
+/* Gates and an adapter's products have one input: neither changes what the other makes of it. */
+static void test_adapter_beside_gates(void **state) {
+    const rs_model *model = *state;
+    const rs_test_adapter_spec spec = {
+        .kind = "bridge", .rank = 8, .size = 2.0F, .window = 8, .bridge_tokens = 6};
+    rs_adapter *adapter = rs_test_adapter(model, &spec);
+    const rs_erase_params erase = {.method = RS_ERASE_BRIDGE, .adapter = adapter};
+    int32_t tokens[100];
+    rs_test_make_tokens(model, tokens, 100);
+    for (size_t i = 0; i < FORMS; i++) {
+        rs_gates *gates = rs_test_gates(model, &every_form[i]);
+        rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 4);
+        rs_context *full = rs_test_context(model, N_CTX, N_BATCH);
+        const uint32_t last = c->kv.n_streams - 1;
+        rs_test_ok(c, rs_decode(c, tokens, 100));
+        rs_test_ok(full, rs_decode(full, tokens, 100));
+        const float before = lambda_of(c, last, 50);
+        rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, &erase, NULL));
+        rs_test_ok(full, rs_erase(full, &(rs_span){30, 50}, 1, &erase, NULL));
+        rs_test_same_cache(c, full);
+        assert_true(every_form[i].width == 0 || lambda_of(c, last, 50) != before);
+        rs_test_free(c);
+        rs_test_free(full);
+        rs_gates_free(gates);
+    }
+    rs_adapter_free(adapter);
 }
 
 /* ------------------------------------------------------------------------------------------- eviction -- */
@@ -472,6 +501,7 @@ int main(void) {
         cmocka_unit_test(test_small_lambdas),
         cmocka_unit_test(test_lambdas_do_not_depend_on_chunks),
         cmocka_unit_test(test_enough_for_all),
+        cmocka_unit_test(test_adapter_beside_gates),
         cmocka_unit_test(test_ranking),
         cmocka_unit_test(test_equal_lambdas_are_a_window),
         cmocka_unit_test(test_one_head_takes_all),
