@@ -44,7 +44,7 @@ typedef struct choosing {
 
 static double cost_ms(const rs_context *c, uint32_t encoded, uint32_t rotated) {
     const uint32_t batch = c->params.n_batch, passes = (encoded + batch - 1) / batch;
-    return c->ms_per_token * (encoded + (double)passes * PASS_TOKENS + ROTATION * rotated);
+    return c->ms_per_token * ((double)(encoded + passes * PASS_TOKENS) + ROTATION * rotated);
 }
 
 static void estimate(const choosing *g, choice *option, rs_erase_fit fit) {

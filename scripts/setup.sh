@@ -5,23 +5,25 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat << 'END'
-Usage: scripts/setup.sh [--offline] [--cross] [--no-model] [--with-gemma]
+Usage: scripts/setup.sh [--offline] [--cross] [--clang] [--no-model] [--with-gemma]
 
 Brings what is missing: Debian packages, the third-party libraries (built once), the default model.
 All but the packages goes to ${XDG_CACHE_HOME:-~/.cache}/rasure.
 
   --offline     use no network; fail when something is missing
   --cross       bring cross compilers, qemu and the libraries for 64-bit and 32-bit Arm as well
+  --clang       bring clang as well
   --no-model    leave the default model out (SmolLM2-135M-Instruct Q4_1, 98 MB, Apache-2.0)
   --with-gemma  bring Gemma 3 270M Q4_K_M (253 MB) as well; its use is subject to the Gemma Terms of Use
 END
 }
 
-offline=no model=yes gemma=no targets=()
+offline=no model=yes gemma=no clang=no targets=()
 for argument; do
     case $argument in
         --offline) offline=yes ;;
         --cross) targets=(aarch64-linux-gnu armv7-linux-gnueabihf) ;;
+        --clang) clang=yes ;;
         --no-model) model=no ;;
         --with-gemma) gemma=yes ;;
         -h | --help) usage && exit ;;
@@ -66,6 +68,7 @@ missing_packages() {
         need "g++-${compiler%-g++}" command -v "$compiler"
     done
     [ ${#targets[@]} = 0 ] || need qemu-user-static command -v qemu-aarch64-static
+    [ $clang = no ] || need clang command -v clang
 }
 
 setup_packages() {

@@ -140,7 +140,8 @@ RS_INLINE void rotate_pairs(float *x, const float *cosine, const float *sine, si
         const float32x4x2_t v = vld2q_f32(x + 2 * i);
         const rs_neon_pairs turned =
             rs_neon_rotate(v.val[0], v.val[1], vld1q_f32(cosine + i), vld1q_f32(sine + i));
-        vst2q_f32(x + 2 * i, (float32x4x2_t){{turned.a, turned.b}});
+        const float32x4x2_t pairs = {{turned.a, turned.b}};
+        vst2q_f32(x + 2 * i, pairs);
     }
     for (; i < half; i++) {
         const float a = x[2 * i], b = x[2 * i + 1];

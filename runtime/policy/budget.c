@@ -40,7 +40,7 @@ static void turn(rs_policy_params *params, uint32_t value) {
     case RS_POLICY_GATES:
     case RS_POLICY_HEAD_GATES: params->budget = value; break;
     case RS_POLICY_SNAPKV:
-    case RS_POLICY_PYRAMIDKV: params->keep = (float)value / KEEP_STEPS; break;
+    case RS_POLICY_PYRAMIDKV: params->keep = (float)value / (float)KEEP_STEPS; break;
     case RS_POLICY_FULL: break;
     }
 }
