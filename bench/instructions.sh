@@ -7,9 +7,9 @@ usage() {
     cat << 'END'
 Usage: bench/instructions.sh [--print]
 
-Builds count_kernels in build/release, build/aarch64 and build/armv7 (after scripts/setup.sh --cross) and
-counts the instructions that one call of each kernel executes: on x86 with the CPU's own single-step trap, for
-Arm in the log of qemu. Writes a table into docs/performance.md, between the lines <!-- instructions:begin -->
+Builds count_kernels in build/release, build/aarch64, build/aarch64-clang and build/armv7 (after
+scripts/setup.sh --cross --clang) and counts the instructions that one call of each kernel executes: on x86
+with the CPU's own single-step trap, for Arm in the log of qemu. Writes a table into docs/performance.md, between the lines <!-- instructions:begin -->
 and <!-- instructions:end -->. Counts are no times: instructions differ in what they do and take.
 
   --print  print the table instead
@@ -31,7 +31,7 @@ log=build/instructions.log
 counts=$(mktemp -d)
 trap 'rm -rf "$counts"' EXIT
 
-for tree in release aarch64 armv7; do
+for tree in release aarch64 aarch64-clang armv7; do
     logged "$log" cmake --preset "$tree"
     logged "$log" cmake --build "build/$tree" --parallel "$(nproc)" --target count_kernels
 done
@@ -49,6 +49,7 @@ emulated() { # QEMU CPU TREE
             counting { n++ }')
 }
 emulated qemu-aarch64-static max aarch64 > "$counts/aarch64"
+emulated qemu-aarch64-static max aarch64-clang > "$counts/aarch64-clang"
 emulated qemu-arm-static cortex-a7 armv7 > "$counts/armv7"
 
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
@@ -58,7 +59,7 @@ from pathlib import Path
 
 counts, to_print, cpu = Path(sys.argv[1]), sys.argv[2] == "yes", sys.argv[3]
 columns, rows = [], {}
-for machine in ("x86-64", "aarch64", "armv7"):
+for machine in ("x86-64", "aarch64", "aarch64-clang", "armv7"):
     nothing = {}
     for line in (counts / machine).read_text().splitlines():
         isa, kernel, what, work, unit, count = line.split("\t")

@@ -44,25 +44,33 @@ RS_INLINE void rs_arm_dot_run(size_t tile, size_t width, size_t run, const int8_
                               const int8_t *x, size_t x_stride, int32x4_t dot[][RS_ARM_WIDTH]) {
     int16x8_t part[RS_ARM_ROWS][RS_ARM_WIDTH][2];
     int8x16_t spread[RS_ARM_ROWS];
+    RS_UNROLL
     for (size_t r = 0; r < tile; r++) spread[r] = rs_neon_spread(x + r * x_stride);
+    RS_UNROLL
     for (size_t c = 0; c < width; c++) {
         const int8x16_t v = vld1q_s8(w + 16 * c);
+        RS_UNROLL
         for (size_t r = 0; r < tile; r++) {
             part[r][c][0] = vmull_s8(vget_low_s8(v), vget_low_s8(spread[r]));
             part[r][c][1] = rs_neon_multiply_high(v, spread[r]);
         }
     }
     for (size_t j = 1; j < run; j++) {
+        RS_UNROLL
         for (size_t r = 0; r < tile; r++) spread[r] = rs_neon_spread(x + r * x_stride + 4 * j);
+        RS_UNROLL
         for (size_t c = 0; c < width; c++) {
             const int8x16_t v = vld1q_s8(w + j * w_stride + 16 * c);
+            RS_UNROLL
             for (size_t r = 0; r < tile; r++) {
                 part[r][c][0] = vmlal_s8(part[r][c][0], vget_low_s8(v), vget_low_s8(spread[r]));
                 part[r][c][1] = rs_neon_add_high(part[r][c][1], v, spread[r]);
             }
         }
     }
+    RS_UNROLL
     for (size_t r = 0; r < tile; r++) {
+        RS_UNROLL
         for (size_t c = 0; c < width; c++) {
             const int32x4_t sums = rs_neon_add_pairs(vpaddlq_s16(part[r][c][0]), vpaddlq_s16(part[r][c][1]));
             dot[r][c] = vaddq_s32(dot[r][c], sums);
@@ -74,12 +82,15 @@ RS_INLINE void rs_arm_dot_run(size_t tile, size_t width, size_t run, const int8_
 RS_INLINE void rs_arm_dot_two(size_t tile, size_t width, const int8_t *w, size_t w_stride, const int8_t *x,
                               size_t x_stride, int32x4_t pair[][RS_ARM_WIDTH][2]) {
     int8x16_t first[RS_ARM_ROWS], second[RS_ARM_ROWS];
+    RS_UNROLL
     for (size_t r = 0; r < tile; r++) {
         first[r] = rs_neon_spread(x + r * x_stride);
         second[r] = rs_neon_spread(x + r * x_stride + 4);
     }
+    RS_UNROLL
     for (size_t c = 0; c < width; c++) {
         const int8x16_t v = vld1q_s8(w + 16 * c), u = vld1q_s8(w + w_stride + 16 * c);
+        RS_UNROLL
         for (size_t r = 0; r < tile; r++) {
             int16x8_t low = vmull_s8(vget_low_s8(v), vget_low_s8(first[r]));
             low = vmlal_s8(low, vget_low_s8(u), vget_low_s8(second[r]));
