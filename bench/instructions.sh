@@ -9,8 +9,9 @@ Usage: bench/instructions.sh [--print]
 
 Builds count_kernels in build/release, build/aarch64, build/aarch64-clang and build/armv7 (after
 scripts/setup.sh --cross --clang) and counts the instructions that one call of each kernel executes: on x86
-with the CPU's own single-step trap, for Arm in the log of qemu. Writes a table into docs/performance.md, between the lines <!-- instructions:begin -->
-and <!-- instructions:end -->. Counts are no times: instructions differ in what they do and take.
+with the CPU's own single-step trap, for Arm in the log of qemu. Writes a table into docs/performance.md,
+between the lines <!-- instructions:begin --> and <!-- instructions:end -->. Counts are no times:
+instructions differ in what they do and take.
 
   --print  print the table instead
 END

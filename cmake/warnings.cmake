@@ -5,4 +5,7 @@ target_compile_options(rasure_warnings INTERFACE
     $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
     -fvisibility=hidden
     # Nothing here reads errno or floating-point traps, and both stand in the way of vector code.
-    -fno-math-errno -fno-trapping-math)
+    -fno-math-errno -fno-trapping-math
+    # A product and a sum are two roundings unless a kernel says otherwise, whatever the compiler: levels and references have
+    # the same bits. GCC's default in C11, not clang's.
+    -ffp-contract=off)

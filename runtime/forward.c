@@ -248,17 +248,17 @@ static rs_status multiply_qkv(pass_state *state) {
     rs_context *c = state->context;
     const rs_layer *layer = state->layer;
     const rs_scratch *s = &c->scratch;
-    const bool gated = state->gates != NULL && state->gates->width > 0;
-    const rs_product qkv[] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
-    if (!gated) return run_linear(state, s->h, RS_LORA_Q, qkv, 3);
+    rs_product products[4] = {{&layer->q, s->q, false}, {&layer->k, s->k, false}, {&layer->v, s->v, false}};
+    if (state->gates == NULL || state->gates->width == 0)
+        return run_linear(state, s->h, RS_LORA_Q, products, 3);
 
-    const rs_product all[] = {qkv[0], qkv[1], qkv[2], {&state->gate->first, s->hidden, false}};
+    products[3] = (rs_product){&state->gate->first, s->hidden, false};
     size_t bytes = 0;
-    for (uint32_t i = 0; i < 4; i++) bytes += weight_bytes(&all[i]);
+    for (uint32_t i = 0; i < 4; i++) bytes += weight_bytes(&products[i]);
     uint64_t start = rs_port_clock_ns();
-    RS_TRY(rs_linear_run(&c->linear, s->h, state->pass->count, all, 4, &c->error));
-    c->policy.ns += (rs_port_clock_ns() - start) * weight_bytes(&all[3]) / bytes;
-    RS_TRY(add_adapter(state, s->h, RS_LORA_Q, qkv, 3));
+    RS_TRY(rs_linear_run(&c->linear, s->h, state->pass->count, products, 4, &c->error));
+    c->policy.ns += (rs_port_clock_ns() - start) * weight_bytes(&products[3]) / bytes;
+    RS_TRY(add_adapter(state, s->h, RS_LORA_Q, products, 3));
     start = rs_port_clock_ns();
     RS_TRY(finish_gates(state));
     c->policy.ns += rs_port_clock_ns() - start;
