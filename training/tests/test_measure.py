@@ -283,10 +283,9 @@ def test_differences_are_case_by_case() -> None:
     assert goal and goal.met is (0.25 / 3.5 <= 0.25)
 
 
-def test_against_pytorch(tmp_path: Path) -> None:
-    path = tmp_path / "torch.jsonl"
-    lines = [{"id": "a", "method": "drop", "kl": 0.4}, {"id": "b", "method": "drop", "kl": 0.1, "kl_target": 0.2}]
-    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+def test_against_pytorch() -> None:
+    theirs = [{"id": "a", "method": "drop", "kl": 0.4}, {"id": "b", "method": "drop", "kl": 0.1, "kl_target": 0.2}]
     measured = Measured([], [row("drop", 0.5), row("drop", 0.9, "b", kl_target=0.2), row("shift", 0.5)])
-    _, (figure,) = torch_table(measured, path)
+    assert torch_table(measured)[1] == []
+    _, (figure,) = torch_table(measured.with_torch(theirs))
     assert figure["difference"]["mean"] == pytest.approx(0.05) and figure["difference"]["n"] == 2

@@ -89,6 +89,12 @@ class Measured:
         rows = [row for task in tasks for row in self._by_task_and_method.get((task, method), [])]
         return rows if tokens is None else [row for row in rows if row["tokens"] == tokens]
 
+    def with_torch(self, outcomes: Iterable[Row]) -> Measured:
+        """The same with `kl_torch` where PyTorch (`evaluate --per-case`) has run a case, too; along the same text as `kl`."""
+        theirs = {(row["id"], row["method"]): row.get("kl_target", row.get("kl")) for row in outcomes}
+        found = [(row, theirs.get((row["id"], row["method"]))) for row in self.rows]
+        return Measured(self.records, [row if kl is None or "kl" not in row else row | {"kl_torch": kl} for row, kl in found])
+
 
 def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
     return [case_row(row, record["tokens"]) for row in outcomes]

@@ -4,8 +4,9 @@
 
 Writes NAME.md, .json and .svg, and where there are several lengths NAME_by_length.svg. Intervals are 95 % percentiles of a bootstrap
 that draws whole contexts; a difference between two methods is taken case by case before. With --torch (what `evaluate --per-case`
-wrote for the same cases) the runtime's figures are compared with PyTorch's. With --archive all that the report is made of is kept in
-one small file, which stands for the folders later on. Pages that quote it are filled in by `python -m rasure_training.pages`.
+wrote for the same cases) the runtime's figures are compared with PyTorch's. With --archive all that the report is made of, PyTorch's
+part too, is kept in one small file, which stands for the folders later on. Pages that quote it are filled in by
+`python -m rasure_training.pages`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from .. import archive
 from ..arguments import add_sources
-from ..files import Row, write_json_object
+from ..files import Row, read_json_lines, write_json_object
 from ..pages import quoted
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
@@ -87,9 +88,11 @@ def details(measured: Measured, short: Sequence[Row], found: Sequence[Goal], def
 
 def report(args: argparse.Namespace) -> None:
     measured = load(*args.sources)
+    if args.torch:
+        measured = measured.with_torch(read_json_lines(args.torch))
     if args.archive:
         archive.save(args.archive, measured.records, measured.rows)
-    torch_lines, torch_figures = torch_table(measured, args.torch) if args.torch else ([], [])
+    torch_lines, torch_figures = torch_table(measured)
     found = [] if args.brief else goals(measured, args.default)
     if torch_figures and not args.brief:
         found.append(torch_goal(torch_figures))
@@ -98,7 +101,7 @@ def report(args: argparse.Namespace) -> None:
     if measured.erased("prose"):
         lines += ["", "## Prose, by length of the span", "", *span_table(measured)]
     if not args.brief:
-        lines += details(measured, short, found, args.default, torch_lines)
+        lines += details(measured, short, found, args.default, torch_lines if torch_figures else [])
     (args.out / f"{args.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = ("split", "seed", "max_tokens", "isa", "methods", "model_sha256", "adapters")
     data = {key: measured.records[0][key] for key in keys} | {

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 from statistics import fmean
 
 from ..figures import clustered
-from ..files import read_json_lines
 from ..pages.cells import cell, head, line
 from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
 
@@ -131,25 +129,17 @@ def protocol_table(measured: Measured) -> list[str]:
     return lines
 
 
-def torch_table(measured: Measured, path: Path) -> tuple[list[str], list[Row]]:
+def torch_table(measured: Measured) -> tuple[list[str], list[Row]]:
     """KL of the runtime minus KL of PyTorch, case by case, by task and method."""
-    theirs: dict[tuple[str, str], Row] = {}
-    for row in read_json_lines(path):
-        theirs[row["id"], row["method"]] = row
-    groups: dict[tuple[str, str], list[tuple[Row, float]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in measured.rows:
-        other = theirs.get((row["id"], row["method"]))
-        if other is None or "kl" not in row:
-            continue
-        kl = other.get("kl_target", other.get("kl"))
-        if kl is not None:
-            groups[row["task"], row["method"]].append((row, kl))
+        if "kl_torch" in row:
+            groups[row["task"], row["method"]].append(row)
     lines = head(["task", "method", "n", "runtime", "PyTorch", "difference"])
     figures = []
-    for (task, method), pairs in groups.items():
-        contexts = [row["context"] for row, _ in pairs]
-        gap = clustered([row["kl"] - kl for row, kl in pairs], contexts)
-        ours, torch = fmean(row["kl"] for row, _ in pairs), fmean(kl for _, kl in pairs)
-        lines.append(line([task, f"`{method}`", str(len(pairs)), f"{ours:.4f}", f"{torch:.4f}", cell(gap, 4)]))
+    for (task, method), rows in groups.items():
+        gap = clustered([row["kl"] - row["kl_torch"] for row in rows], [row["context"] for row in rows])
+        ours, torch = fmean(row["kl"] for row in rows), fmean(row["kl_torch"] for row in rows)
+        lines.append(line([task, f"`{method}`", str(len(rows)), f"{ours:.4f}", f"{torch:.4f}", cell(gap, 4)]))
         figures.append({"task": task, "method": method, "runtime": ours, "torch": torch, "difference": gap})
     return lines, figures
