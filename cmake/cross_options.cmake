@@ -1,9 +1,4 @@
-# How scripts/setup.sh builds what Debian's packages provide natively (cmake -C).
-
-set(PCRE2_SUPPORT_JIT ON CACHE BOOL "As in Debian's")
-set(PCRE2_BUILD_PCRE2GREP OFF CACHE BOOL "")
-set(PCRE2_BUILD_TESTS OFF CACHE BOOL "")
-set(PCRE2_SHOW_REPORT OFF CACHE BOOL "")
+# How scripts/setup.sh builds what Debian's packages provide natively (cmake -C), but for PCRE2.
 
 set(JANSSON_BUILD_DOCS OFF CACHE BOOL "")
 set(JANSSON_EXAMPLES OFF CACHE BOOL "")

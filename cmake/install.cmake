@@ -18,13 +18,18 @@ set(link_flags)
 set(link_items)
 foreach(name IN LISTS RASURE_LINK_NAMES)
     string(APPEND link_flags " -l${name}")
-    if(RASURE_BUNDLED_LIBS)
+    if(name IN_LIST RASURE_BUNDLED_NAMES)
         list(APPEND link_items
             \${PACKAGE_PREFIX_DIR}/${bundle}/${CMAKE_STATIC_LIBRARY_PREFIX}${name}${CMAKE_STATIC_LIBRARY_SUFFIX})
     else()
         list(APPEND link_items ${lib_${name}})
     endif()
 endforeach()
+
+set(pc_requires)
+if(RASURE_PCRE2_INSTALLED)
+    set(pc_requires libpcre2-8)
+endif()
 
 configure_package_config_file(cmake/rasureConfig.cmake.in ${PROJECT_BINARY_DIR}/rasureConfig.cmake
     INSTALL_DESTINATION ${package})

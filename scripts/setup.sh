@@ -165,14 +165,15 @@ build_source() { # NAME PREFIX CMAKE-ARGUMENT...
 # For this machine, or for that of toolchains/TARGET.cmake, whose prefix also gets what Debian has as packages: those
 # of another architecture install in step with this machine's or not at all, and there is no static cmocka among them.
 setup_third_party() { # [TARGET]
-    local target=${1-} link=$cache/third_party${1:+-$1} cross_options=$repo/cmake/cross_options.cmake
+    local target=${1-} link=$cache/third_party${1:+-$1}
+    local pcre2_options=$repo/cmake/pcre2_options.cmake cross_options=$repo/cmake/cross_options.cmake
     local c=("${cc[@]}") cpp=("${cxx[@]}") names=(xnnpack pthreadpool cpuinfo fxdiv) settings=("$options") arguments=()
     local id prefix name file
     if [ -n "$target" ]; then
         c=("$(toolchain_value "$target" CMAKE_C_COMPILER)")
         cpp=("$(toolchain_value "$target" CMAKE_CXX_COMPILER)")
         names+=(pcre2 jansson cmocka)
-        settings+=("$cross_options" "$repo/toolchains/$target.cmake")
+        settings+=("$pcre2_options" "$cross_options" "$repo/toolchains/$target.cmake")
         arguments=(-D CMAKE_TOOLCHAIN_FILE="$repo/toolchains/$target.cmake")
     fi
     # A compiler's version without the name that it was called by.
@@ -198,7 +199,7 @@ setup_third_party() { # [TARGET]
             -D FXDIV_SOURCE_DIR="${dir[fxdiv]}"
         if [ -n "$target" ]; then
             for name in pcre2 jansson cmocka; do
-                build_source $name "$prefix" -C "$cross_options" "${arguments[@]}"
+                build_source $name "$prefix" -C "$pcre2_options" -C "$cross_options" "${arguments[@]}"
             done
             # cmocka builds a shared library whatever it is told.
             rm "$scratch"/prefix/lib/libcmocka.so*

@@ -4,7 +4,8 @@
     python3 tests/package/test_package.py CMAKE BUILD [unittest arguments]
 
 BUILD is a built tree. It is installed, the installation is moved elsewhere, and examples/hello is built against it and run with
-the model that the installed tool itself finds ($RASURE_MODEL or the default). Standard library only.
+the model that the installed tool itself finds ($RASURE_MODEL or the default). The same with a library whose third parties, PCRE2
+too, are built along with it, as for a toolchain that nothing was set up for. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-HELLO = Path(__file__).resolve().parents[2] / "examples" / "hello"
+REPO = Path(__file__).resolve().parents[2]
+HELLO = REPO / "examples" / "hello"
+SOURCES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rasure" / "sources"
 CMAKE, BUILD = "cmake", Path("build/release")
 
 
@@ -38,6 +41,17 @@ def setting(name: str) -> str:
     return ""
 
 
+def local_sources() -> list[str]:
+    """The options that put what setup.sh has unpacked in the place of downloads; of what it has not, none."""
+    options = {}
+    for line in (REPO / "cmake" / "third_party.txt").read_text().splitlines():
+        name, commit = [*line.split(), "", ""][:2]
+        folder = SOURCES / f"{name}-{commit[:8]}"
+        if not name.startswith("#") and folder.is_dir():
+            options[name] = f"-DFETCHCONTENT_SOURCE_DIR_{name.upper()}={folder}"
+    return list(options.values())
+
+
 class Package(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -52,6 +66,12 @@ class Package(unittest.TestCase):
     def flags(self, *options: str) -> list[str]:
         return run("pkg-config", *options, "rasure", PKG_CONFIG_PATH=self.pkg_config_path).split()
 
+    def build_hello(self, tree: Path, prefix: Path) -> Path:
+        run(CMAKE, "-S", HELLO, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_PREFIX_PATH={prefix}",
+            f"-DCMAKE_C_COMPILER={setting('CMAKE_C_COMPILER')}")  # fmt: skip
+        run(CMAKE, "--build", tree)
+        return tree / "hello"
+
     def forgets(self, program: Path) -> None:
         before, after = run(program, self.model).splitlines()
         self.assertIn("Rome", before)
@@ -59,11 +79,19 @@ class Package(unittest.TestCase):
         self.assertNotIn("Rome", after)
 
     def test_cmake(self) -> None:
-        tree = self.folder / "hello"
-        run(CMAKE, "-S", HELLO, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_PREFIX_PATH={self.prefix}",
-            f"-DCMAKE_C_COMPILER={setting('CMAKE_C_COMPILER')}")  # fmt: skip
+        self.forgets(self.build_hello(self.folder / "hello", self.prefix))
+
+    def test_from_sources(self) -> None:
+        options = local_sources()
+        if not any("PCRE2" in option for option in options):
+            self.skipTest("scripts/setup.sh has brought no source of PCRE2 (--cross does)")
+        tree, prefix = self.folder / "sources", self.folder / "from_sources"
+        run(CMAKE, "-S", REPO, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_C_COMPILER={setting('CMAKE_C_COMPILER')}",
+            "-DRASURE_XNNPACK=OFF", "-DRASURE_BUILD_TESTS=OFF", "-DRASURE_BUILD_EXAMPLES=OFF", *options)  # fmt: skip
         run(CMAKE, "--build", tree)
-        self.forgets(tree / "hello")
+        run(CMAKE, "--install", tree, "--prefix", prefix)
+        self.assertTrue(list(prefix.rglob("libpcre2-8.a")))
+        self.forgets(self.build_hello(self.folder / "hello_from_sources", prefix))
 
     def test_pkg_config(self) -> None:
         program = self.folder / "hello_pkg_config"
@@ -85,7 +113,7 @@ class Package(unittest.TestCase):
         self.assertEqual([path.name for path in (self.prefix / "include").rglob("*") if path.is_file()], ["rasure.h"])
         for path in self.prefix.rglob("*"):
             if path.suffix in (".cmake", ".pc"):
-                self.assertNotIn(str(HELLO.parents[1]), path.read_text(), path)
+                self.assertNotIn(str(REPO), path.read_text(), path)
 
 
 if __name__ == "__main__":
