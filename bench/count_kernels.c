@@ -230,7 +230,7 @@ static operands make_operands(void) {
     static uint8_t turn_quarters[HEAD_DIM / 2];
     operands o = {
         .blocks = blocks,
-        .panel = {panel_q, panel_scale, panel_min},
+        .panel = {.q = panel_q, .scale = panel_scale, .min = panel_min},
         .acts = {q, acts[0], acts[1], acts[2]},
         .terms = {terms[0], terms[1], term_scale},
         .channels = {channels, channel_scale},

@@ -253,7 +253,7 @@ static operands make_operands(void) {
     static const int largest[RS_PANEL_KINDS] = {15, 31, 63, 127};
     operands o = {
         .blocks = blocks,
-        .panel = {panel_q[RS_PANEL_KINDS], panel_scale[1], panel_min[1]},
+        .panel = {.q = panel_q[RS_PANEL_KINDS], .scale = panel_scale[1], .min = panel_min[1]},
         .acts = {acts_q[0], acts_scale[0], acts_sum[0], acts_half_sum[0]},
         .new_acts = {acts_q[1], acts_scale[1], acts_sum[1], acts_half_sum[1]},
         .x = x,
@@ -290,7 +290,7 @@ static operands make_operands(void) {
     for (size_t kind = 0; kind < RS_PANEL_KINDS; kind++) {
         for (size_t i = 0; i < RS_PANEL_ROWS * N_MAX; i++)
             panel_q[kind][i] = (int8_t)(acts_q[0][i] & largest[kind]);
-        o.weights[kind] = (rs_panel){panel_q[kind], panel_scale[0], panel_min[0]};
+        o.weights[kind] = (rs_panel){.q = panel_q[kind], .scale = panel_scale[0], .min = panel_min[0]};
     }
     for (size_t p = 0; p < RS_ATTEND_PAGES; p++) {
         const size_t at = p * RS_PAGE_ENTRIES;

@@ -63,12 +63,17 @@ typedef struct rs_panel {
     int8_t *q;    /* [n / 4][16][4]; 64-byte aligned */
     float *scale; /* [n / group][16]; 64-byte aligned */
     float *min;   /* [n / group][16]; 64-byte aligned; neither read nor written for RS_PANEL_S8 */
+    /* What a later call unpacks: multiply MAY have it fetched into cache meanwhile. NULL: it is left to
+     * unpack, which MAY fetch what follows its rows in memory. */
+    const unsigned char *next;
+    size_t next_bytes;
 } rs_panel;
 
 /* The panel from element `begin` of its rows on, a multiple of the group. */
 static inline rs_panel rs_panel_from(rs_panel_kind kind, const rs_panel *panel, size_t begin) {
     const size_t at = begin / rs_panel_group(kind) * RS_PANEL_ROWS;
-    return (rs_panel){panel->q + begin * RS_PANEL_ROWS, panel->scale + at, panel->min + at};
+    return (rs_panel){
+        .q = panel->q + begin * RS_PANEL_ROWS, .scale = panel->scale + at, .min = panel->min + at};
 }
 
 /*

@@ -37,7 +37,7 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
     work->float_rows = rs_arena_take(arena, "context", threads, sizeof *work->float_rows);
     work->sums = rs_arena_take(arena, "context", threads, sizeof *work->sums);
     for (uint32_t t = 0; t < threads; t++) {
-        rs_panel p;
+        rs_panel p = {.next = NULL};
         p.q = rs_arena_take_scratch(arena, name, panel, sizeof *p.q);
         p.scale = rs_arena_take_scratch(arena, name, scales, sizeof *p.scale);
         p.min = rs_arena_take_scratch(arena, name, scales, sizeof *p.min);
@@ -162,10 +162,15 @@ static void multiply_panel(const run_task *task, const rs_product *product, size
     if (task->rows == 1 && channels == RS_PANEL_ROWS && kernels->multiply_blocks[matrix->type] != NULL) {
         kernels->multiply_blocks[matrix->type](source, row_bytes, n_in, &work->acts, to.out);
     } else if (rs_type_is_quantized(matrix->type)) {
-        const rs_panel *p = &work->panels[thread];
-        kernels->unpack[matrix->type](source, row_bytes, channels, n_in, p);
-        kernels->multiply[rs_panel_kind_of(matrix->type)](p, &work->acts, task->rows, n_in, to.out, to.stride,
-                                                          channels);
+        rs_panel p = work->panels[thread];
+        if (n_out - begin > RS_PANEL_ROWS) { /* a thread's panels mostly follow each other */
+            const size_t rest = n_out - begin - RS_PANEL_ROWS;
+            p.next = source + RS_PANEL_ROWS * row_bytes;
+            p.next_bytes = (rest < RS_PANEL_ROWS ? rest : RS_PANEL_ROWS) * row_bytes;
+        }
+        kernels->unpack[matrix->type](source, row_bytes, channels, n_in, &p);
+        kernels->multiply[rs_panel_kind_of(matrix->type)](&p, &work->acts, task->rows, n_in, to.out,
+                                                          to.stride, channels);
     } else {
         float *row = work->float_rows[thread];
         for (size_t c = 0; c < channels; c++) {

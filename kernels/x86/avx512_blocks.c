@@ -13,15 +13,18 @@ static inline __m128i load16(const uint8_t *bytes) {
     return _mm_loadu_si128((const __m128i *)(const void *)bytes);
 }
 
+static inline __m256i load_pair(const uint8_t *low, const uint8_t *high) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load16(low)), load16(high), 1);
+}
+
 /* column[j] lane r = bytes 4 j to 4 j + 3 of row r, rows being `stride` apart. */
 RS_INLINE void load_columns(const uint8_t *bytes, size_t stride, __m512i column[4]) {
     __m512i rows[4]; /* 128-bit lane l of rows[i] is row 4 l + i */
     for (size_t i = 0; i < 4; i++) {
         const uint8_t *row = bytes + i * stride;
-        __m512i r = _mm512_castsi128_si512(load16(row));
-        r = _mm512_inserti32x4(r, load16(row + 4 * stride), 1);
-        r = _mm512_inserti32x4(r, load16(row + 8 * stride), 2);
-        rows[i] = _mm512_inserti32x4(r, load16(row + 12 * stride), 3);
+        const __m256i low = load_pair(row, row + 4 * stride);
+        const __m256i high = load_pair(row + 8 * stride, row + 12 * stride);
+        rows[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
     }
     const __m512i low01 = _mm512_unpacklo_epi32(rows[0], rows[1]);
     const __m512i high01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
@@ -36,22 +39,27 @@ RS_INLINE void load_columns(const uint8_t *bytes, size_t stride, __m512i column[
 /*
  * Sixteen rows on their way out of their blocks. They are read column by column, which the hardware does not
  * foresee: what follows them in memory, the next sixteen most likely, is fetched meanwhile, as much for each
- * block as the block has. Memory takes longer to answer than a small panel to multiply: hence FETCH_AHEAD.
+ * block as the block has, unless the panel's product will do so. Memory takes longer to answer than a small
+ * panel to multiply: hence FETCH_AHEAD.
  */
 typedef struct source {
     const uint8_t *at;
     size_t stride;
-    const uint8_t *ahead;
+    const uint8_t *ahead; /* NULL: nothing is to be fetched */
 } source;
 
-RS_INLINE source open_source(const void *blocks, size_t row_bytes) {
-    return (source){blocks, row_bytes, (const uint8_t *)blocks + LANES * row_bytes + FETCH_AHEAD};
+/* panel: where the rows go; NULL: into products. */
+RS_INLINE source open_source(const void *blocks, size_t row_bytes, const rs_panel *panel) {
+    const bool fetched_later = panel != NULL && panel->next != NULL;
+    const uint8_t *ahead = (const uint8_t *)blocks + LANES * row_bytes + FETCH_AHEAD;
+    return (source){blocks, row_bytes, fetched_later ? NULL : ahead};
 }
 
 RS_INLINE void advance(source *s, size_t bytes) {
+    s->at += bytes;
+    if (s->ahead == NULL) return;
     for (size_t i = 0; i < LANES * bytes; i += LINE) _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T0);
     s->ahead += LANES * bytes;
-    s->at += bytes;
 }
 
 /* Where groups go: into `panel`, or, when that is NULL, into the sums of one activation row. */
@@ -307,7 +315,7 @@ void rs_avx512_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q4_0(open_source(blocks, row_bytes), n, &out);
+        take_q4_0(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q4_0(blocks, row_bytes, rows, n, panel);
     }
@@ -316,7 +324,7 @@ void rs_avx512_unpack_q4_0(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q4_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
-    take_q4_0(open_source(blocks, row_bytes), n, &sums);
+    take_q4_0(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
 
@@ -324,7 +332,7 @@ void rs_avx512_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q4_1(open_source(blocks, row_bytes), n, &out);
+        take_q4_1(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q4_1(blocks, row_bytes, rows, n, panel);
     }
@@ -333,7 +341,7 @@ void rs_avx512_unpack_q4_1(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q4_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
-    take_q4_1(open_source(blocks, row_bytes), n, &sums);
+    take_q4_1(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
 
@@ -341,7 +349,7 @@ void rs_avx512_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q5_0(open_source(blocks, row_bytes), n, &out);
+        take_q5_0(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q5_0(blocks, row_bytes, rows, n, panel);
     }
@@ -350,7 +358,7 @@ void rs_avx512_unpack_q5_0(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q5_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
-    take_q5_0(open_source(blocks, row_bytes), n, &sums);
+    take_q5_0(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
 
@@ -358,7 +366,7 @@ void rs_avx512_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q5_1(open_source(blocks, row_bytes), n, &out);
+        take_q5_1(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q5_1(blocks, row_bytes, rows, n, panel);
     }
@@ -367,7 +375,7 @@ void rs_avx512_unpack_q5_1(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q5_1(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
-    take_q5_1(open_source(blocks, row_bytes), n, &sums);
+    take_q5_1(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
 
@@ -375,7 +383,7 @@ void rs_avx512_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q8_0(open_source(blocks, row_bytes), n, &out);
+        take_q8_0(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q8_0(blocks, row_bytes, rows, n, panel);
     }
@@ -384,7 +392,7 @@ void rs_avx512_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q8_0(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_S8, acts)};
-    take_q8_0(open_source(blocks, row_bytes), n, &sums);
+    take_q8_0(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_S8, &sums.sums));
 }
 
@@ -392,7 +400,7 @@ void rs_avx512_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q4_k(open_source(blocks, row_bytes), n, &out);
+        take_q4_k(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q4_k(blocks, row_bytes, rows, n, panel);
     }
@@ -401,7 +409,7 @@ void rs_avx512_unpack_q4_k(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q4_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U4, acts)};
-    take_q4_k(open_source(blocks, row_bytes), n, &sums);
+    take_q4_k(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U4, &sums.sums));
 }
 
@@ -409,7 +417,7 @@ void rs_avx512_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q5_k(open_source(blocks, row_bytes), n, &out);
+        take_q5_k(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q5_k(blocks, row_bytes, rows, n, panel);
     }
@@ -418,7 +426,7 @@ void rs_avx512_unpack_q5_k(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q5_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U5, acts)};
-    take_q5_k(open_source(blocks, row_bytes), n, &sums);
+    take_q5_k(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U5, &sums.sums));
 }
 
@@ -426,7 +434,7 @@ void rs_avx512_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, si
                            const rs_panel *panel) {
     sink out = {.panel = panel};
     if (rows == LANES) {
-        take_q6_k(open_source(blocks, row_bytes), n, &out);
+        take_q6_k(open_source(blocks, row_bytes, panel), n, &out);
     } else {
         rs_ref_unpack_q6_k(blocks, row_bytes, rows, n, panel);
     }
@@ -435,6 +443,6 @@ void rs_avx512_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, si
 void rs_avx512_multiply_q6_k(const void *blocks, size_t row_bytes, size_t n, const rs_acts *acts,
                              float *out) {
     sink sums = {.x = rs_operand_of(RS_PANEL_U6, acts)};
-    take_q6_k(open_source(blocks, row_bytes), n, &sums);
+    take_q6_k(open_source(blocks, row_bytes, NULL), n, &sums);
     _mm512_storeu_ps(out, rs_avx512_finish(RS_PANEL_U6, &sums.sums));
 }

@@ -9,24 +9,25 @@
 
 #include "kernels/x86/multiply256.h"
 
-enum { RS_LANES256 = 8, RS_LINE256 = 64, RS_FETCH_AHEAD256 = 8192, RS_QUADS256 = 8 };
+enum { RS_LANES256 = 8, RS_FETCH_AHEAD256 = 8192, RS_QUADS256 = 8 };
 
 /*
  * Eight rows on their way out of their blocks. They are read column by column, which the hardware does not
  * foresee: what follows them in memory, those of the next sixteen most likely, is fetched meanwhile, as much
- * for each block as the block has.
+ * for each block as the block has, unless the panel's product will do so.
  */
 typedef struct rs_source256 {
     const uint8_t *at;
     size_t stride;
-    const uint8_t *ahead;
+    const uint8_t *ahead; /* NULL: nothing is to be fetched */
 } rs_source256;
 
 RS_INLINE void rs_advance256(rs_source256 *s, size_t bytes) {
-    for (size_t i = 0; i < RS_LANES256 * bytes; i += RS_LINE256)
+    s->at += bytes;
+    if (s->ahead == NULL) return;
+    for (size_t i = 0; i < RS_LANES256 * bytes; i += RS_FETCH_LINE)
         _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T0);
     s->ahead += RS_LANES256 * bytes;
-    s->at += bytes;
 }
 
 /* Where groups go: into half `half` of `panel`, or, when that is NULL, into the sums of one activation row.
@@ -318,9 +319,13 @@ RS_INLINE void rs_take256_q6_k(rs_source256 in, size_t n, rs_sink256 *out) {
 
 typedef void rs_take256_fn(rs_source256 in, size_t n, rs_sink256 *out);
 
-RS_INLINE rs_source256 rs_open_half256(const void *blocks, size_t row_bytes, size_t half) {
+/* panel: where the rows go; NULL: into products. */
+RS_INLINE rs_source256 rs_open_half256(const void *blocks, size_t row_bytes, size_t half,
+                                       const rs_panel *panel) {
+    const bool fetched_later = panel != NULL && panel->next != NULL;
     const uint8_t *at = (const uint8_t *)blocks + half * RS_LANES256 * row_bytes;
-    return (rs_source256){at, row_bytes, at + RS_PANEL_ROWS * row_bytes + RS_FETCH_AHEAD256};
+    const uint8_t *ahead = at + RS_PANEL_ROWS * row_bytes + RS_FETCH_AHEAD256;
+    return (rs_source256){at, row_bytes, fetched_later ? NULL : ahead};
 }
 
 /* Sixteen rows into a panel. */
@@ -328,7 +333,7 @@ RS_INLINE void rs_unpack256(rs_take256_fn *take, const void *blocks, size_t row_
                             const rs_panel *panel) {
     for (size_t half = 0; half < 2; half++) {
         rs_sink256 out = {.panel = panel, .half = half};
-        take(rs_open_half256(blocks, row_bytes, half), n, &out);
+        take(rs_open_half256(blocks, row_bytes, half, panel), n, &out);
     }
 }
 
@@ -342,7 +347,7 @@ RS_INLINE void rs_multiply_blocks256(rs_take256_fn *take, rs_panel_kind kind, rs
                            .x = rs_operand_of(kind, acts),
                            .total = _mm256_setzero_ps(),
                            .base = _mm256_setzero_ps()};
-        take(rs_open_half256(blocks, row_bytes, half), n, &sums);
+        take(rs_open_half256(blocks, row_bytes, half, NULL), n, &sums);
         _mm256_storeu_ps(out + RS_LANES256 * half, _mm256_fmadd_ps(sums.base, factor, sums.total));
     }
 }

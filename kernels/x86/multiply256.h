@@ -7,6 +7,7 @@
 
 #include "kernels/operand.h"
 #include "kernels/x86/avx2_math.h"
+#include "kernels/x86/fetch.h"
 
 enum { RS_MULTIPLY256_TILE = 4, RS_MULTIPLY256_HALVES = 2 };
 
@@ -58,7 +59,8 @@ RS_INLINE void rs_dot_group256(rs_panel_kind kind, rs_dot256 with, size_t tile, 
  * Products and minima add up apart: two short chains of additions.
  */
 RS_INLINE void rs_multiply_tile256(rs_panel_kind kind, rs_dot256 with, size_t tile, const rs_panel *panel,
-                                   rs_operand x, size_t n, float *out, size_t out_stride, size_t channels) {
+                                   rs_operand x, size_t n, float *out, size_t out_stride, size_t channels,
+                                   rs_fetch ahead) {
     const size_t group = rs_panel_group(kind), groups = n / group, blocks = n / RS_ACT_BLOCK;
     const int has_base = kind != RS_PANEL_S8 || with.biased;
     __m256 total[RS_MULTIPLY256_TILE][RS_MULTIPLY256_HALVES],
@@ -70,6 +72,7 @@ RS_INLINE void rs_multiply_tile256(rs_panel_kind kind, rs_dot256 with, size_t ti
         const float *w_scale = panel->scale + g * RS_PANEL_ROWS;
         const float *w_min = kind == RS_PANEL_S8 ? w_scale : panel->min + g * RS_PANEL_ROWS;
         __m256i dot[RS_MULTIPLY256_TILE][RS_MULTIPLY256_HALVES];
+        rs_fetch_step(ahead, g);
         rs_dot_group256(kind, with, tile, panel->q + g * group * RS_PANEL_ROWS, x.q + g * group, n, dot);
         for (size_t r = 0; r < tile; r++) {
             const __m256 x_scale = _mm256_set1_ps(x.scale[r * blocks + g * group / RS_ACT_BLOCK]);
@@ -92,19 +95,20 @@ RS_INLINE void rs_multiply_tile256(rs_panel_kind kind, rs_dot256 with, size_t ti
 
 RS_INLINE void rs_multiply256(rs_panel_kind kind, rs_dot256 with, const rs_panel *panel, const rs_acts *acts,
                               size_t rows, size_t n, float *out, size_t out_stride, size_t channels) {
+    const size_t groups = n / rs_panel_group(kind);
     rs_operand x = rs_operand_of(kind, acts);
-    while (rows > 0) {
-        const size_t tile = rows >= with.tile ? with.tile : rows >= 2 ? 2 : 1;
+    for (size_t row = 0, tile; row < rows; row += tile) {
+        tile = rows - row >= with.tile ? with.tile : rows - row >= 2 ? 2 : 1;
+        const rs_fetch ahead = rs_fetch_of(panel, rows, row, tile, groups);
         if (tile == with.tile) {
-            rs_multiply_tile256(kind, with, with.tile, panel, x, n, out, out_stride, channels);
+            rs_multiply_tile256(kind, with, with.tile, panel, x, n, out, out_stride, channels, ahead);
         } else if (tile == 2) {
-            rs_multiply_tile256(kind, with, 2, panel, x, n, out, out_stride, channels);
+            rs_multiply_tile256(kind, with, 2, panel, x, n, out, out_stride, channels, ahead);
         } else {
-            rs_multiply_tile256(kind, with, 1, panel, x, n, out, out_stride, channels);
+            rs_multiply_tile256(kind, with, 1, panel, x, n, out, out_stride, channels, ahead);
         }
         x = rs_operand_skip(kind, x, tile, n);
         out += tile * out_stride;
-        rows -= tile;
     }
 }
 

@@ -94,7 +94,7 @@ static guarded_panel alloc_panel(rs_panel_kind kind, size_t n, guard_side side) 
     p.q = guard_alloc(n * RS_PANEL_ROWS, side);
     p.scale = guard_alloc(scale_bytes, side);
     p.min = guard_alloc(kind == RS_PANEL_S8 ? 0 : scale_bytes, side);
-    p.panel = (rs_panel){p.q.data, p.scale.data, p.min.data};
+    p.panel = (rs_panel){.q = p.q.data, .scale = p.scale.data, .min = p.min.data};
     return p;
 }
 

@@ -40,7 +40,7 @@ static void check_panel(const rs_kernels *k, rs_type type, const uint8_t *blocks
     _Alignas(64) int8_t q[N_MAX * RS_PANEL_ROWS];
     _Alignas(64) float scale[GROUPS_MAX * RS_PANEL_ROWS], min[GROUPS_MAX * RS_PANEL_ROWS];
     const rs_panel_kind kind = rs_panel_kind_of(type);
-    const rs_panel panel = {q, scale, kind == RS_PANEL_S8 ? NULL : min};
+    const rs_panel panel = {.q = q, .scale = scale, .min = kind == RS_PANEL_S8 ? NULL : min};
     const size_t row_bytes = rs_row_bytes(type, n);
     k->unpack[type](blocks + first * row_bytes, row_bytes, rows, n, &panel);
     for (size_t r = 0; r < rows; r++) {
