@@ -58,7 +58,7 @@ RS_INLINE source open_source(const void *blocks, size_t row_bytes, const rs_pane
 RS_INLINE void advance(source *s, size_t bytes) {
     s->at += bytes;
     if (s->ahead == NULL) return;
-    for (size_t i = 0; i < LANES * bytes; i += LINE) _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T0);
+    for (size_t i = 0; i < LANES * bytes; i += LINE) _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T1);
     s->ahead += LANES * bytes;
 }
 

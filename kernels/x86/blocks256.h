@@ -26,7 +26,7 @@ RS_INLINE void rs_advance256(rs_source256 *s, size_t bytes) {
     s->at += bytes;
     if (s->ahead == NULL) return;
     for (size_t i = 0; i < RS_LANES256 * bytes; i += RS_FETCH_LINE)
-        _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T0);
+        _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T1);
     s->ahead += RS_LANES256 * bytes;
 }
 
