@@ -40,7 +40,7 @@ RS_INLINE void rs_keys_tile256(rs_attend256 with, size_t tile, const int8_t *q, 
     __m256i dot[RS_ATTEND256_TILE][2];
     for (size_t r = 0; r < tile; r++) dot[r][0] = dot[r][1] = _mm256_set1_epi32(start[r]);
     for (size_t d = 0; d < head_dim; d += 4) {
-        _mm_prefetch((const void *)(page->v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
+        _mm_prefetch((const void *)(page->v + d * RS_PAGE_ENTRIES), _MM_HINT_T1);
         const __m256i k0 = rs_avx2_load(page->k + d * RS_PAGE_ENTRIES);
         const __m256i k1 = rs_avx2_load(page->k + d * RS_PAGE_ENTRIES + 32);
         for (size_t r = 0; r < tile; r++) {
@@ -158,7 +158,7 @@ RS_INLINE void rs_values_of_pages256(rs_attend256 with, size_t tile, const float
     for (size_t r = 0; r < tile; r++) rs_split_weights256(prob + r * stride, pages, n_pages, &weights[r]);
     for (size_t p = 0; p < n_pages; p++) {
         for (size_t i = 0; pages[p].next != NULL && i < RS_PAGE_ENTRIES * head_dim; i += 64)
-            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T0);
+            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T1);
     }
     for (size_t d = 0; d < head_dim; d += 8)
         rs_values_tile256(with, tile, weights, factor, pages, n_pages, head_dim, d, acc);

@@ -49,7 +49,7 @@ RS_INLINE float rs_avx512_split_weights(const float *prob, const rs_page_view *p
 RS_INLINE void rs_avx512_fetch_next(const rs_page_view *pages, size_t n_pages, size_t head_dim) {
     for (size_t p = 0; p < n_pages; p++) {
         for (size_t i = 0; pages[p].next != NULL && i < RS_PAGE_ENTRIES * head_dim; i += 64)
-            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T0);
+            _mm_prefetch((const void *)(pages[p].next + i), _MM_HINT_T1);
     }
 }
 

@@ -37,7 +37,7 @@ RS_INLINE void add_products(size_t tile, size_t n_pages, const int8_t *q, const 
                             size_t head_dim, size_t d, __m512i dot[TILE][KEY_PAGES]) {
     __m512i k[KEY_PAGES];
     for (size_t p = 0; p < n_pages; p++) {
-        _mm_prefetch((const void *)(pages[p].v + d * RS_PAGE_ENTRIES), _MM_HINT_T0);
+        _mm_prefetch((const void *)(pages[p].v + d * RS_PAGE_ENTRIES), _MM_HINT_T1);
         k[p] = _mm512_xor_si512(rs_avx512_load(pages[p].k + d * RS_PAGE_ENTRIES), _mm512_set1_epi8(-128));
     }
     for (size_t r = 0; r < tile; r++) {
