@@ -6,8 +6,9 @@
 #include "kernels/ref/ref.h"
 #include "kernels/x86/avx512.h"
 #include "kernels/x86/avx512_dot.h"
+#include "kernels/x86/fetch.h"
 
-enum { LANES = RS_PANEL_ROWS, LINE = 64, FETCH_AHEAD = 8192, MAX_QUADS = 8 };
+enum { LANES = RS_PANEL_ROWS, MAX_QUADS = 8 };
 
 static inline __m128i load16(const uint8_t *bytes) {
     return _mm_loadu_si128((const __m128i *)(const void *)bytes);
@@ -36,30 +37,21 @@ RS_INLINE void load_columns(const uint8_t *bytes, size_t stride, __m512i column[
     column[3] = _mm512_unpackhi_epi64(high01, high23);
 }
 
-/*
- * Sixteen rows on their way out of their blocks. They are read column by column, which the hardware does not
- * foresee: what follows them in memory, the next sixteen most likely, is fetched meanwhile, as much for each
- * block as the block has, unless the panel's product will do so. Memory takes longer to answer than a small
- * panel to multiply: hence FETCH_AHEAD.
- */
+/* Sixteen rows on their way out of their blocks. */
 typedef struct source {
     const uint8_t *at;
     size_t stride;
-    const uint8_t *ahead; /* NULL: nothing is to be fetched */
+    const uint8_t *ahead; /* what is to be fetched next, as much for each block as the block has */
 } source;
 
 /* panel: where the rows go; NULL: into products. */
 RS_INLINE source open_source(const void *blocks, size_t row_bytes, const rs_panel *panel) {
-    const bool fetched_later = panel != NULL && panel->next != NULL;
-    const uint8_t *ahead = (const uint8_t *)blocks + LANES * row_bytes + FETCH_AHEAD;
-    return (source){blocks, row_bytes, fetched_later ? NULL : ahead};
+    return (source){blocks, row_bytes, rs_fetch_begin(panel, (const uint8_t *)blocks + LANES * row_bytes)};
 }
 
 RS_INLINE void advance(source *s, size_t bytes) {
+    rs_fetch_ahead(&s->ahead, LANES * bytes);
     s->at += bytes;
-    if (s->ahead == NULL) return;
-    for (size_t i = 0; i < LANES * bytes; i += LINE) _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T1);
-    s->ahead += LANES * bytes;
 }
 
 /* Where groups go: into `panel`, or, when that is NULL, into the sums of one activation row. */

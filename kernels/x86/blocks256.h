@@ -9,25 +9,18 @@
 
 #include "kernels/x86/multiply256.h"
 
-enum { RS_LANES256 = 8, RS_FETCH_AHEAD256 = 8192, RS_QUADS256 = 8 };
+enum { RS_LANES256 = 8, RS_QUADS256 = 8 };
 
-/*
- * Eight rows on their way out of their blocks. They are read column by column, which the hardware does not
- * foresee: what follows them in memory, those of the next sixteen most likely, is fetched meanwhile, as much
- * for each block as the block has, unless the panel's product will do so.
- */
+/* Eight rows on their way out of their blocks. */
 typedef struct rs_source256 {
     const uint8_t *at;
     size_t stride;
-    const uint8_t *ahead; /* NULL: nothing is to be fetched */
+    const uint8_t *ahead; /* what is to be fetched next, as much for each block as the block has */
 } rs_source256;
 
 RS_INLINE void rs_advance256(rs_source256 *s, size_t bytes) {
+    rs_fetch_ahead(&s->ahead, RS_LANES256 * bytes);
     s->at += bytes;
-    if (s->ahead == NULL) return;
-    for (size_t i = 0; i < RS_LANES256 * bytes; i += RS_FETCH_LINE)
-        _mm_prefetch((const void *)(s->ahead + i), _MM_HINT_T1);
-    s->ahead += RS_LANES256 * bytes;
 }
 
 /* Where groups go: into half `half` of `panel`, or, when that is NULL, into the sums of one activation row.
@@ -322,10 +315,8 @@ typedef void rs_take256_fn(rs_source256 in, size_t n, rs_sink256 *out);
 /* panel: where the rows go; NULL: into products. */
 RS_INLINE rs_source256 rs_open_half256(const void *blocks, size_t row_bytes, size_t half,
                                        const rs_panel *panel) {
-    const bool fetched_later = panel != NULL && panel->next != NULL;
     const uint8_t *at = (const uint8_t *)blocks + half * RS_LANES256 * row_bytes;
-    const uint8_t *ahead = at + RS_PANEL_ROWS * row_bytes + RS_FETCH_AHEAD256;
-    return (rs_source256){at, row_bytes, fetched_later ? NULL : ahead};
+    return (rs_source256){at, row_bytes, rs_fetch_begin(panel, at + RS_PANEL_ROWS * row_bytes)};
 }
 
 /* Sixteen rows into a panel. */
