@@ -15,10 +15,11 @@
 #include "json.h"
 #include "measure.h"
 #include "method.h"
+#include "policy.h"
 #include "terminal.h"
 
 /* Ways to erase that need no eraser. */
-static const char *const plain[] = {"exact", "drop", "shift", "repair", "adaptive"};
+static const char *const plain[] = {"exact", "drop", "shift", "repair:15%", "adaptive"};
 enum { N_PLAIN = sizeof plain / sizeof *plain, MAX_METHODS = N_PLAIN + CLI_LIST_MAX };
 enum { MAX_REPEAT = 100, ERASE_CONTEXT = 512, WARM_UP = 4 };
 
@@ -207,6 +208,7 @@ static void print_json(bench *b, const rs_context_info *context) {
     cli_json_set_int(root, "peak_rss_bytes", peak_rss());
     cli_json_set_int(root, "arena_bytes", context->arena_bytes);
     cli_json_set_int(root, "cache_bytes", context->cache_bytes);
+    json_object_set_new(root, "policy", cli_policy_json(&b->engine));
     if (b->footprint.full > 0) json_object_set_new(root, "kv_footprint", footprint(&b->footprint));
     cli_json_set_int(root, "erase_span", b->span);
     cli_json_set_int(root, "erase_context", erase_context(b));
@@ -236,7 +238,9 @@ static void print_table(bench *b, const rs_context_info *context) {
                median(&w->ms), cli_percentile(w->ms.values, w->ms.n, 0.0),
                cli_percentile(w->ms.values, w->ms.n, 1.0), b->span, erase_context(b), w->recomputed);
     }
-    printf("\nload       %9.1f ms\nmemory     %9.1f MB at the peak, %.1f MB of it the context's arena\n",
+    putchar('\n');
+    cli_print_policy(stdout, &b->engine);
+    printf("load       %9.1f ms\nmemory     %9.1f MB at the peak, %.1f MB of it the context's arena\n",
            b->engine.load_ms, (double)peak_rss() / 1e6, (double)context->arena_bytes / 1e6);
 }
 

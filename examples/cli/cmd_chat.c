@@ -13,6 +13,7 @@
 #include "answer.h"
 #include "engine.h"
 #include "method.h"
+#include "policy.h"
 #include "session.h"
 #include "terminal.h"
 
@@ -163,11 +164,10 @@ static void show_help(void) {
     puts("/context                  numbered spans: turns and their sentences, with positions and tokens\n"
          "/erase N[,M...] [METHOD]  erase these spans\n"
          "/erase BEGIN-END [METHOD] erase positions BEGIN to END - 1\n"
-         "                          METHOD: exact, drop, shift, adaptive, auto:kl=0.05, progressive\n"
+         "                          METHOD: exact, drop, shift, adaptive, ...: see \"rasure chat --help\"\n"
          "/echoes N                 which sentences depend on this span, to be erased too (with --refine)\n"
          "/replace N TEXT           say this in place of the sentence N\n"
-         "/refine                   make exact what erasing has left cheap (with --refine; also while you "
-         "type)\n"
+         "/refine                   make exact what erasing has left cheap (with --refine)\n"
          "/undo                     take the last erase back, and what came after it (with --undo)\n"
          "/stats                    tokens, times, memory\n"
          "/save FILE, /load FILE    keep the conversation\n"
@@ -289,14 +289,9 @@ static cli_exit erase(chat *c, const char *arguments) {
     code = cli_view_open(&c->engine, &v);
     bool *marked = cli_allocate(v.count + 1, sizeof *marked);
     rs_span *spans = cli_allocate(v.count + 1, sizeof *spans);
-    size_t n = 0;
     memset(marked, 0, (v.count + 1) * sizeof *marked);
     if (code == CLI_OK) code = mark(c, &v, arguments, what, marked);
-    for (size_t i = 0; i < v.count; i++) {
-        if (!marked[i]) continue;
-        if (i == 0 || !marked[i - 1]) spans[n++].begin = v.positions[i];
-        spans[n - 1].end = v.positions[i] + 1;
-    }
+    const size_t n = cli_marked_spans(marked, v.positions, v.count, spans);
     if (code == CLI_OK && n == 0) code = cli_fail(CLI_USAGE, "/erase: no tokens are left there");
     if (code == CLI_OK) {
         const rs_status status = rs_erase(c->engine.context, spans, n, &method.params, &c->erased);
@@ -342,6 +337,8 @@ static cli_exit replace(chat *c, const char *arguments) {
     cli_view v;
     cli_tokens tokens = {0};
     cli_method method = c->method;
+    if (method.params.method == RS_ERASE_PROGRESSIVE)
+        method.params.method = RS_ERASE_ADAPTIVE; /* what it begins with */
     cli_exit code = cli_bind_method(&c->engine, &method);
     const cli_exit viewed = cli_view_open(&c->engine, &v);
     if (code == CLI_OK) code = viewed;
@@ -415,6 +412,7 @@ static void show_stats(const chat *c) {
            (double)info.kv_bytes / 1e6, (double)info.kv_capacity / 1e6);
     printf("read     %llu tokens in %.0f ms\n", (unsigned long long)c->n_read, c->read_ms);
     printf("wrote    %llu tokens in %.0f ms\n", (unsigned long long)c->n_written, c->write_ms);
+    cli_print_policy(stdout, &c->engine);
     cli_print_footprint(stdout, c->engine.context);
     if (c->erased.n_spans > 0) cli_print_erase(stdout, &c->erased);
 }
@@ -457,7 +455,7 @@ static cli_exit converse(chat *c) {
     while (!c->done && !info.poisoned) {
         if (prompt) printf("%s>%s ", cli_style_of(stdout, CLI_CYAN), cli_style_of(stdout, CLI_PLAIN));
         fflush(stdout);
-        if (person && c->engine.refine) refine_while_idle(c);
+        if (person && c->engine.refine && !info.can_undo) refine_while_idle(c);
         const ssize_t got = getline(&line, &capacity, stdin);
         if (got < 0) break;
         size_t bytes = (size_t)got;
@@ -482,11 +480,16 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     const cli_option own[N_OWN] = {
         {0, "system", "TEXT", "system text (default: what the model's own template says; \"\": none)",
          .string = &c.system},
-        {0, "method", "METHOD", "how /erase erases when it names no method (default exact)",
+        {0, "method", "METHOD",
+         "how /erase erases when it names no method (default exact):\n" CLI_METHODS "\n"
+         "progressive     adaptive at once, and exact while you type (--refine)",
          .string = &method},
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
          .list = &erasers},
-        {0, "refine", NULL, "spare pages, so that progressive erases become exact while you type",
+        {0, "refine", NULL,
+         "spare pages, so that what erasing leaves cheap becomes exact while you type; with\n--undo only by "
+         "/refine, "
+         "which makes it final",
          .flag = &refines},
         {0, "undo", "MB", "room to take the last erase back; until the next, what is erased is there still",
          .u32 = &undo_mb, .max = 65536},

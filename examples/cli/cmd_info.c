@@ -3,6 +3,7 @@
 
 #include "engine.h"
 #include "json.h"
+#include "policy.h"
 #include "terminal.h"
 
 enum { MAX_ITEMS = 64 };
@@ -14,7 +15,7 @@ typedef struct facts {
     size_t n_items;
 } facts;
 
-static void print_text(const char *path, const facts *f) {
+static void print_text(const char *path, const cli_engine *engine, const facts *f) {
     const rs_model_info *m = &f->model;
     printf("%smodel%s            %s\n", cli_style_of(stdout, CLI_BOLD), cli_style_of(stdout, CLI_PLAIN),
            *m->name != '\0' ? m->name : "(unnamed)");
@@ -41,10 +42,11 @@ static void print_text(const char *path, const facts *f) {
                100.0 * (double)f->items[i].bytes / (double)c->arena_bytes);
     }
     printf("  %-36s %14zu  %5.1f %%\n", "sum", sum, 100.0 * (double)sum / (double)c->arena_bytes);
-    printf("\na token in the cache takes %zu bytes\n", c->kv_capacity / c->n_ctx);
+    putchar('\n');
+    cli_print_policy(stdout, engine);
 }
 
-static void print_json(const char *path, const facts *f) {
+static void print_json(const char *path, const cli_engine *engine, const facts *f) {
     const rs_model_info *m = &f->model;
     json_t *model = json_object();
     cli_json_set_text(model, "path", path);
@@ -81,6 +83,7 @@ static void print_json(const char *path, const facts *f) {
     cli_json_set_int(context, "n_batch", f->context.n_batch);
     cli_json_set_int(context, "arena_bytes", f->context.arena_bytes);
     cli_json_set_int(context, "kv_capacity", f->context.kv_capacity);
+    json_object_set_new(context, "policy", cli_policy_json(engine));
     json_object_set_new(context, "memory", items);
 
     json_t *root = json_object();
@@ -108,7 +111,7 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         if (status == RS_OK) status = rs_context_memory(engine.context, f.items, MAX_ITEMS, &f.n_items);
         if (status != RS_OK) code = cli_context_failed(&engine, status);
     }
-    if (code == CLI_OK) (json ? print_json : print_text)(setup.model, &f);
+    if (code == CLI_OK) (json ? print_json : print_text)(setup.model, &engine, &f);
     cli_close(&engine);
     return code;
 }

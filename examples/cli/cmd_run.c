@@ -7,17 +7,22 @@
 #include "answer.h"
 #include "engine.h"
 #include "method.h"
+#include "policy.h"
+#include "spans.h"
 #include "terminal.h"
 
 typedef struct job {
     bool raw, special, stats;
-    const char *prompt, *file, *system, *erase_text, *method_name;
+    const char *prompt, *file, *system, *method_name;
+    cli_list erase_texts;
     cli_method method;
     cli_answer answer;
     cli_text text;     /* the prompt */
     cli_tokens body;   /* tokens up to the end of the prompt's text */
     cli_tokens tail;   /* what the template puts behind it */
     size_t text_begin; /* where in `body` the text's own tokens begin */
+    rs_span *spans;    /* of `body`, to be erased */
+    size_t n_spans;
     cli_list erasers;
 } job;
 
@@ -42,40 +47,51 @@ static cli_exit build(const cli_engine *engine, job *j) {
     return code;
 }
 
-/* Positions of the tokens that hold the first occurrence of the text to erase. The cache is fresh, so that
- * a token's index is its position. */
-static cli_exit find_span(const cli_engine *engine, const job *j, rs_span *span) {
-    const size_t bytes = strlen(j->erase_text);
-    const char *found = cli_find(j->text.data, j->text.bytes, j->erase_text, bytes);
-    if (found == NULL) return cli_fail(CLI_USAGE, "--erase-text: the prompt has no \"%.60s\"", j->erase_text);
+/* Marks the tokens of the body that hold the text, wherever the prompt has it. */
+static cli_exit mark(const cli_engine *engine, const job *j, const char *text, bool *marked) {
+    const size_t bytes = strlen(text);
+    const char *found = cli_find(j->text.data, j->text.bytes, text, bytes);
+    if (found == NULL) return cli_fail(CLI_USAGE, "--erase-text: the prompt has no \"%.60s\"", text);
+    while (found != NULL) {
+        const size_t begin = (size_t)(found - j->text.data), end = begin + bytes;
+        size_t first, last;
+        const cli_exit code = cli_cover(engine, j->body.ids + j->text_begin, j->body.count - j->text_begin,
+                                        begin, end, &first, &last);
+        if (code != CLI_OK) return code;
+        for (size_t i = first; i < last; i++) marked[j->text_begin + i] = true;
+        found = cli_find(j->text.data + end, j->text.bytes - end, text, bytes);
+    }
+    return CLI_OK;
+}
 
-    const size_t begin = (size_t)(found - j->text.data);
-    size_t first = 0, last = 0;
-    const cli_exit code = cli_cover(engine, j->body.ids + j->text_begin, j->body.count - j->text_begin, begin,
-                                    begin + bytes, &first, &last);
-    *span = (rs_span){(int32_t)(j->text_begin + first), (int32_t)(j->text_begin + last)};
+/* The spans of the texts to erase. The cache will be fresh, so that a token's index is its position. */
+static cli_exit find_spans(const cli_engine *engine, job *j) {
+    const size_t n_tokens = j->body.count;
+    bool *marked = cli_allocate(n_tokens, sizeof *marked);
+    cli_exit code = CLI_OK;
+    memset(marked, 0, n_tokens * sizeof *marked);
+    for (size_t i = 0; i < j->erase_texts.count && code == CLI_OK; i++)
+        code = mark(engine, j, j->erase_texts.items[i], marked);
+    j->spans = cli_allocate(n_tokens, sizeof *j->spans);
+    j->n_spans = cli_marked_spans(marked, NULL, n_tokens, j->spans);
+    free(marked);
     return code;
 }
 
+static cli_exit erase(cli_engine *engine, const job *j, rs_erase_report *report) {
+    const rs_status status = rs_erase(engine->context, j->spans, j->n_spans, &j->method.params, report);
+    return status == RS_OK ? CLI_OK : cli_context_failed(engine, status);
+}
+
 static cli_exit answer(cli_engine *engine, job *j) {
-    rs_span span = {0};
-    if (j->erase_text != NULL) {
-        const cli_exit code = find_span(engine, j, &span);
-        if (code != CLI_OK) return code;
-    }
+    const bool erases = j->n_spans > 0;
     const double started = cli_now_ms();
-    cli_exit code = CLI_OK;
     rs_erase_report erased = {0};
-    if (j->erase_text == NULL) {
-        cli_tokens_add(&j->body, j->tail.ids, j->tail.count);
-        code = cli_read(engine, j->body.ids, j->body.count);
-    } else {
-        code = cli_read(engine, j->body.ids, j->body.count);
-        if (code != CLI_OK) return code;
-        const rs_status status = rs_erase(engine->context, &span, 1, &j->method.params, &erased);
-        if (status != RS_OK) return cli_context_failed(engine, status);
+    if (!erases) cli_tokens_add(&j->body, j->tail.ids, j->tail.count);
+    cli_exit code = cli_read(engine, j->body.ids, j->body.count);
+    if (code == CLI_OK && erases) code = erase(engine, j, &erased);
+    if (code == CLI_OK && erases)
         code = j->tail.count > 0 ? cli_read(engine, j->tail.ids, j->tail.count) : cli_reread_last(engine);
-    }
     const double read_ms = cli_now_ms() - started - erased.ms;
     rs_generate_report report = {0};
     if (code == CLI_OK) code = cli_answer_stream(engine, &j->answer, NULL, &report);
@@ -83,9 +99,10 @@ static cli_exit answer(cli_engine *engine, job *j) {
     putchar('\n');
     fflush(stdout);
     if (j->stats) {
-        cli_print_rate("read", j->body.count + (j->erase_text != NULL ? j->tail.count : 0), read_ms);
-        if (j->erase_text != NULL) cli_print_erase(stderr, &erased);
+        cli_print_rate("read", j->body.count + (erases ? j->tail.count : 0), read_ms);
+        if (erases) cli_print_erase(stderr, &erased);
         cli_print_rate("wrote", report.n_tokens, report.ms);
+        cli_print_policy(stderr, engine);
         cli_print_footprint(stderr, engine->context);
     }
     return CLI_OK;
@@ -102,6 +119,13 @@ static cli_exit read_prompt(job *j) {
     return j->text.bytes > 0 ? CLI_OK : cli_fail(CLI_USAGE, "run: the prompt is empty");
 }
 
+/* Tokens of the default context, or more where prompt and answer need them. */
+static uint32_t room(const job *j) {
+    const uint32_t usual = rs_context_default_params().n_ctx;
+    const size_t needed = j->body.count + j->tail.count + j->answer.params.max_tokens;
+    return needed <= usual ? usual : needed < UINT32_MAX ? (uint32_t)needed : UINT32_MAX;
+}
+
 static cli_exit run(const cli_command *command, int argc, char **argv) {
     enum { N_OWN = 9 };
     job j = {0};
@@ -112,9 +136,12 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
          .string = &j.system},
         {0, "raw", NULL, "continue the prompt as it is, without a chat template", .flag = &j.raw},
         {0, "special", NULL, "\"<|im_end|>\" in the prompt becomes that token", .flag = &j.special},
-        {0, "erase-text", "TEXT", "before answering, erase the tokens of the first such text in the prompt",
-         .string = &j.erase_text},
-        {0, "method", "METHOD", "how (default exact):\n" CLI_METHODS, .string = &j.method_name},
+        {0, "erase-text", "TEXT",
+         "before answering, erase the tokens that hold this text, wherever the prompt has it;\nup to 16 of "
+         "them",
+         .list = &j.erase_texts},
+        {0, "method", "METHOD", "how (default exact, with an eraser learned):\n" CLI_METHODS,
+         .string = &j.method_name},
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned", .list = &j.erasers},
         {0, "stats", NULL, "tokens, times, rates and the KV footprint on stderr", .flag = &j.stats},
     };
@@ -132,12 +159,15 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         return cli_fail(CLI_USAGE, "run: --prompt and --file: one of them");
     if (j.raw && j.system != NULL)
         return cli_fail(CLI_USAGE, "run: --system needs the chat template that --raw leaves out");
-    if (j.method_name != NULL && j.erase_text == NULL)
-        return cli_fail(CLI_USAGE, "run: --method without --erase-text");
-    if (j.erase_text != NULL && *j.erase_text == '\0')
-        return cli_fail(CLI_USAGE, "run: --erase-text is empty");
-    const char *method = j.method_name != NULL ? j.method_name : "exact";
+    const bool erases = j.erase_texts.count > 0;
+    if (j.method_name != NULL && !erases) return cli_fail(CLI_USAGE, "run: --method without --erase-text");
+    if (j.erasers.count > 0 && !erases) return cli_fail(CLI_USAGE, "run: --eraser without --erase-text");
+    for (size_t i = 0; i < j.erase_texts.count; i++)
+        if (*j.erase_texts.items[i] == '\0') return cli_fail(CLI_USAGE, "run: --erase-text is empty");
+    const char *method = j.method_name != NULL ? j.method_name : j.erasers.count > 0 ? "learned" : "exact";
     code = cli_parse_method(method, strlen(method), &j.method);
+    if (code == CLI_OK && j.method.params.method == RS_ERASE_PROGRESSIVE)
+        code = cli_fail(CLI_USAGE, "run: progressive becomes exact in idle time: \"rasure chat --refine\"");
     if (code == CLI_OK) code = cli_answer_check(&j.answer);
     if (code == CLI_OK) code = read_prompt(&j);
 
@@ -146,8 +176,10 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     if (code == CLI_OK) code = cli_open_erasers(&engine, &j.erasers);
     if (code == CLI_OK) code = cli_bind_method(&engine, &j.method);
     if (code == CLI_OK) code = build(&engine, &j);
-    if (code == CLI_OK) code = cli_open_context(&engine, rs_context_default_params().n_ctx);
+    if (code == CLI_OK && erases) code = find_spans(&engine, &j);
+    if (code == CLI_OK) code = cli_open_context(&engine, room(&j));
     if (code == CLI_OK) code = answer(&engine, &j);
+    free(j.spans);
     cli_text_free(&j.text);
     cli_tokens_free(&j.body);
     cli_tokens_free(&j.tail);
@@ -161,9 +193,9 @@ const cli_command cli_command_run = {
     "[options]",
     "Answers the prompt (-p, -f or stdin) and streams the answer to stdout. The prompt is the user's turn "
     "of\n"
-    "the model's chat template unless --raw is given. With --erase-text the prompt is read as a whole, a "
-    "part\n"
-    "of it is taken back out of the KV cache, and the answer comes from what is left:\n\n"
+    "the model's chat template unless --raw is given. With --erase-text the prompt is read as a whole, "
+    "that\n"
+    "text is taken back out of the KV cache, and the answer comes from what is left:\n\n"
     "  rasure run -p 'Ann lives in Rome. Ann lives in Oslo. Where does Ann live?' \\\n"
     "      --erase-text ' Ann lives in Oslo.' --method drop --stats",
     run,

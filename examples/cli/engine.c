@@ -66,7 +66,10 @@ static cli_exit make_context(const cli_engine *engine, const rs_context_params *
                              void **memory) {
     rs_error error;
     size_t bytes;
-    if (rs_context_size(engine->model, params, &bytes, &error) != RS_OK) return cli_call_failed(&error);
+    const rs_status status = rs_context_size(engine->model, params, &bytes, &error);
+    if (status == RS_NO_SPACE)
+        return cli_fail(CLI_USAGE, "%s", error.message); /* of the budget that was asked for */
+    if (status != RS_OK) return cli_call_failed(&error);
     *memory = aligned_alloc(64, bytes);
     if (*memory == NULL)
         return cli_fail(CLI_FAILED, "no memory for a context of %u tokens: %zu bytes", params->n_ctx, bytes);
@@ -245,8 +248,9 @@ cli_exit cli_add_text(const cli_engine *engine, cli_tokens *tokens, const char *
                       uint32_t flags) {
     rs_error error;
     size_t count;
-    if (rs_tokenize(engine->model, text, bytes, flags, NULL, 0, &count, &error) != RS_OK)
-        return cli_call_failed(&error);
+    const rs_status status = rs_tokenize(engine->model, text, bytes, flags, NULL, 0, &count, &error);
+    if (status == RS_UNSUPPORTED) return cli_fail(CLI_USAGE, "%s", error.message); /* a byte of the text */
+    if (status != RS_OK) return cli_call_failed(&error);
     reserve(tokens, count);
     if (rs_tokenize(engine->model, text, bytes, flags, tokens->ids + tokens->count, count, &count, &error) !=
         RS_OK)

@@ -124,33 +124,39 @@ static bool parse_method(const char *text, size_t bytes, cli_method *method) {
 
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     if (parse_method(text, bytes, method)) return CLI_OK;
-    return cli_fail(
-        CLI_USAGE,
-        "method \"%.*s\": not one of exact, drop, shift, repair, repair:TOKENS (repair:16), "
-        "repair:PERCENT%% (repair:15%%), adaptive, auto:kl=NATS, auto:ms=TIME, steer, bridge, "
-        "bridge:TOKENS, learned, refill, progressive; :window=TOKENS limits what is seen of the prefix, "
-        "+shift closes the gap, :echo=BOUND and :most=TOKENS say what adaptive takes",
-        (int)(bytes < 64 ? bytes : 64), text);
+    return cli_fail(CLI_USAGE,
+                    "method \"%.*s\": not one of exact, drop, shift, repair (repair:16, repair:15%%), "
+                    "adaptive, auto:kl=NATS, "
+                    "auto:ms=TIME, bridge (bridge:32), steer, learned, refill, progressive; \"rasure run "
+                    "--help\" says more",
+                    (int)(bytes < 64 ? bytes : 64), text);
 }
 
-static void bind_eraser(const cli_engine *engine, rs_erase_params *params) {
-    const rs_erase_method wanted = params->method;
+/* The first eraser that is for the method; NULL: there is none. */
+static const rs_adapter *eraser_for(const cli_engine *engine, rs_erase_method method) {
     for (size_t i = 0; i < engine->n_erasers; i++) {
         rs_adapter_info info;
         rs_adapter_get_info(engine->erasers[i], &info);
-        const rs_erase_method made_for = info.kind == RS_ADAPTER_STEER ? RS_ERASE_STEER : RS_ERASE_BRIDGE;
-        if (wanted != made_for && wanted != RS_ERASE_LEARNED) continue;
-        params->adapter = engine->erasers[i];
-        return;
+        const bool steers = info.kind == RS_ADAPTER_STEER;
+        if (method == RS_ERASE_LEARNED || steers == (method == RS_ERASE_STEER)) return engine->erasers[i];
     }
+    return NULL;
+}
+
+static cli_exit bind_eraser(const cli_engine *engine, rs_erase_params *params) {
+    const rs_erase_method method = params->method;
+    const bool may = method == RS_ERASE_PROGRESSIVE;
+    const bool must = method == RS_ERASE_STEER || method == RS_ERASE_BRIDGE || method == RS_ERASE_LEARNED;
+    if (may || must) params->adapter = eraser_for(engine, method);
+    if (!must || params->adapter != NULL) return CLI_OK;
+    return cli_fail(CLI_USAGE, "%s needs a trained eraser, and %s: --eraser PATH",
+                    rs_erase_method_name(method),
+                    engine->n_erasers > 0 ? "none that is given is for it" : "none is given");
 }
 
 cli_exit cli_bind_method(cli_engine *engine, cli_method *method) {
     rs_erase_params *params = &method->params;
-    if (params->method != RS_ERASE_REFILL) {
-        bind_eraser(engine, params);
-        return CLI_OK;
-    }
+    if (params->method != RS_ERASE_REFILL) return bind_eraser(engine, params);
     cli_exit code = CLI_OK;
     if (engine->filler.count == 0) code = cli_add_text(engine, &engine->filler, filler, sizeof filler - 1, 0);
     params->filler = engine->filler.ids;

@@ -11,14 +11,22 @@ typedef struct cli_method {
 
 /* For the help of options that take a method. */
 #define CLI_METHODS                                                                                          \
-    "exact, drop, shift, adaptive, auto:kl=0.05, auto:ms=20, repair:16, repair:15%, steer,\n"                \
-    "steer:full, steer+repair:16, repair:16:windowed, bridge, bridge:16:window=32, learned,\n"               \
-    "refill; +shift closes the gap"
+    "exact           all that is behind is read again\n"                                                     \
+    "drop, shift     nothing is; the gap stays, or is closed\n"                                              \
+    "repair:16       drop, and 16 tokens behind are read again (15%: a share of all behind;\n"               \
+    "                :windowed, :window=64: they see so many tokens before the gap)\n"                       \
+    "adaptive        shift, 16 tokens, and those that use words of the span again\n"                         \
+    "                (:echo=0.3, :most=64)\n"                                                                \
+    "auto:kl=0.05    the quickest that is expected within so many nats of exact; auto:ms=20\n"               \
+    "bridge, steer   by an --eraser (bridge:32, :window=64, :full, steer+repair:16);\n"                      \
+    "                learned: either\n"                                                                      \
+    "refill          other text is read in its place\n"                                                      \
+    "+shift closes the gap that drop, repair and bridge leave"
 
 /* Says so and is CLI_USAGE where the text is none. */
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method);
 
-/* Gives a method what it needs: the engine's first eraser of its kind, if there is one, or the filler. */
+/* Gives a method what it needs: the engine's first eraser of its kind, or the filler. */
 cli_exit cli_bind_method(cli_engine *engine, cli_method *method);
 
 #endif

@@ -89,21 +89,78 @@ static cli_exit bad_isa(const cli_command *command, const char *name) {
     return cli_fail(CLI_USAGE, "%s: --isa \"%s\": not one of%s", command->name, name, known);
 }
 
-/* Of a command line that names none: what its files and its budget are for. */
-static const char *implied_policy(const cli_setup *setup) {
-    if (setup->gates != NULL) return "gates";
-    if (setup->heads != NULL) return "heads";
-    return setup->budget != NULL ? "window" : "full";
+/* The options of a command, and which of them its command line has. */
+typedef struct parsed {
+    const cli_option *all[MAX_OPTIONS];
+    bool given[MAX_OPTIONS];
+} parsed;
+
+static bool is_given(const parsed *line, const char *name) {
+    size_t i = 0;
+    while (strcmp(line->all[i]->name, name) != 0) i++;
+    return line->given[i];
+}
+
+/* Of a command line that names none: what its other options are for. */
+static const char *implied_policy(const parsed *line) {
+    if (is_given(line, "gates")) return "gates";
+    if (is_given(line, "heads")) return "heads";
+    return is_given(line, "budget") || is_given(line, "window") || is_given(line, "sinks") ? "window"
+                                                                                           : "full";
+}
+
+enum {
+    GATED = 1 << RS_POLICY_GATES | 1 << RS_POLICY_HEAD_GATES,
+    OBSERVED = 1 << RS_POLICY_SNAPKV | 1 << RS_POLICY_PYRAMIDKV,
+    CONTROLS = 1 << RS_POLICY_RANDOM | 1 << RS_POLICY_KEYNORM,
+    WINDOWED =
+        1 << RS_POLICY_WINDOW | 1 << RS_POLICY_HEADS, /* a budget in bytes says how long the window is */
+    BY_HEAD = 1 << RS_POLICY_HEADS | CONTROLS | OBSERVED | 1 << RS_POLICY_HEAD_GATES,
+};
+
+/* What only some policies have a use for. */
+static const struct {
+    const char *name;
+    int policies;
+} uses[] = {
+    {"sinks", WINDOWED | CONTROLS | OBSERVED | GATED},
+    {"window", WINDOWED | CONTROLS | OBSERVED | GATED},
+    {"rewind", WINDOWED | CONTROLS | OBSERVED | GATED},
+    {"keep", OBSERVED},
+    {"observers", OBSERVED},
+    {"patched", OBSERVED},
+    {"decoded", OBSERVED},
+    {"floor", 1 << RS_POLICY_GATES},
+    {"gates", GATED},
+    {"heads", BY_HEAD},
+    {"local", BY_HEAD},
+};
+
+/* Refuses what would do nothing. */
+static cli_exit check_uses(const cli_command *command, const parsed *line, const char *policy,
+                           const cli_setup *setup) {
+    const int is = 1 << setup->policy.policy;
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
+        if (is_given(line, uses[i].name) && (uses[i].policies & is) == 0)
+            return cli_fail(CLI_USAGE, "%s: --%s is of no use with --policy %s", command->name, uses[i].name,
+                            policy);
+    if (is_given(line, "local") && setup->heads == NULL)
+        return cli_fail(CLI_USAGE, "%s: --local is a share of the heads in a file: --heads PATH names it",
+                        command->name);
+    const char *const bound = (is & WINDOWED) != 0 ? "window" : "keep";
+    if (setup->budget != NULL && (is & (WINDOWED | OBSERVED)) != 0 && is_given(line, bound))
+        return cli_fail(CLI_USAGE, "%s: --%s is what --budget is enough for: give one of them", command->name,
+                        bound);
+    return CLI_OK;
 }
 
 /* `name` NULL: none was given. */
-static cli_exit choose_policy(const cli_command *command, const char *name, cli_setup *setup) {
-    static const char *const names[] = {"full",   "window",    "heads", "random",    "keynorm",
-                                        "snapkv", "pyramidkv", "gates", "head-gates"};
+static cli_exit choose_policy(const cli_command *command, const char *name, const parsed *line,
+                              cli_setup *setup) {
     rs_policy_params *p = &setup->policy;
-    if (name == NULL) name = implied_policy(setup);
+    if (name == NULL) name = implied_policy(line);
     int found = RS_POLICY_FULL;
-    while (found <= RS_POLICY_HEAD_GATES && strcmp(name, names[found]) != 0) found++;
+    while (found <= RS_POLICY_HEAD_GATES && strcmp(name, rs_policy_name((rs_policy)found)) != 0) found++;
     if (found > RS_POLICY_HEAD_GATES)
         return cli_fail(CLI_USAGE,
                         "%s: --policy \"%s\": not one of full window heads random keynorm snapkv pyramidkv "
@@ -114,7 +171,7 @@ static cli_exit choose_policy(const cli_command *command, const char *name, cli_
         return cli_fail(CLI_USAGE, "%s: --policy %s: which? --gates PATH says it", command->name, name);
     if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
         return cli_fail(CLI_USAGE, "%s: --policy heads: which? --heads PATH says it", command->name);
-    return CLI_OK;
+    return check_uses(command, line, name, setup);
 }
 
 static uint32_t default_threads(void) {
@@ -157,8 +214,8 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         {0, "batch", "N", "tokens read at a time, 1 to 4096 (default 128)", .u32 = &setup->batch, .min = 1,
          .max = 4096},
         {0, "policy", "NAME",
-         "what the KV cache keeps (default: what --gates, --heads or --budget is for,\n"
-         "else full): full, window (the first --sinks and the\n"
+         "what the KV cache keeps (default: what --gates, --heads, --budget or --window\n"
+         "is for, else full): full, window (the first --sinks and the\n"
          "last --window tokens), heads (the same, but in some heads everything),\n"
          "random, keynorm (sinks, window, and of the rest up to --budget),\n"
          "snapkv, pyramidkv (the --keep share of each chunk that --observers choose),\n"
@@ -192,17 +249,19 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
          "share of the heads that do not, 0 to 1 (default: those below 0.5 in the table)",
          .real = &setup->local_share, .min = 0, .max = 1},
     };
-    const cli_option *all[MAX_OPTIONS];
+    parsed line = {0};
     struct option longs[MAX_OPTIONS + 2] = {{0}};
     char shorts[2 * MAX_OPTIONS + 4] = ":h";
-    size_t n = 0, n_shorts = 2;
-    for (size_t i = 0; i < n_options + N_COMMON; i++, n++) {
-        all[n] = i < n_options ? &options[i] : &common[i - n_options];
-        const bool wants_value = all[n]->flag == NULL;
-        longs[n] =
-            (struct option){all[n]->name, wants_value ? required_argument : no_argument, NULL, 256 + (int)n};
-        if (all[n]->letter == 0) continue;
-        shorts[n_shorts++] = all[n]->letter;
+    size_t n_shorts = 2;
+    const size_t n = n_options + N_COMMON;
+    for (size_t i = 0; i < n; i++) {
+        const cli_option *option = i < n_options ? &options[i] : &common[i - n_options];
+        const bool wants_value = option->flag == NULL;
+        line.all[i] = option;
+        longs[i] =
+            (struct option){option->name, wants_value ? required_argument : no_argument, NULL, 256 + (int)i};
+        if (option->letter == 0) continue;
+        shorts[n_shorts++] = option->letter;
         if (wants_value) shorts[n_shorts++] = ':';
     }
     longs[n] = (struct option){"help", no_argument, NULL, 'h'};
@@ -223,8 +282,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         }
         size_t i = (size_t)(found - 256);
         if (found < 256)
-            for (i = 0; all[i]->letter != found;) i++;
-        if (take(command, all[i], optarg) != CLI_OK) return false;
+            for (i = 0; line.all[i]->letter != found;) i++;
+        if (take(command, line.all[i], optarg) != CLI_OK) return false;
+        line.given[i] = true;
     }
     *first = optind;
 
@@ -241,7 +301,7 @@ bool cli_parse(const cli_command *command, const cli_option *options, size_t n_o
         bad_isa(command, isa);
         return false;
     }
-    *code = choose_policy(command, policy, setup);
+    *code = choose_policy(command, policy, &line, setup);
     return *code == CLI_OK;
 }
 

@@ -45,6 +45,17 @@ cli_span *cli_spans_find(const cli_spans *spans, const char *number) {
     return NULL;
 }
 
+size_t cli_marked_spans(const bool *marked, const int32_t *positions, size_t count, rs_span *spans) {
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const int32_t position = positions != NULL ? positions[i] : (int32_t)i;
+        if (!marked[i]) continue;
+        if (i == 0 || !marked[i - 1]) spans[n++].begin = position;
+        spans[n - 1].end = position + 1;
+    }
+    return n;
+}
+
 void cli_spans_copy(cli_spans *to, const cli_spans *from) {
     reserve(to, from->count);
     if (from->count > 0) memcpy(to->all, from->all, from->count * sizeof *to->all);

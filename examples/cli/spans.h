@@ -37,6 +37,10 @@ void cli_spans_resize(cli_spans *spans, const cli_span *changed, size_t n_tokens
 /* NULL: there is none of the number that the text is. */
 cli_span *cli_spans_find(const cli_spans *spans, const char *number);
 
+/* The runs of marked ones among `count` tokens, at `positions` (NULL: a token's index is its position); there
+ * is room for as many. Returns how many there are. */
+size_t cli_marked_spans(const bool *marked, const int32_t *positions, size_t count, rs_span *spans);
+
 void cli_spans_copy(cli_spans *to, const cli_spans *from);
 void cli_spans_clear(cli_spans *spans);
 void cli_spans_free(cli_spans *spans);

@@ -22,6 +22,7 @@
  *     rs_decode(ctx, tokens, count);                    prefill: reads the tokens into the KV cache
  *     rs_generate(ctx, NULL, &report);                  decode: writes an answer
  *     rs_erase(ctx, &(rs_span){12, 40}, 1, NULL, NULL); takes positions 12 to 39 back
+ *     rs_decode(ctx, question, n);                      logits are gone: reads what comes next
  *     rs_generate(ctx, NULL, &report);                  answers without them
  *
  *     rs_context_wipe(ctx);  free(memory);  rs_model_free(model);
@@ -213,7 +214,8 @@ enum {
  * the text needs; with tokens NULL and capacity 0 only that is computed. RS_NO_SPACE: capacity too small,
  * nothing written. Detokenizing gives the same bytes back, but for a BOS and for the space that some SPM
  * vocabularies put first. RS_UNSUPPORTED: the text has a byte for which the vocabulary has no token (SmolLM2
- * lacks some control bytes). Tokens that a file declares user-defined are matched in plain text too.
+ * lacks 04, 06, 13, 14, 16, 1D and bytes of no assigned character: put spaces in their place beforehand).
+ * Tokens that a file declares user-defined are matched in plain text too.
  */
 RS_API rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uint32_t flags,
                              int32_t *tokens, size_t capacity, size_t *count, rs_error *error);
@@ -269,6 +271,9 @@ typedef enum rs_policy {
                                  (arXiv 2605.09649) */
     RS_POLICY_HEAD_GATES = 8, /* the best `budget` of each stream (arXiv 2512.03324) */
 } rs_policy;
+
+/* "full", "window", ...; "?" for a value that is none. */
+RS_API const char *rs_policy_name(rs_policy policy);
 
 /* What the heads of a file were trained with; 0 where it does not say. */
 typedef struct rs_heads_info {

@@ -17,8 +17,9 @@ static knob knob_of(const rs_policy_params *params) {
     const uint32_t pinned = params->sinks + params->window + params->rewind;
     const uint32_t floor = params->policy == RS_POLICY_GATES ? params->floor : 0;
     switch (params->policy) {
-    case RS_POLICY_WINDOW:
-    case RS_POLICY_HEADS: return (knob){"a window of one token", 1, MOST};
+    case RS_POLICY_WINDOW: return (knob){"a window of one token", 1, MOST};
+    case RS_POLICY_HEADS:
+        return (knob){"a window of one token beside the heads that keep everything", 1, MOST};
     case RS_POLICY_RANDOM:
     case RS_POLICY_KEYNORM:
     case RS_POLICY_GATES:

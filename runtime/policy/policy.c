@@ -17,6 +17,21 @@ enum {
     MAX_RANKINGS = 6,
 };
 
+const char *rs_policy_name(rs_policy policy) {
+    switch (policy) {
+    case RS_POLICY_FULL: return "full";
+    case RS_POLICY_WINDOW: return "window";
+    case RS_POLICY_HEADS: return "heads";
+    case RS_POLICY_RANDOM: return "random";
+    case RS_POLICY_KEYNORM: return "keynorm";
+    case RS_POLICY_SNAPKV: return "snapkv";
+    case RS_POLICY_PYRAMIDKV: return "pyramidkv";
+    case RS_POLICY_GATES: return "gates";
+    case RS_POLICY_HEAD_GATES: return "head-gates";
+    }
+    return "?";
+}
+
 static bool has_gates(const rs_policy_params *params) {
     return params->policy == RS_POLICY_GATES || params->policy == RS_POLICY_HEAD_GATES;
 }

@@ -23,8 +23,8 @@ struct rs_tokenizer {
 };
 
 rs_status rs_no_token_for_byte(unsigned char byte, rs_error *error) {
-    return rs_fail(error, RS_UNSUPPORTED, "the model's vocabulary has no token for byte 0x%02X of the text",
-                   byte);
+    return rs_fail(error, RS_UNSUPPORTED,
+                   "the text has a byte 0x%02X, for which the model's vocabulary has no token", byte);
 }
 
 /* --------------------------------------------------------------------------------------------- opening -- */
