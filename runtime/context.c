@@ -39,6 +39,15 @@ static uint32_t max_u32(uint32_t a, uint32_t b) {
     return a > b ? a : b;
 }
 
+/* Of the rows that linear layers multiply. */
+static uint32_t widest_input(const rs_context *c) {
+    const rs_shape *shape = &c->model->shape;
+    uint32_t width = max_u32(shape->n_embd, shape->n_heads * shape->head_dim);
+    width = max_u32(width, shape->n_ff);
+    if (rs_policy_has_gates(&c->policy)) width = max_u32(width, c->params.policy.gates->width);
+    return max_u32(width, RS_LORA_MAX_RANK);
+}
+
 static rs_turn layout_turn(rs_arena *arena, const char *name, size_t pairs) {
     return (rs_turn){.tangent = rs_arena_take_scratch(arena, name, pairs, sizeof(int16_t)),
                      .sine = rs_arena_take_scratch(arena, name, pairs, sizeof(int16_t)),
@@ -76,8 +85,7 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
     s->positions = rs_arena_take_scratch(arena, name, n, sizeof *s->positions);
     rs_team_layout(&c->team, arena, c->model->threads);
     rs_linear_layout(&c->linear, arena, c->model->kernels, c->model->threads, c->params.n_batch,
-                     max_u32(max_u32(shape->n_embd, q_dim), shape->n_ff),
-                     c->model->linear == RS_LINEAR_XNNPACK);
+                     widest_input(c), c->model->linear == RS_LINEAR_XNNPACK);
     rs_attention_layout(&c->attention, arena, c->model->threads, shape->n_kv_heads,
                         shape->n_heads / shape->n_kv_heads, shape->head_dim, c->kv.max_pages);
 }

@@ -128,6 +128,7 @@ static rs_status complete_auto(rs_context *c, rs_erase_params *params) {
                        "auto needs max_kl or max_ms, each 0 or more; they are %g nats and %g ms",
                        (double)params->max_kl, params->max_ms);
     }
+    params->adapter = NULL;
     params->close_gap = true;
     return RS_OK;
 }

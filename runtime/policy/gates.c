@@ -91,7 +91,8 @@ static rs_status read_keys(loader *l, const form **found) {
     RS_TRY(rs_sidecar_u32(l->gguf, "rasure.gates.width", MAX_WIDTH, &g->width, l->error));
     RS_TRY(rs_sidecar_u32(l->gguf, "rasure.gates.budget", MAX_COUNT, &g->budget, l->error));
     RS_TRY(rs_sidecar_u32(l->gguf, "rasure.gates.length", MAX_COUNT, &g->length, l->error));
-    if ((*found)->has_input && (g->width == 0 || g->width % RS_ACT_BLOCK != 0)) {
+    if (!(*found)->has_input) g->width = 0;
+    else if (g->width == 0 || g->width % RS_ACT_BLOCK != 0) {
         return rs_fail(l->error, RS_UNSUPPORTED, "rasure.gates.width: %" PRIu32 " is no multiple of %d",
                        g->width, RS_ACT_BLOCK);
     }

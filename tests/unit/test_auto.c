@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/adapter_builder.h"
 #include "tests/support/echoes.h"
 #include "tests/support/support.h"
 
@@ -165,6 +166,23 @@ static void test_nothing_behind_the_span(void **state) {
     rs_test_free(c);
 }
 
+/* What it takes is what was calibrated: no adapter is part of that, nor need it fit. */
+static void test_takes_no_adapter(void **state) {
+    const rs_model *model = *state;
+    rs_model *other = rs_test_load(rs_test_golden_path("tiny-qwen3.gguf"), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
+    rs_adapter *adapters[] = {
+        rs_test_adapter(model, &(rs_test_adapter_spec){.kind = "bridge", .rank = 8, .size = 2}),
+        rs_test_adapter(other, &(rs_test_adapter_spec){.kind = "bridge", .rank = 8, .size = 2}),
+    };
+    const rs_erase_calibration known = leaving(0.1F, 0.01F, 0.001F);
+    for (int i = 0; i < 2; i++) {
+        const rs_erase_params within = {.max_kl = 0.02F, .calibration = &known, .adapter = adapters[i]};
+        assert_took(model, within, repair);
+    }
+    for (int i = 0; i < 2; i++) rs_adapter_free(adapters[i]);
+    rs_model_free(other);
+}
+
 static void test_needs_a_limit(void **state) {
     const rs_model *model = *state;
     rs_context *c = read_text(model), *untouched = read_text(model);
@@ -198,6 +216,7 @@ int main(void) {
         cmocka_unit_test(test_how_fast_it_reads),
         cmocka_unit_test(test_expectations_are_the_formula),
         cmocka_unit_test(test_nothing_behind_the_span),
+        cmocka_unit_test(test_takes_no_adapter),
         cmocka_unit_test(test_needs_a_limit),
     };
     return cmocka_run_group_tests(tests, rs_test_set_up_tiny, rs_test_tear_down);

@@ -67,6 +67,28 @@ static void test_info(void **state) {
     rs_gates_free(NULL);
 }
 
+/* Wider than the model, or with a width that means nothing. */
+static void test_widths(void **state) {
+    const rs_model *model = *state;
+    const rs_test_gates_spec specs[] = {
+        {.form = "tied", .scope = "global", .width = 512, .features = 64, .bias = 2, .size = 0.3F},
+        {.form = "constant", .scope = "global", .width = 32, .bias = -3, .bias_step = 0.5F},
+    };
+    int32_t tokens[40];
+    rs_test_make_tokens(model, tokens, 40);
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        rs_gates *gates = rs_test_gates(model, &specs[i]);
+        rs_gates_info info;
+        assert_int_equal(rs_gates_get_info(gates, &info), RS_OK);
+        assert_int_equal(info.width, i == 0 ? 512 : 0);
+        rs_context *c = gated(model, gates, RS_POLICY_GATES, 60, 4);
+        rs_test_ok(c, rs_decode(c, tokens, 39));
+        rs_test_ok(c, rs_decode(c, tokens + 39, 1));
+        rs_test_free(c);
+        rs_gates_free(gates);
+    }
+}
+
 static void refused(const rs_model *model, const rs_test_gates_spec *spec, rs_status status,
                     const char *phrase) {
     gguf_builder *builder = rs_test_gates_file(model, spec);
@@ -495,6 +517,7 @@ static void test_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_widths),
         cmocka_unit_test(test_refused_files),
         cmocka_unit_test(test_refused_policies),
         cmocka_unit_test(test_constant_lambdas),
