@@ -316,7 +316,12 @@ uint64_t rs_policy_fingerprint(const rs_policy_state *policy) {
 
 uint32_t rs_policy_most_kept(const rs_policy_state *policy, uint32_t stream, uint32_t n_ctx,
                              uint32_t n_batch) {
-    return room_with(policy, stream, n_ctx, n_batch, by_chunk(&policy->params) ? n_batch : 0);
+    const rs_policy_params *params = &policy->params;
+    if (!is_local(params, stream)) return n_ctx;
+    if (by_chunk(params)) return room_with(policy, stream, n_ctx, n_batch, n_batch);
+    if (has_scores(params)) return room_with(policy, stream, n_ctx, n_batch, 0);
+    const uint32_t most = params->sinks + window(params); /* room is more, in whole pages */
+    return most < n_ctx ? most : n_ctx;
 }
 
 uint64_t rs_policy_most_kept_of_all(const rs_policy_state *policy) {

@@ -351,23 +351,62 @@ static void test_impossible(void **state) {
     rs_test_free(before);
 }
 
-/* More entries than the policy ever leaves would not have room in what it works on. */
-static void test_more_than_kept(void **state) {
-    const rs_model *model = *state;
-    const rs_policy_params keynorm = {.policy = RS_POLICY_KEYNORM, .sinks = 4, .window = 8, .budget = 40};
+/* Loads what a full cache of n tokens holds, as if it were of another policy. */
+static void load_as(rs_context *c, const rs_model *model, uint32_t n, rs_status status) {
     int32_t tokens[N];
     rs_test_make_tokens(model, tokens, N);
-    rs_context *full = rs_test_context(model, N_CTX, N_BATCH), *c = make(model, &keynorm);
-    rs_test_ok(full, rs_decode(full, tokens, 64));
+    rs_context *full = rs_test_context(model, N_CTX, N_BATCH);
+    rs_test_ok(full, rs_decode(full, tokens, n));
     const rs_test_state saved = rs_test_save(full);
     const uint64_t policy = rs_policy_fingerprint(&c->policy);
     memcpy(saved.data + 24, &policy, sizeof policy);
     rs_test_state_seal(&saved);
-    assert_int_equal(rs_context_load(c, saved.data, saved.bytes), RS_BAD_FILE);
-    assert_non_null(strstr(rs_context_message(c), "more than the policy keeps"));
-    assert_int_equal(c->n_tokens, 0);
+    assert_int_equal(rs_context_load(c, saved.data, saved.bytes), status);
     free(saved.data);
     rs_test_free(full);
+}
+
+/* More entries than the policy ever leaves would not have room in what it works on. */
+static void test_more_than_kept(void **state) {
+    const rs_model *model = *state;
+    const int32_t token = 3;
+    const struct {
+        uint32_t n_batch, most;
+        rs_policy_params policy;
+    } cases[] = {
+        {N_BATCH, 40 + 16, {.policy = RS_POLICY_KEYNORM, .sinks = 4, .window = 8, .budget = 40}},
+        {1, 4 + 16, {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = 16}},
+        {1, 4 + 16 + 5, {.policy = RS_POLICY_WINDOW, .sinks = 4, .window = 16, .rewind = 5}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rs_context *c = rs_test_context_of(
+            model,
+            &(rs_context_params){.n_ctx = N_CTX, .n_batch = cases[i].n_batch, .policy = cases[i].policy});
+        load_as(c, model, cases[i].most + 1, RS_BAD_FILE);
+        assert_non_null(strstr(rs_context_message(c), "more than the policy keeps"));
+        assert_int_equal(c->n_tokens, 0);
+        load_as(c, model, cases[i].most, RS_OK);
+        for (int k = 0; k < 40; k++) rs_test_ok(c, rs_decode(c, &token, 1));
+        rs_test_free(c);
+    }
+}
+
+/* Nothing was evicted, wherever the file says that it begins and ends. */
+static void test_nothing_evicted(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N];
+    const int32_t at[] = {30, 30};
+    rs_test_make_tokens(model, tokens, N);
+    rs_context *c = rs_test_context(model, N_CTX, N_BATCH);
+    rs_test_ok(c, rs_decode(c, tokens, 60));
+    const rs_test_state saved = rs_test_save(c);
+    memcpy(saved.data + 48, at, sizeof at);
+    rs_test_state_seal(&saved);
+    load(c, &saved);
+    assert_int_equal(c->policy.evicted.end, 0);
+    const rs_erase_params repair = {.method = RS_ERASE_REPAIR, .repair_tokens = 8};
+    rs_test_ok(c, rs_erase(c, &(rs_span){10, 12}, 1, &repair, NULL));
+    free(saved.data);
     rs_test_free(c);
 }
 
@@ -381,6 +420,7 @@ int main(void) {
         cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_impossible),
         cmocka_unit_test(test_more_than_kept),
+        cmocka_unit_test(test_nothing_evicted),
     };
     return cmocka_run_group_tests_name("state", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }
