@@ -95,10 +95,6 @@ static rs_status step(rs_context *c, rs_sampler *sampler, writer *w, rs_generate
     const rs_generate_params *p = w->params;
     int32_t token;
     *done = true;
-    if (c->n_tokens == c->params.n_ctx) {
-        report->reason = RS_STOP_FULL;
-        return RS_OK;
-    }
     RS_TRY(rs_sample(c, sampler, &token));
     if (rs_tokenizer_is_end(c->model->tokenizer, token)) {
         report->reason = RS_STOP_END;
@@ -108,7 +104,12 @@ static rs_status step(rs_context *c, rs_sampler *sampler, writer *w, rs_generate
         report->reason = RS_STOP_TOKEN;
         return RS_OK;
     }
-    RS_TRY(rs_decode(c, &token, 1));
+    const rs_status decoded = rs_decode(c, &token, 1);
+    if (decoded == RS_NO_SPACE) {
+        report->reason = RS_STOP_FULL;
+        return RS_OK;
+    }
+    RS_TRY(decoded);
     report->n_tokens++;
     size_t bytes;
     RS_TRY(rs_tokenizer_decode(c->model->tokenizer, &token, 1, false, w->text + w->bytes,
@@ -139,10 +140,11 @@ rs_status rs_generate(rs_context *context, const rs_generate_params *params, rs_
     const uint64_t start = rs_port_clock_ns();
     rs_generate_report result = {.reason = RS_STOP_MAX};
     writer w = {.params = &chosen, .text = context->text};
-    for (bool done = false; !done;) RS_TRY(step(context, &sampler, &w, &result, &done));
+    rs_status status = RS_OK;
+    for (bool done = false; !done && status == RS_OK;) status = step(context, &sampler, &w, &result, &done);
     if (result.reason != RS_STOP_CALLBACK && !give(&w, w.bytes)) result.reason = RS_STOP_CALLBACK;
     rs_port_secure_zero(context->text, context->text_capacity);
     result.ms = (double)(rs_port_clock_ns() - start) / 1e6;
     if (report != NULL) *report = result;
-    return RS_OK;
+    return status;
 }

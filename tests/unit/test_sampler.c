@@ -361,6 +361,35 @@ static void test_generation_stops(void **state) {
     rs_test_free(c);
 }
 
+/* A policy's room for what is decoded is used up before n_ctx is: it stops there too, and says what it has.
+ */
+static void test_stops_where_a_policy_is_full(void **state) {
+    rs_context *c = rs_test_context_of(
+        *state, &(rs_context_params){
+                    .n_ctx = 200,
+                    .n_batch = 16,
+                    .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.2F, .observers = 4, .decoded = 16}});
+    rs_generate_params params = rs_generate_default_params();
+    const char *const stop = "never to be said";
+    int32_t tokens[120];
+    text t = {.n = 0};
+    rs_test_make_tokens(*state, tokens, 120);
+    params.stop_strings = &stop;
+    params.n_stop_strings = 1;
+    rs_generate_report report = {.n_tokens = 0};
+    do {
+        rs_context_reset(c);
+        tokens[119]++; /* until it is full before the model has ended its turn */
+        rs_test_ok(c, rs_decode(c, tokens, 120));
+        report = generate(c, params, &t);
+    } while (report.reason == RS_STOP_END);
+    assert_int_equal(report.reason, RS_STOP_FULL);
+    assert_true(report.n_tokens >= 16);
+    assert_int_equal(c->n_tokens, 120 + report.n_tokens);
+    for (size_t i = 0; i < c->text_capacity; i++) assert_int_equal(c->text[i], 0);
+    rs_test_free(c);
+}
+
 /* Tokens of a byte-level vocabulary are often parts of characters: what goes out never is. */
 static void test_characters_stay_whole(void **state) {
     const rs_model *model = *state;
@@ -422,15 +451,11 @@ static void test_bad_generation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_temperature),
-        cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_filters_together),
-        cmocka_unit_test(test_penalty),
-        cmocka_unit_test(test_seed),
-        cmocka_unit_test(test_bad_parameters),
-        cmocka_unit_test(test_generation_stops),
-        cmocka_unit_test(test_characters_stay_whole),
+        cmocka_unit_test(test_greedy),           cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_filters),          cmocka_unit_test(test_filters_together),
+        cmocka_unit_test(test_penalty),          cmocka_unit_test(test_seed),
+        cmocka_unit_test(test_bad_parameters),   cmocka_unit_test(test_stops_where_a_policy_is_full),
+        cmocka_unit_test(test_generation_stops), cmocka_unit_test(test_characters_stay_whole),
         cmocka_unit_test(test_bad_generation),
     };
     return cmocka_run_group_tests_name("sampling and generation", tests, set_up, tear_down);
