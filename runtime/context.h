@@ -50,7 +50,7 @@ typedef struct rs_undo_state {
     int32_t *tokens, *positions, *turns; /* [n_ctx] */
     uint32_t n_tokens, first_cheap;
     int32_t next_position, head_end;
-    int32_t begin; /* of what was edited */
+    int32_t begin; /* of what was edited, or has become another since */
     rs_span evicted;
 } rs_undo_state;
 

@@ -17,6 +17,7 @@ static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
     rs_policy_cut(&c->policy, next_position);
     c->next_position = next_position;
     if (c->head_end > next_position) c->head_end = next_position;
+    if (c->undo.begin > next_position) c->undo.begin = next_position;
 }
 
 static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count) {

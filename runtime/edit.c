@@ -111,11 +111,18 @@ static int32_t position_at(const rs_context *c, uint32_t index) {
     return index < c->n_tokens ? c->positions[index] : c->next_position;
 }
 
+/* Where a position comes to lie whose token has this list index, when all tokens behind `closed` have moved.
+ */
+static int32_t closed_up(const rs_context *c, int32_t position, uint32_t index, int32_t closed) {
+    return position <= closed ? position : position_at(c, index);
+}
+
 void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position) {
     rs_context *c = context;
-    const uint32_t head = rs_context_index(c, c->head_end);
-    const uint32_t gone_from = rs_context_index(c, c->policy.evicted.begin);
-    const uint32_t gone_to = rs_context_index(c, c->policy.evicted.end);
+    const int32_t closed = position, head_end = c->head_end;
+    const rs_span gone = c->policy.evicted;
+    const uint32_t head = rs_context_index(c, head_end);
+    const uint32_t gone_from = rs_context_index(c, gone.begin), gone_to = rs_context_index(c, gone.end);
     for (uint32_t i = first; i < c->n_tokens;) {
         const int32_t from = c->positions[i], by = position - from;
         uint32_t n = 1;
@@ -126,8 +133,10 @@ void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position) {
         i += n;
     }
     c->next_position = position;
-    c->head_end = position_at(c, head);
-    c->policy.evicted = (rs_span){position_at(c, gone_from), position_at(c, gone_to)};
+    c->head_end = closed_up(c, head_end, head, closed);
+    c->policy.evicted =
+        (rs_span){closed_up(c, gone.begin, gone_from, closed), closed_up(c, gone.end, gone_to, closed)};
+    rs_policy_cut(&c->policy, c->next_position);
 }
 
 void rs_edit_forget_gone(rs_context *context, uint32_t first) {
@@ -138,6 +147,14 @@ void rs_edit_forget_gone(rs_context *context, uint32_t first) {
         move_token(c, kept++, i);
     }
     rs_context_cut(c, kept);
+}
+
+void rs_edit_drop_gone(rs_context *context, uint32_t first) {
+    rs_context *c = context;
+    for (uint32_t i = first; i < c->n_tokens; i++)
+        if (c->tokens[i] == RS_TOKEN_GONE)
+            rs_kv_remove(&c->kv, &c->team, c->positions[i], c->positions[i] + 1);
+    rs_edit_forget_gone(c, first);
 }
 
 /* ------------------------------------------------------------------------------------------ passes -- */
@@ -176,8 +193,20 @@ static void take_back(void *user, rs_streams streams) {
     rs_kv_take_back(&c->kv, &c->team, &c->policy.loan, streams, l->positions, l->count);
 }
 
+/* Threads share the tokens of a pass, and so the pages of a stream. */
+static void touch_pages(const rs_context *c, const rs_pass *pass) {
+    for (uint32_t s = 0; c->kv.journal != NULL && s < c->kv.n_streams; s++) {
+        const rs_kv_stream *stream = &c->kv.streams[s];
+        rs_kv_cursor at;
+        for (uint32_t i = 0; i < pass->count; i++)
+            if (rs_kv_seek(&c->kv, stream, pass->positions[i], &at))
+                rs_kv_touch(&c->kv, stream->pages[at.page_index]);
+    }
+}
+
 rs_status rs_edit_pass(rs_context *context, rs_pass pass) {
     rs_context *c = context;
+    touch_pages(c, &pass);
     lending l = {c, pass.positions, pass.count};
     const rs_pass_entries entries = {lend, take_back, &l, rs_policy_layers_at_once(&c->policy)};
     if (pass.positions[0] < c->policy.evicted.end) pass.entries = &entries;

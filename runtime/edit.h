@@ -35,6 +35,9 @@ void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position);
 /* Takes tokens that are RS_TOKEN_GONE out of the list, from index `first` on. */
 void rs_edit_forget_gone(rs_context *context, uint32_t first);
 
+/* The same, and what was written in their place out of the cache. */
+void rs_edit_drop_gone(rs_context *context, uint32_t first);
+
 /* What a pass over the tokens from list index `first` on sees of those before it: the first `sinks` and the
  * last `window`. RS_WINDOW_ALL: everything. */
 rs_visible rs_edit_visible(const rs_context *context, uint32_t sinks, uint32_t window, uint32_t first);

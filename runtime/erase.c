@@ -95,6 +95,7 @@ static void close_gaps(rs_context *c, const plan *p) {
     c->next_position -= gap;
     c->head_end = closed_up(p, c->head_end);
     c->policy.evicted = (rs_span){closed_up(p, c->policy.evicted.begin), closed_up(p, c->policy.evicted.end)};
+    rs_policy_cut(&c->policy, c->next_position);
 }
 
 /* ---------------------------------------------------------------------------------------- methods -- */
@@ -106,12 +107,23 @@ static int32_t read_from(const rs_context *c, const plan *p) {
     return rs_policy_is_whole(&c->policy, c->positions, rs_context_index(c, begin)) ? begin : 0;
 }
 
-/* Behind DROP. The suffix loses its entries altogether and is read again, closed up, as prefill would. */
-static rs_status read_exactly(rs_context *c, const plan *p, int32_t from, rs_erase_report *report) {
-    const int32_t begin = p->spans[0].begin;
+/* Empties the cache from a position on, so that the tokens there can be read into it. */
+static void empty_from(rs_context *c, int32_t from) {
     rs_kv_remove(&c->kv, &c->team, from, INT32_MAX);
     rs_policy_cut(&c->policy, from);
     rs_edit_forget_gone(c, rs_context_index(c, from));
+}
+
+/* Behind DROP. The suffix loses its entries altogether and is read again, closed up, as prefill would; and
+ * everything is, where a policy has kept so much of what is before it that it would not fit. */
+static rs_status read_exactly(rs_context *c, const plan *p, int32_t from, rs_erase_report *report) {
+    const int32_t begin = p->spans[0].begin;
+    empty_from(c, from);
+    const uint32_t left = c->n_tokens - rs_context_index(c, from);
+    if (!rs_policy_fits(&c->policy, &c->kv, left, c->params.n_batch)) {
+        from = 0;
+        empty_from(c, from);
+    }
 
     const uint32_t first = rs_context_index(c, begin), head = rs_context_index(c, c->head_end);
     for (uint32_t i = first; i < c->n_tokens; i++) c->positions[i] = begin + (int32_t)(i - first);
@@ -155,6 +167,8 @@ static rs_status erase_rows(rs_context *c, plan *p, rs_erase_report *report) {
     const bool adaptive = p->params.method == RS_ERASE_ADAPTIVE;
     if (adaptive) note_words(c, p);
     report->n_erased = rs_edit_drop(c, p->spans, p->n_spans);
+    /* Reading, which is to come, leaves no place for it, and positions are not to change again. */
+    if (p->progressive) rs_edit_drop_gone(c, rs_context_index(c, p->spans[0].begin));
     find_holes(c, p);
     if (adaptive) rs_adaptive_weigh(c);
     return mend(c, p, report);
@@ -217,7 +231,7 @@ static rs_status run_noted(rs_context *c, plan *p, rs_erase_report *report) {
     rs_draft_cut(c, begin);
     RS_TRY(run(c, p, report));
     if (p->params.method != RS_ERASE_EXACT) {
-        if (first < c->first_cheap && first < c->n_tokens) c->first_cheap = first;
+        if (first <= c->first_cheap) c->first_cheap = first < c->n_tokens ? first : RS_NOTHING_CHEAP;
     } else if (c->first_cheap >= first || report->n_recomputed == c->n_tokens) {
         c->first_cheap = RS_NOTHING_CHEAP;
         rs_draft_cut(c, 0);

@@ -36,7 +36,8 @@ void rs_kv_journal_back(rs_kv_journal *journal, rs_kv *kv);
 /* Zeroes what was noted, and notes no more. */
 void rs_kv_journal_forget(rs_kv_journal *journal, rs_kv *kv);
 
-/* Copies a page if that has not been done. Pages of a stream are touched by one thread at a time. */
+/* Copies a page if that has not been done. A page MUST be touched by one thread at a time: where several are
+ * to write to it, before they begin. */
 void rs_kv_journal_note(const rs_kv *kv, uint32_t page);
 
 /* To be called before a page changes. */

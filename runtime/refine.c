@@ -19,10 +19,28 @@ static void skip_gone(rs_context *c) {
     while (c->draft.n_read < c->n_tokens && c->tokens[c->draft.n_read] == RS_TOKEN_GONE) c->draft.n_read++;
 }
 
+/* Tokens that follow and are still known: they are read as one call of prefill would. */
+static uint32_t count_known(const rs_context *c) {
+    uint32_t end = c->draft.n_read;
+    while (end < c->n_tokens && c->tokens[end] != RS_TOKEN_GONE) end++;
+    return end - c->draft.n_read;
+}
+
+/* A policy may have kept so much of what was copied that the rest does not fit: then all of it is read. */
+static rs_status make_room(rs_context *c) {
+    for (;;) {
+        if (rs_policy_fits(&c->policy, &c->draft.kv, count_known(c), c->params.n_batch)) return RS_OK;
+        if (c->draft.first == 0) break;
+        rs_draft_empty(c);
+        skip_gone(c);
+    }
+    return rs_fail(&c->error, RS_NO_SPACE,
+                   "the policy has no room for the tokens that are to be read again: `decoded` is too small");
+}
+
 static rs_status read_chunk(rs_context *c) {
-    const uint32_t first = c->draft.n_read;
-    uint32_t known = 0, n_patch;
-    while (first + known < c->n_tokens && c->tokens[first + known] != RS_TOKEN_GONE) known++;
+    const uint32_t first = c->draft.n_read, known = count_known(c);
+    uint32_t n_patch;
     const uint32_t count = rs_policy_chunk(&c->policy, known, c->params.n_batch, &n_patch);
     rs_draft_exchange(c);
     const rs_status status = rs_chunk_read(c, &(rs_chunk){.first = first,
@@ -67,6 +85,7 @@ static rs_status read_again(rs_context *c, allowance *a, bool *more) {
     skip_gone(c);
     const uint32_t total = c->n_tokens - c->first_cheap;
     while (*more && c->draft.n_read < c->n_tokens) {
+        RS_TRY(make_room(c));
         const uint32_t first = c->draft.n_read;
         RS_TRY(read_chunk(c));
         const uint32_t left = rs_draft_left(c);

@@ -112,7 +112,7 @@ static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *r
     insert(c, r, first);
     rs_kv_insert(&c->kv, c->positions + first, r->n_tokens);
     RS_TRY(rs_edit_encode(c, first, behind, rs_visible_all(), NULL, &report->n_recomputed));
-    if (behind < c->first_cheap && behind < c->n_tokens) c->first_cheap = behind;
+    if (first <= c->first_cheap) c->first_cheap = behind < c->n_tokens ? behind : RS_NOTHING_CHEAP;
     if (r->params.method == RS_ERASE_DROP) return RS_OK;
     if (adaptive) {
         rs_adaptive_weigh(c);

@@ -536,7 +536,7 @@ typedef enum rs_stop_reason {
     RS_STOP_STRING = 2, /* one of stop_strings; it is not part of the text */
     RS_STOP_MAX = 3,    /* max_tokens */
     RS_STOP_CALLBACK = 4,
-    RS_STOP_FULL = 5, /* the KV cache is full */
+    RS_STOP_FULL = 5, /* the KV cache, or what a policy has room for, is full */
 } rs_stop_reason;
 
 /* Receives whole UTF-8 characters only (a broken tail is given at the very end, as it is). Return false to
@@ -565,8 +565,8 @@ typedef struct rs_generate_report {
 
 /*
  * Samples and decodes from the current logits (decode something first) until one of the reasons. The token
- * that ends it (end of turn, stop token) is not added to the cache; every other generated token is,
- * those of a stop string included. When a step fails, the tokens before it stay.
+ * that ends it (end of turn, stop token) is not added to the cache; every other generated token is, those of
+ * a stop string included. When a step fails, the tokens before it stay, and the report says how many.
  */
 RS_API rs_status rs_generate(rs_context *context, const rs_generate_params *params,
                              rs_generate_report *report);
@@ -717,25 +717,25 @@ typedef struct rs_erase_report {
 } rs_erase_report;
 
 /*
- * Erases the spans: 1 to 1,024 of them, ascending, not overlapping (adjoining is fine), each with
- * 0 <= begin < end <= next_position and at least one token in it. All or nothing: every span is checked
- * before the first byte is written. Erasing needs no free room in the cache. Afterwards rs_logits is NULL.
- * EXACT takes positions from the first span's begin on, and so closes any older hole behind it too; what
- * tokens *before* the first span absorbed from spans that were dropped earlier stays; it also takes out what
- * STEER left behind the first span. Passes leave the entries of steered tokens as they are, and STEER over a
- * span that is steered already changes nothing. REPAIR's and BRIDGE's k counts from each hole; where a pass
- * runs into the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken
- * from left to right. Spans that are known together are best erased together: what is encoded again then sees
- * none of them. However often gaps are closed, a key is rounded as if it had moved three times. With a policy
- * that evicts, DROP and SHIFT take out what is still there; EXACT reads everything from position 0 again
- * where the policy has evicted what the suffix saw, and then equals a context that was read so from the
- * start, else it goes on from the span. The other methods rewrite of the tokens that they encode again the
- * entries that are still there: these tokens see what the cache still holds before them, and, n_batch at a
- * time, each other in every head. params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned
- * method without an adapter. RS_NO_SPACE: entries that were evicted are lent to a pass, and the cache has no
- * room for n_batch of them. RS_MISMATCH: an adapter of another model or kind. PROGRESSIVE in a context that
- * was not made to `refine` is RS_UNSUPPORTED. A failure inside a pass after the checks (XNNPACK's, none else)
- * poisons the context.
+ * Erases the spans: 1 to 1,024 of them, ascending, not overlapping (adjoining is fine), each with 0 <= begin
+ * < end <= next_position and at least one token in it. All or nothing: every span is checked before the
+ * first byte is written. Erasing needs no free room in the cache. Afterwards rs_logits is NULL. EXACT takes
+ * positions from the first span's begin on, and so closes any older hole behind it too; what tokens *before*
+ * the first span absorbed from spans that were dropped earlier stays; it also takes out what STEER left
+ * behind the first span. Passes leave the entries of steered tokens as they are, and STEER over a span that
+ * is steered already changes nothing. REPAIR's and BRIDGE's k counts from each hole; where a pass runs into
+ * the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken from left to
+ * right. Spans that are known together are best erased together: what is encoded again then sees none of
+ * them. However often gaps are closed, a key is rounded as if it had moved three times. With a policy that
+ * evicts, DROP and SHIFT take out what is still there; EXACT reads everything from position 0 again where
+ * the policy has evicted what the suffix saw, or has kept so much before it that the suffix read as one call
+ * would not fit, and then equals a context that was read so from the start, else it goes on from the span.
+ * The other methods rewrite of the tokens that they encode again the entries that are still there: these
+ * tokens see what the cache still holds before them, and, n_batch at a time, each other in every head.
+ * params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned method without an adapter.
+ * RS_NO_SPACE: entries that were evicted are lent to a pass, and the cache has no room for n_batch of them.
+ * RS_MISMATCH: an adapter of another model or kind. PROGRESSIVE in a context that was not made to `refine`
+ * is RS_UNSUPPORTED. A failure inside a pass after the checks (XNNPACK's, none else) poisons the context.
  */
 RS_API rs_status rs_erase(rs_context *context, const rs_span *spans, size_t n_spans,
                           const rs_erase_params *params, rs_erase_report *report);
@@ -791,17 +791,19 @@ RS_API rs_status rs_find_echoes(rs_context *context, const rs_span *spans, size_
                                 size_t n);
 
 /*
- * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the first
- * such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of them are
- * (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress callback says
- * stop; a later call goes on there. Until all are read the context answers from the cache that erasing left;
- * then the two are exchanged, all at once, and the context is what EXACT gives, but that positions stay as
- * they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is gone too. The old
- * cache is zeroed after that, n_batch tokens at a time and within the same bounds; and at once by the next
- * call that erases, replaces or takes something back. *tokens_left is what is still to be read, or then to be
- * zeroed, about; 0: all is done. Tokens may be added, erased and taken back in between: further erasing, by
- * any method, joins what is to be made good. Afterwards rs_logits is NULL, if the caches were exchanged.
- * RS_UNSUPPORTED: the context was not made to `refine`. A failure inside a pass (XNNPACK's) loses what was
+ * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the
+ * first such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of
+ * them are (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress
+ * callback says stop; a later call goes on there. Until all are read the context answers from the cache that
+ * erasing left; then the two are exchanged, all at once, and the context is what EXACT gives, but that
+ * positions stay as they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is
+ * gone too, and with a policy that evicts the window is so much shorter. The old cache is zeroed after that,
+ * n_batch tokens at a time and within the same bounds; and at once by the next call that erases, replaces or
+ * takes something back. *tokens_left is what is still to be read, or then to be zeroed, about; 0: all is
+ * done. Tokens may be added, erased and taken back in between: further erasing, by any method, joins what is
+ * to be made good. Afterwards rs_logits is NULL, if the caches were exchanged. RS_UNSUPPORTED: the context
+ * was not made to `refine`. RS_NO_SPACE: SNAPKV or PYRAMIDKV have no room for what is to be read, as many
+ * short pieces between steered spans are kept whole. A failure inside a pass (XNNPACK's) loses what was
  * read, and nothing else. tokens_left may be NULL.
  */
 RS_API rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left);

@@ -823,6 +823,34 @@ static void test_exact_over_shares(void **state) {
     rs_test_free(clean);
 }
 
+/* Short calls are kept whole: behind enough of them the suffix has no room to be read again as one call, and
+ * everything is. */
+static void test_exact_where_the_suffix_does_not_fit(void **state) {
+    const rs_model *model = *state;
+    enum { BATCH = 64, CALL = 20 };
+    const rs_context_params params = {
+        .n_ctx = N_CTX,
+        .n_batch = BATCH,
+        .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = 2, .decoded = 100}};
+    int32_t tokens[N_CTX], kept[N_CTX];
+    rs_test_make_tokens(model, tokens, N_CTX);
+    rs_context *c = rs_test_context_of(model, &params), *clean = rs_test_context_of(model, &params);
+    uint32_t n = 0;
+    while (rs_policy_fits(&c->policy, &c->kv, BATCH, BATCH)) read_tokens(c, tokens + n++, 1);
+    const uint32_t first = n;
+    for (; n + CALL <= N_CTX; n += CALL) read_tokens(c, tokens + n, CALL);
+    assert_true(n > first + BATCH + 2 && c->policy.evicted.begin == (int32_t)first);
+    memcpy(kept, tokens, first * sizeof *kept);
+    memcpy(kept + first, tokens + first + 2, (n - first - 2) * sizeof *kept);
+    read_tokens(clean, kept, n - 2);
+    rs_erase_report report;
+    rs_test_ok(c, rs_erase(c, &(rs_span){(int32_t)first, (int32_t)first + 2}, 1, NULL, &report));
+    assert_int_equal(report.n_recomputed, n - 2);
+    rs_test_same_cache(clean, c);
+    rs_test_free(c);
+    rs_test_free(clean);
+}
+
 static rs_context *patched(const rs_model *model, rs_policy policy) {
     return rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX,
                                                           .n_batch = N_BATCH,
@@ -930,6 +958,7 @@ int main(void) {
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_a_share_of_all_is_a_full_cache),
         cmocka_unit_test(test_room_for_shares),
+        cmocka_unit_test(test_exact_where_the_suffix_does_not_fit),
         cmocka_unit_test(test_exact_over_shares),
         cmocka_unit_test(test_patched_chunks),
         cmocka_unit_test(test_exact_over_patched_chunks),

@@ -11,6 +11,7 @@
 #include "runtime/context.h"
 #include "tests/support/adapter_builder.h"
 #include "tests/support/gates_builder.h"
+#include "tests/support/state_builder.h"
 #include "tests/support/support.h"
 
 enum { N_CTX = 300, N_BATCH = 16, SINKS = 4, WINDOW = 24 };
@@ -166,6 +167,75 @@ static void test_closes_older_gaps(void **state) {
     rs_test_same_cache(exact, c);
     rs_test_free(c);
     rs_test_free(exact);
+}
+
+/* Older gaps in front of the span stay, and so does what was protected there. */
+static void test_leaves_what_is_in_front(void **state) {
+    const rs_model *model = *state;
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    int32_t tokens[60];
+    rs_test_make_tokens(model, tokens, 60);
+    rs_context *c = refining(model, &everything);
+    for (int32_t head = 0; head <= 5; head += 5) {
+        rs_context_reset(c);
+        rs_test_ok(c, rs_decode(c, tokens, 60));
+        rs_test_ok(c, rs_erase(c, &(rs_span){head, 15}, 1, &drop, NULL));
+        rs_test_ok(c, rs_context_set_head(c, head));
+        rs_test_ok(c, rs_erase(c, &(rs_span){30, 35}, 1, &progressive, NULL));
+        assert_int_equal(c->head_end, head);
+        assert_int_equal(c->policy.evicted.begin, 0);
+        assert_int_equal(c->policy.evicted.end, 0);
+        rs_test_ok(c, rs_erase(c, &(rs_span){10, 16}, 1, &drop, NULL));
+        refine_all(c);
+    }
+    rs_test_free(c);
+}
+
+/* Positions are EXACT's from the start, which leaves no place for what was steered. */
+static void test_over_what_was_steered(void **state) {
+    const rs_model *model = *state;
+    rs_adapter *steer =
+        rs_test_adapter(model, &(rs_test_adapter_spec){.kind = "steer", .rank = 8, .size = 0.02F});
+    const rs_erase_params steered = {.method = RS_ERASE_STEER, .adapter = steer};
+    int32_t tokens[100];
+    rs_test_make_tokens(model, tokens, 100);
+    rs_context *c = refining(model, &everything), *exact = refining(model, &everything);
+    rs_test_ok(c, rs_decode(c, tokens, 100));
+    rs_test_ok(c, rs_erase(c, (rs_span[]){{50, 53}, {70, 71}}, 2, &steered, NULL));
+    rs_test_ok(exact, rs_context_copy(exact, c));
+    rs_test_ok(c, rs_erase(c, (rs_span[]){{20, 25}, {60, 62}}, 2, &progressive, NULL));
+    rs_test_ok(exact, rs_erase(exact, (rs_span[]){{20, 25}, {60, 62}}, 2, NULL, NULL));
+    assert_int_equal(c->next_position, exact->next_position);
+    refine_all(c);
+    rs_test_same_cache(exact, c);
+    rs_adapter_free(steer);
+    rs_test_free(c);
+    rs_test_free(exact);
+}
+
+/* What was cheap can go itself, and then nothing is. */
+static void test_nothing_cheap_is_left(void **state) {
+    const rs_model *model = *state;
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    const int32_t fresh[] = {5, 6};
+    int32_t tokens[100];
+    rs_test_make_tokens(model, tokens, 100);
+    for (int replaces = 0; replaces < 2; replaces++) {
+        rs_context *c = refining(model, &everything), *loaded = refining(model, &everything);
+        rs_test_ok(c, rs_decode(c, tokens, 100));
+        rs_test_ok(c, rs_erase(c, &(rs_span){50, 60}, 1, &drop, NULL));
+        assert_int_equal(n_cheap(c), 40);
+        if (replaces) rs_test_ok(c, rs_replace(c, (rs_span){40, 100}, fresh, 2, &drop, NULL));
+        else rs_test_ok(c, rs_erase(c, &(rs_span){40, 100}, 1, &drop, NULL));
+        assert_int_equal(n_cheap(c), 0);
+        const rs_test_state saved = rs_test_save(c);
+        rs_test_ok(loaded, rs_context_load(loaded, saved.data, saved.bytes));
+        rs_test_ok(c, rs_decode(c, tokens, 30));
+        assert_int_equal(n_cheap(c), 0);
+        free(saved.data);
+        rs_test_free(c);
+        rs_test_free(loaded);
+    }
 }
 
 /* ------------------------------------------------------------------------------------ bit by bit -- */
@@ -400,6 +470,32 @@ static void test_under_policies(void **state) {
     rs_gates_free(gates);
 }
 
+/* What short calls have kept may leave no room to read the rest as one: then everything is read. */
+static void test_where_the_rest_does_not_fit(void **state) {
+    const rs_model *model = *state;
+    enum { BATCH = 64, CALL = 20 };
+    const rs_context_params params = {
+        .n_ctx = N_CTX,
+        .n_batch = BATCH,
+        .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = 2, .decoded = 100},
+        .refine = true};
+    int32_t tokens[N_CTX];
+    rs_test_make_tokens(model, tokens, N_CTX);
+    rs_context *c = rs_test_context_of(model, &params), *exact = rs_test_context_of(model, &params);
+    uint32_t n = 0;
+    while (rs_policy_fits(&c->policy, &c->kv, BATCH, BATCH)) rs_test_ok(c, rs_decode(c, tokens + n++, 1));
+    const rs_span span = {(int32_t)n, (int32_t)n + 2};
+    for (; n + CALL <= N_CTX; n += CALL) rs_test_ok(c, rs_decode(c, tokens + n, CALL));
+    rs_test_ok(exact, rs_context_copy(exact, c));
+    rs_test_ok(c,
+               rs_erase(c, &span, 1, &(rs_erase_params){.method = RS_ERASE_DROP, .close_gap = true}, NULL));
+    rs_test_ok(exact, rs_erase(exact, &span, 1, NULL, NULL));
+    refine_all(c);
+    rs_test_same_cache(exact, c);
+    rs_test_free(c);
+    rs_test_free(exact);
+}
+
 /* A copy is as cheap as what it was made of, and begins to refine anew. */
 static void test_copies(void **state) {
     const rs_model *model = *state;
@@ -421,11 +517,20 @@ static void test_copies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends_as_exact),        cmocka_unit_test(test_begins_cheaply),
-        cmocka_unit_test(test_needs_spare_pages),    cmocka_unit_test(test_closes_older_gaps),
-        cmocka_unit_test(test_goes_on_where_it_was), cmocka_unit_test(test_after_steering),
-        cmocka_unit_test(test_random_edits),         cmocka_unit_test(test_old_cache_is_zeroed),
-        cmocka_unit_test(test_under_policies),       cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_leaves_what_is_in_front),
+        cmocka_unit_test(test_over_what_was_steered),
+        cmocka_unit_test(test_nothing_cheap_is_left),
+        cmocka_unit_test(test_where_the_rest_does_not_fit),
+        cmocka_unit_test(test_ends_as_exact),
+        cmocka_unit_test(test_begins_cheaply),
+        cmocka_unit_test(test_needs_spare_pages),
+        cmocka_unit_test(test_closes_older_gaps),
+        cmocka_unit_test(test_goes_on_where_it_was),
+        cmocka_unit_test(test_after_steering),
+        cmocka_unit_test(test_random_edits),
+        cmocka_unit_test(test_old_cache_is_zeroed),
+        cmocka_unit_test(test_under_policies),
+        cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests_name("refining", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

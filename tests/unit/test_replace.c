@@ -157,6 +157,19 @@ static void test_over_older_erases(void **state) {
     rs_test_free(fresh);
 }
 
+/* A progressive erase behind a gap at the very beginning, into which new tokens come. */
+static void test_at_the_beginning_of_a_gap(void **state) {
+    const rs_model *model = *state;
+    const texts t = make_texts(model);
+    const rs_erase_params drop = {.method = RS_ERASE_DROP}, progressive = {.method = RS_ERASE_PROGRESSIVE};
+    rs_context *c = read_old(model, &t);
+    rs_test_ok(c, rs_erase(c, &(rs_span){0, 5}, 1, &drop, NULL));
+    rs_test_ok(c, rs_erase(c, &(rs_span){20, 25}, 1, &progressive, NULL));
+    rs_test_ok(c, rs_replace(c, (rs_span){0, 10}, t.new, 3, &drop, NULL));
+    assert_int_equal(c->n_tokens, N - 5 - 5 - 5 + 3);
+    rs_test_free(c);
+}
+
 static void refused(rs_context *c, rs_span where, const int32_t *tokens, size_t n,
                     const rs_erase_params *params, rs_status status, const char *phrase) {
     assert_int_equal(rs_replace(c, where, tokens, n, params, NULL), status);
@@ -203,9 +216,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exactly),     cmocka_unit_test(test_repaired_and_refined),
-        cmocka_unit_test(test_at_the_ends), cmocka_unit_test(test_over_older_erases),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_exactly),           cmocka_unit_test(test_repaired_and_refined),
+        cmocka_unit_test(test_at_the_ends),       cmocka_unit_test(test_at_the_beginning_of_a_gap),
+        cmocka_unit_test(test_over_older_erases), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("replacing", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

@@ -183,6 +183,32 @@ static void test_goes_on(void **state) {
     rs_test_free(never);
 }
 
+/* What refining has read of a text that came after a cut below the edit is of no use when that is taken back.
+ */
+static void test_refines_what_it_was(void **state) {
+    const rs_model *model = *state;
+    const rs_erase_params drop_rows = {.method = RS_ERASE_DROP};
+    const rs_policy_params full = {.policy = RS_POLICY_FULL};
+    int32_t tokens[N_CTX];
+    rs_test_make_tokens(model, tokens, N_CTX);
+    rs_context *c = with_area(model, &full, AREA), *never = with_area(model, &full, AREA);
+    rs_context *const both[] = {c, never};
+    for (int i = 0; i < 2; i++) {
+        rs_test_ok(both[i], rs_decode(both[i], tokens, 120));
+        rs_test_ok(both[i], rs_erase(both[i], &(rs_span){5, 8}, 1, &drop_rows, NULL));
+    }
+    rs_test_ok(c, rs_erase(c, &(rs_span){60, 70}, 1, &drop_rows, NULL));
+    rs_test_ok(c, rs_truncate(c, 20));
+    rs_test_ok(c, rs_decode(c, tokens + 60, 40));
+    rs_test_ok(c, rs_refine(c, 2 * N_BATCH, 0, NULL));
+    assert_true(c->draft.n_read > 20 && c->draft.n_read < c->n_tokens);
+    rs_test_ok(c, rs_undo(c));
+    for (int i = 0; i < 2; i++) rs_test_ok(both[i], rs_refine(both[i], 0, 0, NULL));
+    rs_test_same_cache(never, c);
+    rs_test_free(c);
+    rs_test_free(never);
+}
+
 static void refused(rs_context *c, rs_status status, const char *phrase) {
     assert_int_equal(rs_undo(c), status);
     if (strstr(rs_context_message(c), phrase) == NULL)
@@ -238,6 +264,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_method),
         cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_refines_what_it_was),
         cmocka_unit_test(test_what_cannot_be_had),
     };
     return cmocka_run_group_tests_name("undoing", tests, rs_test_set_up_tiny, rs_test_tear_down);
