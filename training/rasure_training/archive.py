@@ -13,6 +13,7 @@ from .files import Row, read_json_lines
 
 # What tells parts from each other: a task and a length, a thing that is erased and a way of asking, an arm and its budget.
 PART = ("task", "tokens", "erased", "way", "arm", "budget", "seed")
+LATER = ("style",)  # what older records do not say, and must be the same in those that do
 DIGITS = 5  # significant ones that are kept of a number
 
 
@@ -41,10 +42,14 @@ def load(path: Path) -> tuple[list[Row], list[Row]]:
     return data["records"], rows
 
 
-def _read_folder(folder: Path, rows_of: Callable[[Row, list[Row]], list[Row]]) -> tuple[list[Row], list[Row]]:
+def _read_folder(
+    folder: Path, rows_of: Callable[[Row, list[Row]], list[Row]], planned: Callable[[Row], bool]
+) -> tuple[list[Row], list[Row]]:
     records, rows = [], []
     for path in sorted(folder.glob("*.record.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
+        if not planned(record):
+            continue
         records.append(record)
         if "refused" not in record:
             outcomes = path.with_name(path.name.replace(".record.json", ".outcomes.jsonl"))
@@ -53,17 +58,22 @@ def _read_folder(folder: Path, rows_of: Callable[[Row, list[Row]], list[Row]]) -
 
 
 def collect(
-    sources: Sequence[Path], rows_of: Callable[[Row, list[Row]], list[Row]], alike: Sequence[str]
+    sources: Sequence[Path],
+    rows_of: Callable[[Row, list[Row]], list[Row]],
+    alike: Sequence[str],
+    planned: Callable[[Row], bool] = lambda record: True,
 ) -> tuple[list[Row], list[Row]]:
-    """Records and rows of several sources: folders of parts, of whose records and outcomes `rows_of` makes rows, and archives. All
-    records have the same values of the keys `alike`, and no part is in two sources."""
+    """Records and rows of several sources: folders of parts, of whose records and outcomes `rows_of` makes rows, and archives.
+    planned: whether a folder's part is wanted, by its record; others that lie there count for nothing. All records have the same
+    values of the keys `alike`, and no part is in two sources."""
     records, rows = [], []
     for source in sources:
-        more_records, more_rows = _read_folder(source, rows_of) if source.is_dir() else load(source)
+        more_records, more_rows = _read_folder(source, rows_of, planned) if source.is_dir() else load(source)
         records += more_records
         rows += more_rows
-    for key in alike:
-        if len({json.dumps(record[key], sort_keys=True) for record in records}) > 1:
+    for key in (*alike, *LATER):
+        known = [record for record in records if key in record or key not in LATER]
+        if len({json.dumps(record[key], sort_keys=True) for record in known}) > 1:
             raise MeasuredError(f"{', '.join(map(str, sources))}: the parts were not all made with the same {key}")
     parts = Counter(tuple(record.get(key) for key in PART) for record in records)
     if len(parts) < len(records):

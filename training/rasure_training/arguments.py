@@ -40,7 +40,7 @@ def add_runtime(parser: argparse.ArgumentParser, splits: Sequence[str] = SPLITS)
     parser.add_argument("--data", type=Path, required=True, help="folder of wiki_paragraphs.jsonl.gz and nq_passages.jsonl.gz")
     parser.add_argument("--split", choices=splits, default="validation", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure --isa` takes it (default: %(default)s)")
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure run --isa` takes it (default: %(default)s)")
     parser.add_argument("--jobs", type=positive, default=2, help="parts at a time (default: %(default)s)")
 
 

@@ -253,15 +253,46 @@ def test_methods_need_their_adapter(llama: GgufModel) -> None:
         Engine(engine.model).erase(context, [SPAN], "bridge:4")
 
 
-@pytest.mark.parametrize("method", ["blend:10%", "most:10%", "quiet:0.5"])
+def taken_by(rows: Rows, shifted: Rows) -> list[int]:
+    """Indices of the tokens that were encoded again behind a closed gap."""
+    return [i for i in range(len(rows)) if not torch.equal(rows.cache.v[-1][:, i], shifted.cache.v[-1][:, i])]
+
+
+def left(rows: Rows, exact: Rows) -> float:
+    """How far all entries together are from exact."""
+    pairs = zip(rows.cache.k + rows.cache.v, exact.cache.k + exact.cache.v, strict=True)
+    return sum((a - b).square().sum().item() for a, b in pairs) ** 0.5
+
+
+@pytest.mark.parametrize("method", ["blend:10%", "most:10%"])
 def test_choices_by_deviation(llama: GgufModel, method: str) -> None:
-    """They take what changes: with the same number of tokens from anywhere else, less would be mended."""
+    """They take what changes: with the same number of tokens from anywhere else, less is mended."""
     engine = engine_of(llama, "bridge")
     context = engine.read(random_tokens(N))
     spans = [(10, 13), (20, 21)]
-    shifted, taken = engine.erase(context, spans, "shift"), engine.erase(context, spans, method)
-    n = taken.reencoded
-    assert n == 4 if method.endswith("%") else 7 <= n < N - 14
-    changed = [i for i in range(len(taken)) if not torch.equal(taken.cache.v[-1][:, i], shifted.cache.v[-1][:, i])]
-    assert len(changed) == n
-    assert changed[0] == 10  # what stood right behind the span
+    shifted, exact, rows = (engine.erase(context, spans, name) for name in ("shift", "exact", method))
+    taken = taken_by(rows, shifted)
+    assert len(taken) == rows.reencoded == 4
+    assert taken[0] == 10  # what stood right behind the span
+    elsewhere = torch.tensor([i for i in range(10, len(rows)) if i not in taken])
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        where = elsewhere[torch.randperm(len(elsewhere), generator=generator)[:4]].sort().values
+        other = engine._reencode(shifted, where)
+        assert left(rows, exact) < left(other, exact) < left(shifted, exact)
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.5])
+def test_quiet_ends_where_nothing_changes_any_more(llama: GgufModel, bound: float) -> None:
+    """From each hole on, up to the eighth token in a row that changes less than the bound."""
+    engine = engine_of(llama, "bridge")
+    context = engine.read(random_tokens(N))
+    shifted, exact, rows = (engine.erase(context, [(10, 13), (20, 21)], name) for name in ("shift", "exact", f"quiet:{bound}"))
+    pairs = zip(exact.cache.k + exact.cache.v, shifted.cache.k + shifted.cache.v, strict=True)
+    change = torch.stack([((a - b).norm(dim=-1) / b.norm(dim=-1)).mean(0) for a, b in pairs]).mean(0)
+    expected: set[int] = set()
+    for hole in (10, 17):
+        end = next((i for i in range(hole + 7, len(rows)) if (change[i - 7 : i + 1] < bound).all()), len(rows))
+        expected |= set(range(hole, end))
+    assert taken_by(rows, shifted) == sorted(expected)
+    assert rows.reencoded == len(expected)

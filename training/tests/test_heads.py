@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import subprocess
@@ -47,8 +48,8 @@ def test_the_distribution_of_a_mask(log_alpha: float, mean: float, one: float, z
     assert z.mean().item() == pytest.approx(mean, abs=0.01)
     assert (z == 1).float().mean().item() == pytest.approx(one, abs=0.01)
     assert (z == 0).float().mean().item() == pytest.approx(zero, abs=0.01)
-    kept = masks.probability_above_zero(torch.tensor(log_alpha)).item()
-    assert (z > 0).float().mean().item() == pytest.approx(kept, abs=0.005)
+    above_zero = torch.sigmoid(torch.tensor(log_alpha - masks.TEMPERATURE * math.log(-masks.LOW / masks.HIGH))).item()
+    assert (z > 0).float().mean().item() == pytest.approx(above_zero, abs=0.005)
 
 
 @pytest.mark.parametrize("share, kept", [(0.0, 90), (0.3, 63), (0.7, 27), (0.8, 18), (0.9, 9), (1.0, 0)])

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import model_path, random_lora
 
 from rasure_training import markers, parts
 from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
-from rasure_training.eraser.lora import EraserModel
 from rasure_training.eraser.goals import ratio_goal, torch_goal
+from rasure_training.eraser.lora import EraserModel
 from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference
 from rasure_training.eraser.tables import torch_table
 from rasure_training.gguf_model import load_model
 from rasure_training.pages import quoted
+from rasure_training.pages.cells import NO_WIDTH
 
 TOOL = """\
 #!{python}
@@ -35,7 +36,8 @@ with open({log!r}, "a") as log:
 fails = pathlib.Path({fails!r})
 if fails.exists() and len(open({log!r}).readlines()) >= int(fails.read_text()):
     sys.exit("rasure: the tool failed on purpose")
-kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "repair:16": 0.125, "repair:16+shift": 0.1}}
+kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "bridge:32": 0.0625, "repair:16": 0.125,
+      "repair:16+shift": 0.1}}
 with open(value("--per-case"), "w") as out:
     for line in open(arguments[1]):
         case = json.loads(line)
@@ -68,10 +70,24 @@ def runs(folder: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
 
+def newer_tool(folder: Path) -> None:
+    """Another build of it."""
+    tool(folder).write_text(tool(folder).read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
+
+
+def record_of(outcomes: Path) -> dict[str, Any]:
+    return json.loads(outcomes.with_name(outcomes.name.replace(".outcomes.jsonl", ".record.json")).read_text(encoding="utf-8"))
+
+
+def methods_in(outcomes: Path) -> list[str]:
+    return list(dict.fromkeys(json.loads(line)["method"] for line in outcomes.read_text(encoding="utf-8").splitlines()))
+
+
 def make_adapter(path: Path, name: str) -> None:
     model = load_model(model_path("tiny-llama"))
     lora = random_lora(EraserModel(model))
-    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), name, "apache-2.0", {"converted_from": "x"})
+    training = {"converted_from": "x", "steps": 7}
+    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), name, "apache-2.0", training)
     write_adapter(path, model.file, adapter)
 
 
@@ -88,6 +104,11 @@ def setting(tmp_path: Path, data: Path) -> list[object]:
             "--tasks", "conflict,redact", "--lengths", "200,300", "--n", 3, "--methods", METHODS]  # fmt: skip
 
 
+def without_adapters(setting: list[object]) -> list[object]:
+    at = setting.index("--adapter")
+    return setting[:at] + setting[at + 2 :]
+
+
 def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
     outcomes = tmp_path / "out" / "validation-1-200-redact.outcomes.jsonl"
     assert call(measure, *setting) == 0
@@ -99,19 +120,51 @@ def test_parts_are_made_once(setting: list[object], tmp_path: Path) -> None:
     assert call(measure, *setting) == 0
     assert runs(tmp_path)[4:] == ["bridge:16"] * 4
     assert outcomes.read_bytes() == before
+    before = record_of(outcomes)["made_by"]
+    newer_tool(tmp_path)
     assert call(measure, *setting[:-1], "exact,repair:16+shift,bridge:16") == 0
     assert runs(tmp_path)[8:] == ["repair:16+shift"] * 4
-    before = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))["made_by"]
-    tool(tmp_path).write_text(tool(tmp_path).read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
-    assert call(measure, *setting[:-1], "exact,drop,bridge:16") == 0
-    made_by = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))["made_by"]
-    assert made_by["exact"] == before["exact"] == made_by["bridge:16"] != made_by["drop"]
+    made_by = record_of(outcomes)["made_by"]
+    assert made_by == before | {"repair:16+shift": made_by["repair:16+shift"]} and made_by["repair:16+shift"] != before["exact"]
     (tmp_path / "model").write_text("another model", encoding="utf-8")
     assert call(measure, *setting[:-1], "exact,bridge:16") == 0
-    assert runs(tmp_path)[12:] == ["drop"] * 4 + ["exact,bridge:16"] * 4
-    assert {json.loads(line)["method"] for line in outcomes.read_text(encoding="utf-8").splitlines()} == {"exact", "bridge:16"}
-    record = json.loads((tmp_path / "out" / "validation-1-200-redact.record.json").read_text(encoding="utf-8"))
+    assert runs(tmp_path)[12:] == ["exact,bridge:16"] * 4
+    assert methods_in(outcomes) == ["exact", "bridge:16"]
+    record = record_of(outcomes)
     assert (record["task"], record["tokens"], record["contexts"]) == ("redact", 200, 3)
+
+
+def test_what_is_not_asked_for_stays(setting: list[object], tmp_path: Path) -> None:
+    outcomes = tmp_path / "out" / "validation-1-200-redact.outcomes.jsonl"
+    assert call(measure, *setting) == 0
+    lines, record = outcomes.read_text(encoding="utf-8").splitlines(), record_of(outcomes)
+    assert call(measure, *setting[:-1], "drop,exact") == 0
+    assert len(runs(tmp_path)) == 4 and record_of(outcomes) == record
+    newer_tool(tmp_path)
+    assert call(measure, *without_adapters(setting)[:-1], "repair:16+shift,drop") == 0
+    assert runs(tmp_path)[4:] == ["repair:16+shift"] * 4
+    order = [*METHODS.split(","), "repair:16+shift"]
+    assert methods_in(outcomes) == order
+    assert [line for line in outcomes.read_text(encoding="utf-8").splitlines() if "repair:16+shift" not in line] == lines
+    after = record_of(outcomes)
+    assert after["methods"] == list(after["made_with"]) == list(after["made_by"]) == order
+    assert after["adapters"] == record["adapters"] and after["made_with"]["bridge:16"] == record["made_with"]["bridge:16"]
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+
+
+def test_methods_of_two_adapters_do_not_stay_together(setting: list[object], tmp_path: Path) -> None:
+    outcomes = tmp_path / "out" / "validation-1-200-redact.outcomes.jsonl"
+    assert call(measure, *setting[:-1], "bridge:16,exact,bridge:32") == 0
+    first = record_of(outcomes)["adapters"]
+    make_adapter(tmp_path / "bridge.gguf", "Tinier")
+    assert call(measure, *setting[:-1], "drop") == 0  # no bridge is asked for: those of before stay, and their adapter
+    assert methods_in(outcomes) == ["bridge:16", "exact", "bridge:32", "drop"]
+    assert record_of(outcomes)["adapters"] == first
+    assert call(measure, *setting[:-1], "drop,bridge:16") == 0
+    assert runs(tmp_path)[-1] == "bridge:16" and methods_in(outcomes) == ["bridge:16", "exact", "drop"]
+    record = record_of(outcomes)
+    assert record["methods"] == list(record["made_with"]) == list(record["made_by"]) == ["bridge:16", "exact", "drop"]
+    assert [record["made_with"]["bridge:16"]] == list(record["adapters"].values()) != list(first.values())
 
 
 def test_a_tool_that_fails_leaves_no_record(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +207,45 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text and "KL, 345 tokens" in text
     assert "| `repair:16` | -0.1250 (-0.1250 to -0.1250) | -0.1250 (-0.1250 to -0.1250) |" in text  # against drop
     assert text.count("### 345 tokens") == 2
+    assert text.count(NO_WIDTH) == 1 and "builds of the tool" not in text
     assert all((out / f"erase_quality{which}.svg").stat().st_size > 1000 for which in ("", "_by_length"))
+
+
+def test_a_best_method_stands_beside_the_default(setting: list[object], tmp_path: Path) -> None:
+    assert call(measure, *setting) == 0
+    assert call(report, tmp_path / "out", "--out", tmp_path, "--default", "shift") == 0
+    goals = {goal["text"]: goal for goal in json.loads((tmp_path / "erase_quality.json").read_text(encoding="utf-8"))["goals"]}
+    best = goals["conflict, 345 tokens: exact match of the best method, `drop`, minus `exact`"]
+    assert best["met"] and best["found"] == "0.000 (0.000 to 0.000); the default, `shift`: 0.000 (0.000 to 0.000)"
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0  # the default is adaptive, which was not measured
+    text = (tmp_path / "erase_quality.md").read_text(encoding="utf-8")
+    assert "| 0.000 (0.000 to 0.000); the default, `adaptive`: - | met |" in text
+    assert "was selected on the cases that its row judges it by" in text
+
+
+def test_every_build_of_the_tool_is_named(setting: list[object], tmp_path: Path) -> None:
+    assert call(measure, *setting) == 0
+    newer_tool(tmp_path)
+    assert call(measure, *setting[:-1], "repair:16+shift") == 0
+    kept = tmp_path / "kept.json.gz"
+    for source, more in ((tmp_path / "out", ["--archive", kept]), (kept, [])):
+        assert call(report, source, "--out", tmp_path, *more) == 0
+        for part in json.loads((tmp_path / "erase_quality.json").read_text(encoding="utf-8"))["parts"]:
+            assert list(part["made_by"].values()) == [METHODS.split(","), ["repair:16+shift"]]
+            assert list(part["made_by"])[1] == part["rasure_sha256"]
+        assert "kernels: ref; measured with 2 builds of the tool; adapters `bridge.gguf`" in (
+            tmp_path / "erase_quality.md").read_text(encoding="utf-8")  # fmt: skip
+
+
+def test_older_records_do_not_say_which_build_it_was(setting: list[object], tmp_path: Path) -> None:
+    assert call(measure, *setting) == 0
+    for path in (tmp_path / "out").glob("*.record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({key: value for key, value in record.items() if key != "made_by"}), encoding="utf-8")
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+    figures = json.loads((tmp_path / "erase_quality.json").read_text(encoding="utf-8"))
+    assert all(part["made_by"] == {} for part in figures["parts"])
+    assert "builds of the tool" not in (tmp_path / "erase_quality.md").read_text(encoding="utf-8")
 
 
 def test_a_page_quotes_the_report(setting: list[object], tmp_path: Path) -> None:
@@ -200,6 +291,53 @@ def test_a_folder_of_two_adapters_is_refused(setting: list[object], tmp_path: Pa
     assert "adapters" in capsys.readouterr().err
 
 
+def test_a_folder_of_two_styles_is_refused(setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(measure, *setting) == 0
+    style = {"echo": 0.7, "erases": 4, "span_words": [1, 180]}
+    records = sorted((tmp_path / "out").glob("*.record.json"))
+    assert all(json.loads(path.read_text(encoding="utf-8"))["style"] == style for path in records)
+    shorter = [200 if argument == "200,300" else argument for argument in setting]
+    assert call(measure, *shorter, "--echo", 0) == 0
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 1
+    assert "not all made with the same style" in capsys.readouterr().err
+    for path in records[:2]:  # as records were before they said it
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record.pop("style") == style | {"echo": 0}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+    ran = len(runs(tmp_path))
+    assert call(measure, *shorter, "--echo", 0) == 0
+    assert len(runs(tmp_path)) == ran
+
+
+def test_a_style_that_gives_the_same_cases_is_no_other(setting: list[object], tmp_path: Path) -> None:
+    """The number of erases is that of one task: the others are not made again, and the report takes them together."""
+    settings = ["several,redact" if argument == "conflict,redact" else argument for argument in setting]
+    assert call(measure, *settings) == 0
+    assert call(measure, *settings, "--erases", 2) == 0
+    assert len(runs(tmp_path)) == 4 + 2
+    assert call(report, tmp_path / "out", "--out", tmp_path) == 0
+
+
+def test_a_part_that_was_stopped_before_styles_were_noted_goes_on(
+    setting: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "AT_A_TIME", 1)
+    planned = measure.plan_parts
+
+    def without_style(args: Namespace) -> list[measure.MethodsPart]:
+        return [replace(part, noted={key: part.noted[key] for key in part.noted if key != "style"}) for part in planned(args)]
+
+    monkeypatch.setattr(measure, "plan_parts", without_style)
+    tool(tmp_path, fails=2)
+    assert call(measure, *setting, "--jobs", 1) == 1
+    monkeypatch.setattr(measure, "plan_parts", planned)
+    tool(tmp_path)
+    before = len(runs(tmp_path))
+    assert call(measure, *setting) == 0
+    assert len(runs(tmp_path)) - before == 4 * 3 - 1
+
+
 def test_the_card_has_the_figures_of_its_adapter(
     setting: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +346,7 @@ def test_the_card_has_the_figures_of_its_adapter(
     figures = ["--figures", tmp_path / "erase_quality.json", "--out", tmp_path / "CARD.md"]
     assert call(card, tmp_path / "bridge.gguf", *figures) == 0
     text = (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    assert text.count(NO_WIDTH) == 1
     assert "| `bridge:16` | 0.0625 (0.0625 to 0.0625) |" in text
     assert "never the span" in text and "apache-2.0" in text
 
@@ -216,18 +355,15 @@ def test_the_card_has_the_figures_of_its_adapter(
     assert "other adapters" in capsys.readouterr().err
 
 
+def given_to_ablations(setting: list[object], data: Path) -> dict[str, Any]:
+    return {"rasure": setting[0], "model": setting[1], "adapter": [setting[3]], "data": data, "tokens": 200, "n": 2}
+
+
 def test_settings_of_a_trained_adapter(
     setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    given = {
-        "rasure": setting[0],
-        "model": setting[1],
-        "adapter": [tmp_path / "bridge.gguf"],
-        "data": data,
-        "tokens": 200,
-        "n": 2,
-    }
+    given = given_to_ablations(setting, data)
 
     def lines(**more: object) -> list[str]:
         return ablations.compare_settings(
@@ -242,6 +378,32 @@ def test_settings_of_a_trained_adapter(
     assert "| `drop` |" + " 0.2500 (0.2500 to 0.2500) | 1.00 (1.00 to 1.00) |" * 2 in found
     found = lines(tasks=["prose"], span_words=[10, 20], tokens=300)
     assert "5 to 16 tokens, n = 2" in found[3]
+
+
+def test_a_setting_pools_nothing_from_before(setting: list[object], tmp_path: Path, data: Path) -> None:
+    given = given_to_ablations(setting, data)
+
+    def measured(methods: str, *tasks: str, **more: object) -> Measured:
+        adapters = given["adapter"]
+        return ablations.measure(adapters, methods.split(","), Namespace(**(given | more)), tmp_path / "settings", tasks)
+
+    assert measured("exact,drop,bridge:16", "conflict", "redact").lengths() == [200]
+    found = measured("exact,drop", "conflict", tokens=300, n=3)
+    assert found.lengths() == [300] and found.tasks() == ["conflict"] and len(found.rows) == 2 * 3
+    assert [record["contexts"] for record in found.records] == [3]
+    again = measured("drop,exact", "redact")
+    assert again.lengths() == [200] and again.methods() == ["exact", "drop"] and len(again.rows) == 2 * 2
+
+
+def test_the_page_of_ablations(setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = tmp_path / "plan.toml"
+    setting_of_plan = '[[settings]]\ntitle = "A title"\nmethods = ["exact", "drop"]\n'
+    config.write_text(f"steps = 1\nvariants = []\n{setting_of_plan}", encoding="utf-8")
+    ablations.write(Namespace(**given_to_ablations(setting, data), config=config, out=tmp_path))
+    text = (tmp_path / "erase_ablations.md").read_text(encoding="utf-8")
+    assert text.count(NO_WIDTH) == 1
+    assert "| bridge as shipped, 7 steps | 0.0625 (0.0625 to 0.0625) |" in text and "## A title" in text
 
 
 def test_what_is_too_far_from_pytorch_is_named() -> None:

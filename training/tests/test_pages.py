@@ -16,6 +16,7 @@ from rasure_training.pages import __main__ as pages
 from rasure_training.pages import dependents as dependents_page
 from rasure_training.pages import erase_auto, forgetting, leaks, page, probes, quoted
 from rasure_training.pages import replace as replace_page
+from rasure_training.pages.cells import NO_WIDTH
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMITTED = sorted(path for path in DOCS.glob("*.json") if "page" in page.read(path))
@@ -53,6 +54,11 @@ def test_every_page_of_the_documentation_can_be_made_again(docs: Path, monkeypat
     for path in docs.glob("*.md"):
         assert path.read_bytes() == (DOCS / path.name).read_bytes(), path.name
     assert call(monkeypatch, docs, "--check") == 0
+
+
+def test_every_page_says_once_what_brackets_without_width_mean() -> None:
+    for path in COMMITTED:
+        assert page.text_of(path.stem, page.read(path)).count(NO_WIDTH) == 1, path.name
 
 
 def test_a_figure_that_was_changed_is_told(

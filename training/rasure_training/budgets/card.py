@@ -16,18 +16,18 @@ from typing import Any
 
 from ..files import sha256
 from ..gguf_model import GgufFile, ModelError
-from ..pages.cells import cell, head, line, table
+from ..pages.cells import NO_WIDTH, cell, head, line, table
 from ..runs import duration
 from .measured import TEXT
 
 WHAT = {
     "heads": """\
 Which KV heads need the whole context: a number for each head of each layer, the larger, the more it does. With
-`rasure --policy heads --heads FILE --local SHARE` the heads with the smallest numbers keep the first {sinks} tokens and the last
+`rasure run --policy heads --heads FILE --local SHARE` the heads with the smallest numbers keep the first {sinks} tokens and the last
 {window}, the others everything.""",
     "gates": """\
 Retention gates of the form **{form}** (DBTrimKV, arXiv 2605.09649; TRIM-KV, arXiv 2512.03324): small networks that say of each
-entry of the KV cache, when it is made, how fast it loses its worth. `rasure --policy gates --gates FILE --budget B` keeps what is
+entry of the KV cache, when it is made, how fast it loses its worth. `rasure run --policy gates --gates FILE --budget B` keeps what is
 worth most.""",
 }
 HOW = {"prulong": "PruLong's objective (arXiv 2506.17121)", "duo": "DuoAttention's objective (arXiv 2410.10819)"}
@@ -114,7 +114,7 @@ def card(path: Path, arm: str, figures: dict[str, Any] | None) -> str:
         lines += [
             f"In the runtime, int8 KV cache, the {figures['split']} split, arm `{arm}` of `docs/kv-budgets.md`, which has the others "
             "beside it: shares of right answers, and the negative log-likelihood of held-out text, means with 95 % intervals from a "
-            "bootstrap over contexts. Items whose answer stands at the end of the context are left out.",
+            f"bootstrap over contexts. {NO_WIDTH} Items whose answer stands at the end of the context are left out.",
             "",
             *figure_rows(figures, arm, sha256(path)),
         ]  # fmt: skip

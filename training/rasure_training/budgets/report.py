@@ -21,6 +21,7 @@ from ..eraser.goals import Goal, goal_table
 from ..eraser.measured import rounded
 from ..files import write_json_object
 from ..markers import MarkersError, fill
+from ..pages.cells import NO_WIDTH
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
 from .passline import BUDGET, GATES, RIVALS, pass_line
 from .plots import draw_scores, draw_streams
@@ -49,7 +50,7 @@ def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
         f"The {record['split']} split, {cases:,} questions and texts, contexts of about "
         f"{', '.join(f'{measured.size(n)} ({measured.batch(n)} at a time)' for n in measured.lengths())} tokens; answers of up to "
         f"{record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}. Brackets are 95 % intervals from "
-        "a bootstrap over contexts, not corrected for the number of comparisons.",
+        f"a bootstrap over contexts, not corrected for the number of comparisons. {NO_WIDTH}",
         "",
         "### Which tasks count",
         "",

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..gguf_model import ModelError
-from ..pages.cells import cell, head, line
+from ..pages.cells import NO_WIDTH, cell, head, line
 from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
 from ..world import World
@@ -29,6 +29,7 @@ from .adapter_file import AdapterError, read_header
 from .config import TrainingConfig, parse_config
 from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
 from .tables import group_table, span_table
+from .tasks import TASKS
 from .train import Trainer
 
 METHODS = {"bridge": "bridge:16", "steer": "steer"}
@@ -57,14 +58,23 @@ def train(config: TrainingConfig, args: argparse.Namespace, out: Path) -> Path:
 
 
 def measure(
-    adapters: Sequence[Path], methods: Sequence[str], args: argparse.Namespace, out: Path, options: Sequence[str] = ()
+    adapters: Sequence[Path],
+    methods: Sequence[str],
+    args: argparse.Namespace,
+    out: Path,
+    tasks: Sequence[str] = TASKS,
+    tokens: int | None = None,
+    options: Sequence[object] = (),
 ) -> Measured:
+    """Of the methods on the tasks, and of nothing else that lies in the folder from before. tokens: None: those of args."""
+    tokens = tokens or args.tokens
     command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--data", args.data, "--out", out]
     for adapter in adapters:
         command += ["--adapter", adapter]
-    command += ["--lengths", args.tokens, "--n", args.n, "--methods", ",".join(methods), *options]
+    command += ["--tasks", ",".join(tasks), "--lengths", tokens, "--n", args.n, "--methods", ",".join(methods), *options]
     subprocess.run([str(part) for part in command], check=True)
-    return load(out)
+    found = load(out, planned=lambda record: record["tokens"] == tokens and record["task"] in tasks)
+    return Measured(found.records, [row for row in found.rows if row["method"] in methods])
 
 
 # ------------------------------------------------------------------------------------------------- trainings
@@ -134,15 +144,15 @@ def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[
     title, methods = setting["title"], setting["methods"]
     say(title)
     folder = default_out("ablations") / slug(title)
-    options = ["--tasks", ",".join(setting["tasks"])] if "tasks" in setting else []
+    tasks = setting.get("tasks", TASKS)
 
-    def run(name: str, *more: object) -> Measured:
-        return measure(args.adapter, methods, args, folder / name, [*options, *map(str, more)])
+    def run(name: str, *options: object, tokens: int | None = None) -> Measured:
+        return measure(args.adapter, methods, args, folder / name, tasks, tokens, options)
 
     if "erases" in setting:
         lines = erases_table({n: run(str(n), "--erases", n) for n in setting["erases"]}, methods)
     elif "span_words" in setting:
-        lines = span_table(run("spans", "--span-words", *setting["span_words"], "--lengths", setting["tokens"]))
+        lines = span_table(run("spans", "--span-words", *setting["span_words"], tokens=setting["tokens"]))
     else:
         lines = group_table(groups_of(run("kinds")), methods)
     return ["", f"## {title}", "", *lines]
@@ -158,7 +168,7 @@ def write(args: argparse.Namespace) -> None:
         "",
         "Made by `python -m rasure_training.eraser.ablations` as `training/configs/ablations.toml` says, measured in the runtime "
         f"on {args.n} validation contexts a task, of about {args.tokens} tokens where nothing else is said. KL(exact || method) in "
-        "nats, in brackets 95 % intervals from a bootstrap over contexts.",
+        f"nats, in brackets 95 % intervals from a bootstrap over contexts. {NO_WIDTH}",
         "",
         *compare_trainings(plan, args),
     ]

@@ -17,7 +17,7 @@ from typing import Any
 from gguf import GGUFReader
 
 from ..files import sha256
-from ..pages.cells import table
+from ..pages.cells import NO_WIDTH, table
 from ..runs import duration
 from .adapter_file import AdapterError, Header, read_header
 from .tables import group_table
@@ -81,6 +81,7 @@ def figures_section(figures: dict[str, Any], page: str, kind: str, digest: str) 
     return [
         f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || "
         "method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is a context that never held the span. "
+        f"{NO_WIDTH} "
         f"`docs/{page}.md` has every task by itself.",
         "",
         *group_table(figures["groups"], methods),

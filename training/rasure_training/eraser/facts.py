@@ -1,7 +1,9 @@
-"""Made-up facts: families of sentences, keys and values, all of them split between training, validation and test.
+"""Made-up facts: families of sentences, keys and values, split between training, validation and test.
 
-A fact is a key ("Anna Weber"), a value ("Paris") and a sentence. What one split holds another one never sees: keys and values
-by their SHA-256, phrasings by the lists below; some families are in the validation or the test split alone.
+A fact is a key ("Anna Weber"), a value ("Paris") and a sentence. Keys and values are split by their SHA-256, statements, echoes
+and questions by the lists below, and what one split holds of these another one never sees; some families are in the validation or
+the test split alone. Not split are `cue`, `claim`, `derived_question` and `derived_cue`, of which a family has one wording for
+all splits, and the answers to derived questions: some countries occur in several splits, though none of their cities does.
 """
 
 from __future__ import annotations

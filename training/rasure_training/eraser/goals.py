@@ -21,7 +21,7 @@ class Goal:
     text: str
     wanted: str
     found: str
-    met: bool
+    met: bool | None  # None: what was measured does not say
 
 
 def _ratio(measured: Measured, tasks: Sequence[str], method: str, other: str) -> float | None:
@@ -41,19 +41,18 @@ def ratio_goal(measured: Measured, text: str, tasks: Sequence[str], method: str,
     )  # fmt: skip
 
 
-def best_cheap(measured: Measured, tasks: Sequence[str], tokens: int) -> Goal | None:
-    """Of all methods below exact, that with the most right answers."""
+def best_cheap(measured: Measured, tasks: Sequence[str], tokens: int, default: str) -> Goal | None:
+    """Of all methods below exact, that with the most right answers. The cases that judge it have selected it; so the default's
+    figure, which they have not, is said too."""
     exact = measured.select(tasks, "exact", tokens)
-    found = []
-    for method in measured.methods():
-        gap = difference(measured.select(tasks, method, tokens), exact, "exact_match")
-        if method not in (*WHOLE, "none") and gap:
-            found.append((gap["mean"], method, gap))
-    if not found:
+    gaps = {method: difference(measured.select(tasks, method, tokens), exact, "exact_match") for method in measured.methods()}
+    known = {method: gap for method, gap in gaps.items() if method not in (*WHOLE, "none") and gap}
+    if not known:
         return None
-    _, method, gap = max(found, key=lambda item: item[0])
-    text = f"{tasks[0]}, {measured.size(tokens)} tokens: exact match of the best method, `{method}`, minus `exact`"
-    return Goal(text, ">= -0.01", cell(gap, 3), gap["mean"] >= -0.01)
+    best = max(known, key=lambda method: known[method]["mean"])
+    text = f"{tasks[0]}, {measured.size(tokens)} tokens: exact match of the best method, `{best}`, minus `exact`"
+    found = f"{cell(known[best], 3)}; the default, `{default}`: {cell(gaps.get(default), 3)}"
+    return Goal(text, ">= -0.01", found, known[best]["mean"] >= -0.01)
 
 
 def leak_goals(measured: Measured, method: str) -> list[Goal]:
@@ -93,7 +92,7 @@ def adaptive_goals(measured: Measured) -> list[Goal | None]:
 def goals(measured: Measured, default: str) -> list[Goal]:
     found: list[Goal | None] = []
     for task in ("conflict", "distractor", "bystander"):
-        found += [best_cheap(measured, [task], tokens) for tokens in measured.lengths()]
+        found += [best_cheap(measured, [task], tokens, default) for tokens in measured.lengths()]
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "repair:16", 0.5))
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "drop", 0.25))
     for what in ("stale then fresh, answers", "stale then fresh, reciting"):
@@ -102,8 +101,8 @@ def goals(measured: Measured, default: str) -> list[Goal]:
         known = {method: figure["mean"] for method, figure in means.items() if figure}
         if known:
             best = min(known, key=lambda method: known[method])
-            found.append(ratio_goal(measured, what, tasks, best, "drop", 0.4))
-            found.append(ratio_goal(measured, what, tasks, best, "repair:15%", 1.0))
+            found += [ratio_goal(measured, f"{what}, the best that was trained", tasks, best, other, most)
+                      for other, most in (("drop", 0.4), ("repair:15%", 1.0))]  # fmt: skip
     for task in ("prose", "bystander"):
         found.append(ratio_goal(measured, task, [task], "bridge:16+shift", "shift", 1.0))
     found += adaptive_goals(measured) + leak_goals(measured, default)
@@ -120,5 +119,5 @@ def torch_goal(figures: Sequence[Row]) -> Goal:
 
 
 def goal_table(found: Sequence[Goal]) -> list[str]:
-    rows = [[goal.text, goal.wanted, goal.found, "met" if goal.met else "missed"] for goal in found]
-    return table(["what", "goal", "measured", ""], rows)
+    said = {True: "met", False: "missed", None: "not measured"}
+    return table(["what", "goal", "measured", ""], ([goal.text, goal.wanted, goal.found, said[goal.met]] for goal in found))

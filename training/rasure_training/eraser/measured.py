@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,12 +100,20 @@ def _rows_of(record: Row, outcomes: list[Row]) -> list[Row]:
     return [case_row(row, record["tokens"]) for row in outcomes]
 
 
-def load(*sources: Path) -> Measured:
-    """What folders and archives hold together."""
-    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "isa", "split"))
+def load(*sources: Path, planned: Callable[[Row], bool] = lambda record: True) -> Measured:
+    """What folders and archives hold together; of a folder the parts that are `planned`, by their records."""
+    records, rows = archive.collect(sources, _rows_of, ("model_sha256", "adapters", "max_tokens", "isa", "split"), planned)
     if not rows:
         raise MeasuredError(f"{', '.join(map(str, sources))}: no outcomes are there")
     return Measured(records, rows)
+
+
+def builds_of(record: Row) -> dict[str, list[str]]:
+    """What each build of the tool has measured of a part, methods by its SHA-256; empty where the record does not say."""
+    builds: dict[str, list[str]] = defaultdict(list)
+    for method, build in record.get("made_by", {}).items():
+        builds[build].append(method)
+    return dict(builds)
 
 
 def mean_of(rows: Sequence[Row], metric: str) -> Figure | None:

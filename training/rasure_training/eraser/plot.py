@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from .. import pictures
 from ..runs import rows_of
 
 MEAN_OVER = 50  # steps
@@ -16,16 +17,11 @@ def _running_mean(values: list[float], n: int) -> list[float]:
 
 def plot_training(folder: Path) -> None:
     """Writes `loss.png` and `loss.svg` from `log.csv` and `validation.csv` in `folder`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     log = rows_of(folder / "log.csv")
     validation = rows_of(folder / "validation.csv")
     if not log:
         return
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = pictures.pyplot().subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     steps = [int(row["step"]) for row in log]
     for key, label in (("loss", "loss"), ("kl", "KL over the answer"), ("first_kl", "KL of its first token")):
         values = [float(row[key]) for row in log]
@@ -46,6 +42,5 @@ def plot_training(folder: Path) -> None:
     right.set(xlabel="step", ylabel="KL(clean || method), nats", title="validation, all probes")
     if right.get_legend_handles_labels()[0]:
         right.legend()
-    for suffix in ("png", "svg"):
-        figure.savefig(folder / f"loss.{suffix}", dpi=120)
-    plt.close(figure)
+    figure.savefig(folder / "loss.png", dpi=120)
+    pictures.save(figure, folder / "loss.svg")

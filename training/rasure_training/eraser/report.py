@@ -20,9 +20,10 @@ from .. import archive
 from ..arguments import add_sources
 from ..files import Row, read_json_lines, write_json_object
 from ..pages import quoted
+from ..pages.cells import NO_WIDTH
 from .frontier import draw, draw_lengths
 from .goals import Goal, goal_table, goals, torch_goal
-from .measured import Measured, MeasuredError, figures_of, groups_of, kinds_of, load, short_of
+from .measured import Measured, MeasuredError, builds_of, figures_of, groups_of, kinds_of, load, short_of
 from .tables import (
     free_table,
     gain_table,
@@ -50,6 +51,8 @@ def heading(measured: Measured, name: str) -> list[str]:
     contexts = sum(part["contexts"] for part in measured.records)
     comparisons = len(measured.tasks()) * len(measured.lengths()) * (len(measured.methods()) - 2)
     adapters = ", ".join(f"`{name}` (SHA-256 `{digest[:16]}...`)" for name, digest in record["adapters"].items())
+    builds = len({build for part in measured.records for build in builds_of(part)})
+    measured_with = f"measured with {builds} builds of the tool; " if builds > 1 else ""
     return [
         "# Quality of erases",
         "",
@@ -58,11 +61,12 @@ def heading(measured: Measured, name: str) -> list[str]:
         "",
         f"The {record['split']} split, {contexts:,} contexts of about {', '.join(measured.size(n) for n in measured.lengths())} "
         f"tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
-        f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; adapters {adapters}. "
+        f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; {measured_with}adapters "
+        f"{adapters}. "
         "KL(exact || method) in nats: the mean along the right answer, or along the text that is to be recited or goes on; along "
         "the answer after an exact erase where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap "
-        f"over contexts. They are not corrected for the number of comparisons, which is {comparisons:,} (methods by tasks by "
-        "lengths). In the picture, medians of the erase times of these runs, of one thread each.",
+        f"over contexts. {NO_WIDTH} They are not corrected for the number of comparisons, which is {comparisons:,} (methods by "
+        "tasks by lengths). In the picture, medians of the erase times of these runs, of one thread each.",
         "",
         f"![KL against cost]({name}.svg)",
         *by_kind(measured, name),
@@ -78,7 +82,8 @@ def details(measured: Measured, short: Sequence[Row], found: Sequence[Goal], def
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
     lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]
-    lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`.", "", *goal_table(found)]
+    lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`. A method that is called the best was "
+              "selected on the cases that its row judges it by; the default was not.", "", *goal_table(found)]  # fmt: skip
     for task in measured.tasks():
         lines += ["", f"## {task}", "", *task_table(measured, task)]
     if torch:
@@ -107,7 +112,7 @@ def report(args: argparse.Namespace) -> None:
     data = {key: measured.records[0][key] for key in keys} | {
         "sizes": [measured.size(tokens) for tokens in measured.lengths()],
         "parts": [{key: part[key] for key in ("task", "tokens", "contexts", "cases_sha256", "rasure_sha256", "seconds")}
-                  for part in measured.records],
+                  | {"made_by": builds_of(part)} for part in measured.records],
         "goals": [vars(goal) for goal in found],
         "kinds": kinds_of(measured),
         "short": short,

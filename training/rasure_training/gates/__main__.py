@@ -2,7 +2,7 @@
 
     python -m rasure_training.gates --config training/configs/smollm2_gates.toml --model MODEL.gguf --data DATA
 
-Writes into a folder: checkpoint.pt (a run that finds one goes on from it), NAME.gguf (`rasure --policy gates --gates` and
+Writes into a folder: checkpoint.pt (a run that finds one goes on from it), NAME.gguf (`rasure run --policy gates --gates` and
 rs_gates_load read it), log.csv, validation.csv and gates.svg. Under `torchrun --nproc-per-node N -m rasure_training.gates ...` N
 processes share the sequences of each step.
 """

@@ -3,7 +3,7 @@
     python -m rasure_training.heads.ablate --config training/configs/smollm2_heads.toml --model MODEL.gguf --data DATA --out heads.gguf
 
 A head's value is the mean increase of the next-token loss on training sequences, weighted as in training; the file is one of
-`rasure --policy heads --heads`. To compare with what training finds: single heads say nothing of what heads do for each other.
+`rasure run --policy heads --heads`. To compare with what training finds: single heads say nothing of what heads do for each other.
 """
 
 from __future__ import annotations

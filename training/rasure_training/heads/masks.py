@@ -24,11 +24,6 @@ def draw(log_alpha: Tensor, generator: torch.Generator) -> Tensor:
     return (LOW + (HIGH - LOW) * g).clamp(0.0, 1.0)
 
 
-def probability_above_zero(log_alpha: Tensor) -> Tensor:
-    """P(z > 0)."""
-    return torch.sigmoid(log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
-
-
 def choose(values: Tensor, local_share: float) -> Tensor:
     """The heads that keep everything, bool like `values`: the floor(n * (1 - local_share)) largest, of equal ones the first."""
     flat = values.flatten()

@@ -6,6 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from ..files import Row
 
+# What a page says of its intervals, behind what they are.
+NO_WIDTH = (
+    "Where all n contexts are alike, as in 0.00 (0.00 to 0.00), a bootstrap has no width: with 95 %, at most about 3 / n of all "
+    "contexts are then otherwise, and a share is within that of the truth (rule of three)."
+)
+
 
 def cell(figure: Row | None, digits: int) -> str:
     """Mean and interval."""

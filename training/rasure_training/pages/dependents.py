@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 WHAT = {"derived": "states what follows from it", "echo": "refers back to it"}
 
@@ -63,7 +63,8 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         "# What else says it", "",
         f"Made by `python -m rasure_training.forgetting.dependents`; figures in `{name}.json`. The {measured['split']} split, "
         f"{measured['contexts']} contexts of each kind, of about {finding[0]['n_context']:.0f} tokens, seed {measured['seed']}; int8 KV "
-        f"cache, kernels: {measured['isa']}. Brackets are 95 % intervals from a bootstrap over contexts; not corrected for comparisons.",
+        f"cache, kernels: {measured['isa']}. Brackets are 95 % intervals from a bootstrap over contexts; not corrected for "
+        f"comparisons. {NO_WIDTH}",
         "", "## Is it found?", "",
         "What a later sentence loses in likelihood when the fact was never read (`rs_find_echoes`), of the one that depends on it and of "
         "all others behind the fact. First: it loses most. Order: the share of others that lose less.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 ESTIMATED = ("shift", "repair", "adaptive")  # what may be taken, and something left
 SHARES = {
@@ -55,7 +55,8 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"Made by `python -m rasure_training.eraser.calibrate report`; figures in `{name}.json`, the fit in `erase_calibration.json`. "
         f"The {measured['split']} split, {measured['contexts']:,} contexts of about "
         f"{', '.join(f'{n:,}' for n in measured['tokens'])} tokens (as asked), {measured['cases']:,} cases of {measured['tasks']} tasks; "
-        f"kernels: {measured['isa']}. Fitted to another split. Brackets are 95 % intervals from a bootstrap over contexts. A KL of less "
-        f"than {measured['least_kl']:g} counts as that. \"All\" counts `exact`, of which nothing has to be estimated, as right.",
+        f"kernels: {measured['isa']}. Fitted to another split. Brackets are 95 % intervals from a bootstrap over contexts. "
+        f"{NO_WIDTH} A KL of less than {measured['least_kl']:g} counts as that. \"All\" counts `exact`, of which nothing has to "
+        "be estimated, as right.",
         "", *table(figures), "", f"![KL against what was expected]({name}.svg)",
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 SHARES = (2, 5, 10, 15, 30, 50)  # ticks, per cent
 
@@ -51,7 +51,7 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"{', '.join(measured['tasks'])}. PyTorch, bfloat16 weights, float32 keys and values. The gap is closed, and then some of the "
         "suffix is encoded again, chosen in one of these ways. All but the first and the last need to compute every token of the "
         "suffix, in two layers or in all, before they can choose; that is not counted in their share. Brackets are 95 % intervals from "
-        "a bootstrap over contexts; not corrected for comparisons.",
+        f"a bootstrap over contexts; not corrected for comparisons. {NO_WIDTH}",
         "", f"![KL by share encoded again]({name}.svg)",
         "", "## All tasks",
         "", *table(figures, "all"),

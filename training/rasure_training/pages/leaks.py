@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 WHAT = {"sentence": "The sentence is erased", "value": "Only the value is erased, inside its sentence"}
 ASKED = {"direct": "asked directly", "words": "in other words", "completion": "the text goes on"}
@@ -72,7 +72,7 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"erased (`exact`): what it says by chance, for the text allows a guess, is what the others are held against. \"First of "
         f"{CANDIDATES}\": how often the erased value is the most likely of itself and {CANDIDATES - 1} other values of its kind; pure "
         f"chance would be {1 / CANDIDATES:.3f}. Brackets are 95 % intervals from a bootstrap over contexts; not corrected for "
-        "comparisons.",
+        f"comparisons. {NO_WIDTH}",
         "",
         f"![Log-probability of the erased value]({name}.svg)",
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 WHAT = {
     "kl_erased": ("The erased fact is asked for: KL to exact", 4),
@@ -80,7 +80,7 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"{measured['seed']}; int8 KV cache, kernels: {measured['isa']}. Of the same context 1 to {most} facts are erased, each by a "
         "call of its own, the first one first; `exact`, which the others are held against, takes all in one call, for what it leaves "
         "does not depend on that. The same erased fact is asked for in every column, and one that always stays. Brackets are 95 % "
-        "intervals from a bootstrap over contexts; not corrected for comparisons.",
+        f"intervals from a bootstrap over contexts; not corrected for comparisons. {NO_WIDTH}",
         "", f"![KL to exact against the number of erases]({name}.svg)",
     ]  # fmt: skip
     for what in WHAT:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 WHAT = {"sentence": "the sentence is erased", "value": "only the value is erased"}
 CITIES = 8
@@ -46,7 +46,8 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"Made by `python -m rasure_training.forgetting.probe`; figures in `{name}.json`. {measured['train']:,} training contexts of the "
         f"training split and {measured['contexts']:,} of the {measured['split']} split for each of the two things that are erased, of "
         f"about {measured['tokens']} tokens, seed {measured['seed']}; int8 KV cache, kernels: {measured['isa']}; adapters {adapters}. "
-        "Brackets and bands are 95 % intervals from a bootstrap over the contexts that were tested; not corrected for comparisons.",
+        "Brackets and bands are 95 % intervals from a bootstrap over the contexts that were tested; not corrected for "
+        f"comparisons. {NO_WIDTH}",
         "", "## Linear probes", "",
         f"Which of eight cities it was (chance: {1 / CITIES:.3f}), by a ridge classifier on keys and values of one layer, averaged "
         f"over the first {measured['near']} rows from where the span began, up to {measured['next']}, and the rest. \"Best layer\": the "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import pictures
 from ..files import Row
-from .cells import cell, head, line
+from .cells import NO_WIDTH, cell, head, line
 
 WHAT = {
     "value": "The value is replaced by another one",
@@ -59,8 +59,8 @@ def lines(name: str, measured: Row, figures: Sequence[Row]) -> list[str]:
         f"{measured['contexts']} contexts of each kind, of about {figures[0]['n_context']:.0f} tokens, seed {measured['seed']}; int8 KV "
         f"cache, kernels: {measured['isa']}. `exact` is the context that is read anew from the new text on; KL(exact || method) in nats "
         f"along the answer. `{OVERWRITTEN}` reads the new text and does nothing else, `none` leaves the old one. Brackets are 95 % "
-        "intervals from a bootstrap over contexts; not corrected for comparisons. Milliseconds: medians on one thread of a machine with "
-        "other work to do.",
+        f"intervals from a bootstrap over contexts; not corrected for comparisons. {NO_WIDTH} Milliseconds: medians on one "
+        "thread of a machine with other work to do.",
         "", f"![KL to exact]({name}.svg)",
     ]  # fmt: skip
     for kind, what in WHAT.items():
