@@ -3,7 +3,7 @@
 
     python3 tests/package/test_package.py CMAKE BUILD [unittest arguments]
 
-BUILD is a built tree. It is installed, the installation is moved elsewhere, and examples/hello is built against it and run with
+BUILD is a built tree. It is installed, the installation is moved elsewhere, and the examples are built against it and run with
 the model that the installed tool itself finds ($RASURE_MODEL or the default). The same with a library whose third parties, PCRE2
 too, are built along with it, as for a toolchain that nothing was set up for. Standard library only.
 """
@@ -20,7 +20,7 @@ import unittest
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-HELLO = REPO / "examples" / "hello"
+EXAMPLES = REPO / "examples"
 SOURCES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rasure" / "sources"
 CMAKE, BUILD = "cmake", Path("build/release")
 
@@ -66,11 +66,11 @@ class Package(unittest.TestCase):
     def flags(self, *options: str) -> list[str]:
         return run("pkg-config", *options, "rasure", PKG_CONFIG_PATH=self.pkg_config_path).split()
 
-    def build_hello(self, tree: Path, prefix: Path) -> Path:
-        run(CMAKE, "-S", HELLO, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_PREFIX_PATH={prefix}",
+    def build(self, example: str, tree: Path, prefix: Path) -> Path:
+        run(CMAKE, "-S", EXAMPLES / example, "-B", tree, "-G", setting("CMAKE_GENERATOR"), f"-DCMAKE_PREFIX_PATH={prefix}",
             f"-DCMAKE_C_COMPILER={setting('CMAKE_C_COMPILER')}")  # fmt: skip
         run(CMAKE, "--build", tree)
-        return tree / "hello"
+        return tree / example
 
     def forgets(self, program: Path) -> None:
         before, after = run(program, self.model).splitlines()
@@ -79,7 +79,16 @@ class Package(unittest.TestCase):
         self.assertNotIn("Rome", after)
 
     def test_cmake(self) -> None:
-        self.forgets(self.build_hello(self.folder / "hello", self.prefix))
+        self.forgets(self.build("hello", self.folder / "hello", self.prefix))
+
+    def test_agent(self) -> None:
+        """The secret is said once, and not after it was taken back."""
+        text = run(self.build("agent", self.folder / "agent", self.prefix), self.model)
+        before, after = text.split("(the tool's answer is taken back)")
+        self.assertIn("9922", before)
+        self.assertNotIn("9922", after)
+        self.assertRegex(after, r"turns of \d+ tokens forgotten, [1-9]\d* tokens encoded again")
+        self.assertIn("Paris", after)
 
     def test_from_sources(self) -> None:
         options = local_sources()
@@ -91,11 +100,11 @@ class Package(unittest.TestCase):
         run(CMAKE, "--build", tree)
         run(CMAKE, "--install", tree, "--prefix", prefix)
         self.assertTrue(list(prefix.rglob("libpcre2-8.a")))
-        self.forgets(self.build_hello(self.folder / "hello_from_sources", prefix))
+        self.forgets(self.build("hello", self.folder / "hello_from_sources", prefix))
 
     def test_pkg_config(self) -> None:
         program = self.folder / "hello_pkg_config"
-        run(setting("CMAKE_C_COMPILER"), HELLO / "hello.c", *self.flags("--cflags", "--libs"), "-o", program)
+        run(setting("CMAKE_C_COMPILER"), EXAMPLES / "hello" / "hello.c", *self.flags("--cflags", "--libs"), "-o", program)
         self.forgets(program)
 
     def test_cplusplus(self) -> None:
