@@ -30,6 +30,6 @@ while (($# > 0)); do
     shift
 done
 program=$repo/build/release/bench/bench_erase
-[ -x "$program" ] || die "$program is not there; scripts/demo.sh builds it"
+[ -x "$program" ] || die "$program is not there; cmake --build build/release makes it"
 "$program" "${RASURE_MODEL-$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf}" "$threads" "$rounds" "$longest" \
     "${erasers[@]}" | python3 "$repo/bench/erase_latency.py" --threads "$threads" --out "$out" --name "$name"

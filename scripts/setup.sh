@@ -12,7 +12,7 @@ All but the packages goes to ${XDG_CACHE_HOME:-~/.cache}/rasure.
 
   --offline     use no network; fail when something is missing
   --cross       bring cross compilers, qemu and the libraries for 64-bit and 32-bit Arm as well
-  --clang       bring clang as well
+  --clang       bring clang and clang-format as well
   --no-model    leave the default model out (SmolLM2-135M-Instruct Q4_1, 98 MB, Apache-2.0)
   --with-gemma  bring Gemma 3 270M Q4_K_M (253 MB) as well; its use is subject to the Gemma Terms of Use
 END
@@ -69,6 +69,7 @@ missing_packages() {
     done
     [ ${#targets[@]} = 0 ] || need qemu-user-static command -v qemu-aarch64-static
     [ $clang = no ] || need clang command -v clang
+    [ $clang = no ] || need clang-format command -v clang-format
 }
 
 setup_packages() {

@@ -5,9 +5,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat << 'END'
-Usage: scripts/test.sh [--offline] [--quick] [--native] [--with-gemma]
+Usage: scripts/test.sh [--offline] [--quick] [--native] [--training] [--with-gemma]
 
-Runs scripts/setup.sh, checks the format of the C files (where clang-format is installed), builds a
+Runs scripts/setup.sh, checks the format of the C files (with --quick: where clang-format is), builds a
 Release tree (build/release) and one with AddressSanitizer and UndefinedBehaviorSanitizer (build/asan),
 and runs every test in both; where qemu is installed, those of the kernels once more on emulated x86 CPUs
 without AVX-512 and without AVX2. Builds a Release tree with clang (build/clang) and runs the tests of
@@ -18,11 +18,12 @@ positions. Tests print measured figures on lines that start with '# figure:'.
   --offline     use no network
   --quick       Release tree only
   --native      no Arm trees
+  --training    the tests of training/, too: brings PyTorch from PyPI into a virtual environment (5 GB)
   --with-gemma  fetch Gemma 3 270M too (253 MB, Gemma terms) and run the tests that need it
 END
 }
 
-setup=() native=(release asan clang) arm=(aarch64 armv7 aarch64-clang)
+setup=() native=(release asan clang) arm=(aarch64 armv7 aarch64-clang) training=no
 for argument; do
     case $argument in
         --offline) setup+=(--offline) ;;
@@ -32,6 +33,7 @@ for argument; do
             ;;
         --quick) native=(release) arm=() ;;
         --native) arm=() ;;
+        --training) training=yes ;;
         -h | --help) usage && exit ;;
         *) die "unknown argument '$argument'; see --help" ;;
     esac
@@ -114,6 +116,17 @@ for tree in "${arm[@]}"; do
         aarch64-clang) emulate aarch64-clang max i8mm ;;
     esac
 done
+
+test_training() {
+    local venv=$cache/training-venv log=build/training.log
+    echo "training: testing"
+    if ! [ -x "$venv/bin/pytest" ]; then
+        { python3 -m venv "$venv" && "$venv/bin/pip" install "./training[spm,check,eraser,test]"; } > "$log" 2>&1 || return 1
+        rm -rf training/build training/*.egg-info
+    fi
+    (cd training && PYTHONPATH=. "$venv/bin/pytest" -q tests) > "$log" 2>&1 && echo "training: $(tail -n 1 "$log")"
+}
+if [ $training = yes ]; then test_training || fail "training: see build/training.log"; fi
 
 python3 - "$failures" "${reports[@]}" << 'END'
 import sys
