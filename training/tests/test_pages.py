@@ -75,6 +75,30 @@ def test_a_figure_that_was_changed_is_told(
     assert "many_erases.md" in said and "forgetting.md" in said and "leaks.md" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "figure", "value"),
+    [
+        ("probes", "adaptive", ("best", "mean"), 0.9),
+        ("probes", "shift", ("best", "low"), 0.1),
+        ("probes", "steer", ("together", "low"), 0.1),
+        ("leaks", "steer", ("chosen", "high"), 0.6),
+        ("leaks", "shift", ("log_p", "low"), -0.1),
+    ],
+)
+def test_what_figures_no_longer_bear_is_not_said(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, method: str,
+    figure: tuple[str, str], value: float,
+) -> None:  # fmt: skip
+    path = docs / f"{name}.json"
+    data = json.loads(path.read_text())
+    for row in data["figures"]:
+        if row["method"] == method and row.get("erased") == "value" and figure[0] in row:
+            row[figure[0]][figure[1]] = value
+    path.write_text(json.dumps(data))
+    assert call(monkeypatch, docs) == 1
+    assert "cannot say any more" in capsys.readouterr().err
+
+
 def test_a_page_that_quotes_a_report_is_held_to_it(
     docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

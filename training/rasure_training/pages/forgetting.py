@@ -23,10 +23,11 @@ cache, by reading the text that is left. Made by `python -m rasure_training.page
 ## What is gone at once
 
 Whatever the method, the span's token ids and its own keys and values are overwritten, and so is the scratch that computed them:
-`tests/unit/test_erase.c` takes down the bytes of a span's entries, erases, and looks for them and for the token ids in all of the
-context's memory, after each method. `steer` alone writes something computed from the erased text into its place. A context that can
-undo keeps the old bytes until `rs_forget_undo`, which zeroes them (`test_undo.c`). A saved context holds what the cache holds and
-nothing else (`test_state.c`): holes of a page are zero, or the file is not loaded."""
+`tests/unit/test_gone.c` takes down the bytes of a span's entries, erases, and looks for them and for the token ids in all of the
+context's memory, after each method, with a window, a second cache and an undo area, too. `steer` alone writes something computed
+from the erased text into its place. A context that can undo keeps the old bytes until `rs_forget_undo`, which zeroes them
+(`test_undo.c`). A saved context holds what the cache holds and nothing else (`test_state.c`): holes of a page are zero, or the
+file is not loaded."""
 
 
 def between(figures: Iterable[Row], digits: int) -> str:
@@ -38,6 +39,12 @@ def between(figures: Iterable[Row], digits: int) -> str:
 def farthest(figures: Iterable[Row], digits: int) -> str:
     """From 0, of the means."""
     return f"{max(abs(figure['mean']) for figure in figures):.{digits}f}"
+
+
+def demand(is_so: bool, sentence: str) -> None:
+    """A sentence of the page stands on figures, too, where it names none. Raises ValueError where they have become others."""
+    if not is_so:
+        raise ValueError(f"forgetting.md cannot say any more that {sentence}")
 
 
 def said(measured: Row, figures: Sequence[Row]) -> list[str]:
@@ -61,6 +68,9 @@ def said(measured: Row, figures: Sequence[Row]) -> list[str]:
     ]
     near = farthest((by[erased, method][way]["log_p"] for erased in leaks.WHAT for method in REPAIRED for way in leaks.ASKED), 2)
     all_again = farthest((by[erased, "repair:100%+shift"][way]["log_p"] for erased in leaks.WHAT for way in leaks.ASKED), 2)
+    for way in leaks.ASKED:
+        demand(by["value", "shift"][way]["log_p"]["low"] > 0, "dropping a value leaves it likelier than it should be")
+    demand(direct["value", "steer"]["chosen"]["high"] < 1 / leaks.CANDIDATES, "after `steer` the value's absence tells")
     dropped = [f"{by['value', 'shift'][way]['log_p']['mean']:.2f}" for way in leaks.ASKED]
     return [
         "", "## What it still says", "",
@@ -84,6 +94,13 @@ def held(figures: Sequence[Row]) -> list[str]:
     for method in dict.fromkeys(method for _, method in found):
         table.append(line([f"`{method}`", *(cell(found[erased, method]["best"], 3) for erased in probes.WHAT)]))
     steered = [row["together"] for (_, method), row in found.items() if method == "steer"]
+    for erased in probes.WHAT:
+        never = found[erased, "exact"]["best"]
+        demand(found[erased, "shift"]["best"]["low"] > never["high"], "rows that are shifted over still say it")
+        for method in REPAIRED:
+            demand(found[erased, method]["best"]["mean"] <= never["high"],
+                   f"a probe finds no more after `{method}` than where it never was")  # fmt: skip
+    demand(all(figure["low"] > 1 / probes.CITIES for figure in steered), "`steer` deletes nothing")
     return [
         "", "## What the rows that stay hold", "",
         "[probes.md](probes.md): a sentence says in which of eight cities somebody lives; it is erased, or its value alone, and the "
