@@ -618,9 +618,9 @@ typedef struct rs_span {
     int32_t begin, end; /* positions, half-open */
 } rs_span;
 
-/* What is promised about the *suffix*, the tokens after the span. The span's own ids, keys and values are always
- * overwritten; by STEER with what is computed from them, out of which a probe still reads what they said
- * (docs/probes.md): not for secrets. */
+/* What is promised about the *suffix*, the tokens after the span. The span's own ids, keys and values are
+ * always overwritten; by STEER with what is computed from them, out of which a probe still reads what they
+ * said (docs/probes.md): not for secrets. */
 typedef enum rs_erase_method {
     RS_ERASE_EXACT = 0,  /* suffix recomputed at closed-up positions: as a context that never held the span */
     RS_ERASE_DROP = 1,   /* nothing recomputed, positions kept: the suffix still carries what it absorbed */
