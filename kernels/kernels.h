@@ -165,7 +165,7 @@ typedef void rs_multiply_blocks_kernel(const void *blocks, size_t row_bytes, siz
 
 /* `rows` rows of n floats (n a multiple of 32) to rs_acts form: scale = max |x| / 127 over a block,
  * q = round to nearest of x / scale; a block of zeros, or with a maximum below 2^-119, has scale and q 0.
- * Input finite. */
+ * Where one is not finite, neither is its block's scale. */
 typedef void rs_quantize_acts_kernel(const float *x, rs_acts *acts, size_t rows, size_t n);
 
 /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to 16). n a multiple
@@ -182,7 +182,8 @@ typedef void rs_requantize_kernel(const rs_panel *panel, size_t n, const rs_chan
 
 /* `rows` rows of n floats (n a multiple of 32) to two terms: scale = max |x| / 127 over the row,
  * y = x * (127 / max), high = round to nearest of y, low = round to nearest of 254 * (y - high). A row
- * with a maximum below 2^-119 has scale, high and low 0. Input finite. */
+ * with a maximum below 2^-119 has scale, high and low 0. Where one is not finite, neither is its row's
+ * scale. */
 typedef void rs_quantize_terms_kernel(const float *x, const rs_two_terms *terms, size_t rows, size_t n);
 
 /* out[r * out_stride + c] = sum_i w[c][i] * x[r][i] for r < rows and c < channels (1 to RS_CHANNELS_MAX),
@@ -231,8 +232,7 @@ typedef void rs_add_kernel(float *x, const float *y, size_t n);
  * finite. */
 typedef size_t rs_largest_kernel(const float *x, size_t n);
 
-/* n floats (a multiple of 16) to int8 with one scale, as quantize_acts does a block; returns the scale.
- * Input finite. */
+/* n floats (a multiple of 16) to int8 with one scale, as quantize_acts does a block; returns the scale. */
 typedef float rs_quantize_head_kernel(const float *x, int8_t *q, size_t n);
 
 /* score[r * score_stride + 16 p + e] = q_scale[r] * k_scale[p][e] * <q[r], k[p][e]> for r < rows,
@@ -252,8 +252,9 @@ typedef float rs_softmax_step_kernel(float *score, size_t n, float *max, float *
 /* acc[r][d] = acc[r][d] * factor[r] + sum_{p, e} w[r][p][e] * v[p][e][d] for r < rows, where
  * w[r][p][e] = prob[r * stride + 16 p + e] * v_scale[p][e], rounded to the nearest multiple of the row's
  * largest w / 16,383 (so that values meet weights in integers of two times seven bits). prob in [0, 1].
- * A page whose view has no `v` is passed over. A row whose weights are all below 2^-100 adds nothing.
- * acc: rows of head_dim floats. A row's sums do not depend on the others. */
+ * A page whose view has no `v` is passed over. A row whose weights are all below 2^-100 adds nothing; one
+ * with a weight that is no number leaves none in acc. acc: rows of head_dim floats. A row's sums do not
+ * depend on the others. */
 typedef void rs_attend_values_kernel(const float *prob, size_t stride, const float *factor, size_t rows,
                                      const rs_page_view *pages, size_t n_pages, size_t head_dim, float *acc);
 

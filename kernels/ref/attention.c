@@ -70,13 +70,16 @@ float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum) {
 static float split_weights(const float *prob, const rs_page_view *pages, size_t n_pages,
                            int8_t upper[RS_ATTEND_PAGES * RS_PAGE_ENTRIES],
                            int8_t lower[RS_ATTEND_PAGES * RS_PAGE_ENTRIES]) {
-    float weight[RS_ATTEND_PAGES * RS_PAGE_ENTRIES], max = 0;
+    float weight[RS_ATTEND_PAGES * RS_PAGE_ENTRIES];
+    uint32_t top = 0; /* of magnitudes' bits: NaN above all, so that it is not lost */
     const size_t n = n_pages * RS_PAGE_ENTRIES;
     for (size_t i = 0; i < n; i++) {
         const rs_page_view *page = &pages[i / RS_PAGE_ENTRIES];
         weight[i] = page->v != NULL ? prob[i] * page->v_scale[i % RS_PAGE_ENTRIES] : 0.0f;
-        max = weight[i] > max ? weight[i] : max;
+        const uint32_t magnitude = rs_float_bits(weight[i]) & 0x7fffffffu;
+        top = magnitude > top ? magnitude : top;
     }
+    const float max = rs_bits_float(top);
     if (max < RS_WEIGHT_MIN) return 0.0f;
     const float inverse = RS_WEIGHT_STEPS / max;
     for (size_t i = 0; i < n; i++) {

@@ -7,11 +7,6 @@
 static const __mmask64 ODD_BYTES = 0xaaaaaaaaaaaaaaaau;
 static const __mmask32 ODD_WORDS = 0xaaaaaaaau;
 
-/* The bits of |x|, which order as the magnitudes do, NaN above all. */
-RS_INLINE __m512i magnitude(__m512 x) {
-    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
-}
-
 RS_INLINE __m512i nearest(__m512 x) {
     return _mm512_cvtps_epi32(x);
 }
@@ -28,12 +23,12 @@ RS_INLINE __m512 bounds_of(rs_panel_kind kind, const rs_panel *panel, size_t gro
     for (size_t g = 0; g < groups; g++) {
         const __m512 scale = _mm512_load_ps(panel->scale + g * RS_PANEL_ROWS);
         if (kind == RS_PANEL_S8) {
-            bound = _mm512_max_epu32(bound, magnitude(_mm512_mul_ps(scale, top)));
+            bound = _mm512_max_epu32(bound, rs_avx512_magnitude(_mm512_mul_ps(scale, top)));
             continue;
         }
         const __m512 min = _mm512_load_ps(panel->min + g * RS_PANEL_ROWS);
-        bound = _mm512_max_epu32(bound, magnitude(min));
-        bound = _mm512_max_epu32(bound, magnitude(_mm512_fmadd_ps(scale, top, min)));
+        bound = _mm512_max_epu32(bound, rs_avx512_magnitude(min));
+        bound = _mm512_max_epu32(bound, rs_avx512_magnitude(_mm512_fmadd_ps(scale, top, min)));
     }
     return _mm512_castsi512_ps(bound);
 }
@@ -118,8 +113,9 @@ void rs_amx_quantize_terms(const float *x, const rs_two_terms *terms, size_t row
     for (size_t r = 0; r < rows; r++, x += n) {
         int8_t *high = terms->high + r * bytes, *low = terms->low + r * bytes;
         __m512i top = _mm512_setzero_si512();
-        for (size_t i = 0; i < n; i += 16) top = _mm512_max_epu32(top, magnitude(_mm512_loadu_ps(x + i)));
-        const float max = rs_bits_float(_mm512_reduce_max_epu32(top));
+        for (size_t i = 0; i < n; i += 16)
+            top = _mm512_max_epu32(top, rs_avx512_magnitude(_mm512_loadu_ps(x + i)));
+        const float max = rs_avx512_largest_magnitude(top);
         const bool zero = max < RS_QUANTIZE_MIN;
         const __m512 inverse = _mm512_set1_ps(zero ? 0.0f : 127.0f / max);
         terms->scale[r] = zero ? 0.0f : max / 127.0f;

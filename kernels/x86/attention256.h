@@ -103,10 +103,10 @@ RS_INLINE void rs_split_weights256(const float *prob, const rs_page_view *pages,
             const size_t at = p * RS_PAGE_ENTRIES + e;
             const __m256 w = _mm256_mul_ps(_mm256_loadu_ps(prob + at), _mm256_loadu_ps(pages[p].v_scale + e));
             _mm256_storeu_ps(weight + at, w);
-            top = _mm256_max_ps(top, w);
+            top = rs_avx2_larger(top, rs_avx2_abs(w));
         }
     }
-    const float max = rs_avx2_max(top);
+    const float max = rs_avx2_largest_magnitude(top);
     if (max < RS_WEIGHT_MIN) {
         memset(s, 0, sizeof *s);
         return;

@@ -9,8 +9,8 @@
 
 float rs_avx2_quantize_head(const float *x, int8_t *q, size_t n) {
     __m256 top = _mm256_setzero_ps();
-    for (size_t i = 0; i < n; i += 8) top = _mm256_max_ps(top, rs_avx2_abs(_mm256_loadu_ps(x + i)));
-    const float max = rs_avx2_max(top);
+    for (size_t i = 0; i < n; i += 8) top = rs_avx2_larger(top, rs_avx2_abs(_mm256_loadu_ps(x + i)));
+    const float max = rs_avx2_largest_magnitude(top);
     if (max < RS_QUANTIZE_MIN) {
         memset(q, 0, n);
         return 0.0f;

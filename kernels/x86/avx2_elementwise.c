@@ -21,9 +21,9 @@ void rs_avx2_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t n)
     for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
         __m256 v[4];
         for (size_t i = 0; i < 4; i++) v[i] = _mm256_loadu_ps(x + b * RS_ACT_BLOCK + 8 * i);
-        const __m256 max_low = _mm256_max_ps(rs_avx2_abs(v[0]), rs_avx2_abs(v[1]));
-        const __m256 max_high = _mm256_max_ps(rs_avx2_abs(v[2]), rs_avx2_abs(v[3]));
-        const float max = rs_avx2_max(_mm256_max_ps(max_low, max_high));
+        const __m256 max_low = rs_avx2_larger(rs_avx2_abs(v[0]), rs_avx2_abs(v[1]));
+        const __m256 max_high = rs_avx2_larger(rs_avx2_abs(v[2]), rs_avx2_abs(v[3]));
+        const float max = rs_avx2_largest_magnitude(rs_avx2_larger(max_low, max_high));
         const float scale = max < RS_QUANTIZE_MIN ? 0.0f : max / 127.0f;
         const __m256i q = rs_avx2_round32(v, _mm256_set1_ps(scale == 0.0f ? 0.0f : 127.0f / max));
         _mm256_storeu_si256((__m256i *)(void *)(acts->q + b * RS_ACT_BLOCK), q);

@@ -48,6 +48,18 @@ RS_INLINE __m256 rs_avx2_abs(__m256 x) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
+/* Of magnitudes, which order as their bits do, NaN above all: vmaxps would lose it. */
+RS_INLINE __m256 rs_avx2_larger(__m256 a, __m256 b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
+RS_INLINE float rs_avx2_largest_magnitude(__m256 x) {
+    const __m256i all = _mm256_castps_si256(x);
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1))));
+}
+
 /* Adds the products of four weights and four activations in each lane, both signed; activations are -127 to
  * 127, so that two products fit in 16 bits: vpmaddubsw takes magnitudes with the signs moved across. */
 RS_INLINE __m256i rs_avx2_add_signed(__m256i sums, __m256i w, __m256i x) {

@@ -20,16 +20,17 @@ RS_INLINE __m512i rs_avx512_pack_bytes(__m512i ab, __m512i cd) {
 RS_INLINE float rs_avx512_split_weights(const float *prob, const rs_page_view *pages, size_t n_pages,
                                         int8_t *upper, int8_t *lower) {
     _Static_assert((int)RS_ATTEND_PAGES % 4 == 0, "four pages fill a register");
-    __m512 weight[RS_ATTEND_PAGES], top = _mm512_setzero_ps();
+    __m512 weight[RS_ATTEND_PAGES];
+    __m512i top = _mm512_setzero_si512();
     for (size_t p = 0; p < RS_ATTEND_PAGES; p++) {
         weight[p] = _mm512_setzero_ps();
         if (p >= n_pages || pages[p].v == NULL) continue;
         weight[p] =
             _mm512_mul_ps(_mm512_loadu_ps(prob + p * RS_PAGE_ENTRIES), _mm512_loadu_ps(pages[p].v_scale));
-        top = _mm512_max_ps(top, weight[p]);
+        top = _mm512_max_epu32(top, rs_avx512_magnitude(weight[p]));
     }
-    const float max = _mm512_reduce_max_ps(top);
-    const bool any = max >= RS_WEIGHT_MIN;
+    const float max = rs_avx512_largest_magnitude(top);
+    const bool any = !(max < RS_WEIGHT_MIN);
     const __m512 inverse = _mm512_set1_ps(any ? RS_WEIGHT_STEPS / max : 0.0f);
     for (size_t p = 0; p < RS_ATTEND_PAGES; p += 4) {
         __m512i steps[4];

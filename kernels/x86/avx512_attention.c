@@ -7,9 +7,10 @@
 enum { TILE = 4, KEY_PAGES = 4, VALUE_WIDTH = 2 };
 
 float rs_avx512_quantize_head(const float *x, int8_t *q, size_t n) {
-    __m512 top = _mm512_setzero_ps();
-    for (size_t i = 0; i < n; i += 16) top = _mm512_max_ps(top, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-    const float max = _mm512_reduce_max_ps(top);
+    __m512i top = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += 16)
+        top = _mm512_max_epu32(top, rs_avx512_magnitude(_mm512_loadu_ps(x + i)));
+    const float max = rs_avx512_largest_magnitude(top);
     if (max < RS_QUANTIZE_MIN) {
         memset(q, 0, n);
         return 0.0f;

@@ -22,7 +22,8 @@ void rs_avx512_quantize_acts(const float *x, rs_acts *acts, size_t rows, size_t 
     for (size_t b = 0; b < rows * n / RS_ACT_BLOCK; b++) {
         const __m512 low = _mm512_loadu_ps(x + b * RS_ACT_BLOCK);
         const __m512 high = _mm512_loadu_ps(x + b * RS_ACT_BLOCK + 16);
-        const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+        const float max = rs_avx512_largest_magnitude(
+            _mm512_max_epu32(rs_avx512_magnitude(low), rs_avx512_magnitude(high)));
         const float scale = max < RS_QUANTIZE_MIN ? 0.0f : max / 127.0f;
         const __m512 inverse = _mm512_set1_ps(scale == 0.0f ? 0.0f : 127.0f / max);
         const __m128i q_low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/inline.h"
+#include "kernels/ref/math.h"
 
 RS_INLINE __m512i rs_avx512_load(const void *bytes) {
     return _mm512_loadu_si512(bytes);
@@ -29,6 +30,16 @@ RS_INLINE __mmask16 rs_avx512_first(size_t count) {
 RS_INLINE int32_t rs_avx512_sum_lanes(__m128i sums) {
     sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
+}
+
+/* The bits of |x|, which order as magnitudes do, NaN above all: vmaxps would lose it. */
+RS_INLINE __m512i rs_avx512_magnitude(__m512 x) {
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+/* Of magnitudes. */
+RS_INLINE float rs_avx512_largest_magnitude(__m512i x) {
+    return rs_bits_float(_mm512_reduce_max_epu32(x));
 }
 
 /* rs_exp of kernels/ref/math.h, lane by lane. */

@@ -754,15 +754,15 @@ static void dot_f32_is_close_and_independent_of_rows(void **state) {
 
 /* ------------------------------------------------------------------------------------- elementwise -- */
 
-static const size_t vector_lengths[] = {1, 3, 7, 8, 9, 15, 16, 17, 64, 100, 576, 1536};
+static const size_t vector_lengths[] = {1, 2, 3, 6, 7, 8, 9, 15, 16, 17, 64, 100, 576, 1536};
 
 static void rms_norm_is_close(void **state) {
     const table_list *list = *state;
     static const float magnitudes[] = {1, 1e-6f, 1e18f};
     uint64_t seed = 6;
-    for (size_t c = 0; c < COUNT(vector_lengths); c++) {
+    for (size_t c = 0; c < 2 * COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
-            const size_t n = vector_lengths[c];
+            const size_t n = vector_lengths[c / 2];
             const float eps = 1e-5f, magnitude = magnitudes[(c + t) % COUNT(magnitudes)];
             const guard_side side = sides[c % 2];
             guard x = guard_alloc(n * sizeof(float), side), w = guard_alloc(n * sizeof(float), side);
@@ -792,10 +792,10 @@ static void rope_rotates_pairs(void **state) {
     const table_list *list = *state;
     static const size_t dims[] = {2, 4, 16, 32, 64, 80, 128, 256};
     uint64_t seed = 7;
-    for (size_t c = 0; c < COUNT(dims); c++) {
+    for (size_t c = 0; c < 2 * COUNT(dims); c++) {
         for (int variant = 0; variant < 4; variant++) {
             for (size_t t = 0; t < list->count; t++) {
-                const size_t dim = dims[c], half = dim / 2, n = variant / 2 ? dim + 16 : dim;
+                const size_t dim = dims[c / 2], half = dim / 2, n = variant / 2 ? dim + 16 : dim;
                 const int interleaved = variant % 2;
                 const guard_side side = sides[c % 2];
                 guard x = guard_alloc(n * sizeof(float), side);
@@ -840,9 +840,9 @@ static void gates_are_close(void **state) {
     static const float odd[] = {0.0f,     -0.0f, 100,    -100,  1e4f,   -1e4f,
                                 NEARLY_0, 87.3f, -87.3f, 88.9f, -88.9f, -3e12f};
     uint64_t seed = 8;
-    for (size_t c = 0; c < COUNT(vector_lengths); c++) {
+    for (size_t c = 0; c < 2 * COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
-            const size_t n = vector_lengths[c];
+            const size_t n = vector_lengths[c / 2];
             const guard_side side = sides[c % 2];
             guard gate = guard_alloc(n * sizeof(float), side), up = guard_alloc(n * sizeof(float), side);
             float *got = gate.data, *y = up.data, before[1536];
@@ -869,9 +869,9 @@ static void gates_are_close(void **state) {
 static void add_is_exact(void **state) {
     const table_list *list = *state;
     uint64_t seed = 9;
-    for (size_t c = 0; c < COUNT(vector_lengths); c++) {
+    for (size_t c = 0; c < 2 * COUNT(vector_lengths); c++) {
         for (size_t t = 0; t < list->count; t++) {
-            const size_t n = vector_lengths[c];
+            const size_t n = vector_lengths[c / 2];
             guard x = guard_alloc(n * sizeof(float), sides[c % 2]),
                   y = guard_alloc(n * sizeof(float), sides[c % 2]);
             float *got = x.data, want[1536];
@@ -1459,6 +1459,40 @@ static void attend_values_is_close_and_independent_of_rows(void **state) {
     }
 }
 
+/* Where a weight of a file is no number, neither are the logits: it must come through every rounding. */
+static void what_is_no_number_stays_none(void **state) {
+    const table_list *list = *state;
+    const float none[] = {NAN, -NAN, INFINITY, -INFINITY};
+    enum { N = 2 * RS_ACT_BLOCK, DIM = 64 };
+    uint64_t seed = 15;
+    for (size_t t = 0; t < list->count; t++) {
+        const rs_kernels *k = list->table[t];
+        for (size_t i = 0; i < N * COUNT(none); i++) {
+            float x[N];
+            int8_t q[N];
+            guarded_acts acts = alloc_acts(1, N, GUARD_AFTER);
+            fill_floats(x, N, 10, &seed);
+            x[i % N] = none[i / N];
+            k->quantize_acts(x, &acts.acts, 1, N);
+            assert_true(isfinite(acts.acts.scale[i % N / RS_ACT_BLOCK]) == 0);
+            assert_true(isfinite(acts.acts.scale[1 - i % N / RS_ACT_BLOCK]) != 0);
+            assert_true(isfinite(k->quantize_head(x, q, N)) == 0);
+            free_acts(&acts);
+        }
+        for (size_t i = 0; i < RS_PAGE_ENTRIES * 2; i++) {
+            float prob[RS_PAGE_ENTRIES], acc[DIM] = {0};
+            const float factor = 1;
+            guarded_block block = alloc_block(1, NO_GAPS, DIM, GUARD_AFTER, 1, 127, &seed);
+            fill_value_scales(&block, SCALES_EVEN, &seed);
+            for (size_t e = 0; e < RS_PAGE_ENTRIES; e++) prob[e] = 1.0f;
+            block.page->view.v_scale[i % RS_PAGE_ENTRIES] = none[i / RS_PAGE_ENTRIES];
+            k->attend_values(prob, RS_PAGE_ENTRIES, &factor, 1, block.view, 1, DIM, acc);
+            for (size_t d = 0; d < DIM; d++) assert_true(isfinite(acc[d]) == 0);
+            free_block(&block);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_are_complete),
@@ -1481,6 +1515,7 @@ int main(void) {
         cmocka_unit_test(add_is_exact),
         cmocka_unit_test(largest_is_the_first_of_equals),
         cmocka_unit_test(quantize_head_rounds_to_nearest),
+        cmocka_unit_test(what_is_no_number_stays_none),
         cmocka_unit_test(rotate_keys_rotates_and_rounds),
         cmocka_unit_test(turn_keys_is_taken_back_to_the_bit),
         cmocka_unit_test(turn_keys_stops_at_the_ends),

@@ -341,6 +341,19 @@ def not_finite(f):
     f.tensor("blk.1.attn_v.weight").data = struct.pack("<2048f", *[NAN, INF, -INF, 3e38] * 512)
 
 
+def one_scale(name, row):
+    """The first scale of a row of a quantised matrix is NaN, and nothing else."""
+
+    def mutate(f):
+        t = f.tensor(name)
+        data = bytearray(t.data)
+        at = row * (len(data) // t.ne[1])
+        data[at : at + 2] = struct.pack("<e", NAN)
+        t.data = bytes(data)
+
+    return mutate
+
+
 def aligned_to(unit):
     def mutate(f):
         f.keys.append(["general.alignment", U32, unit])
@@ -380,6 +393,8 @@ MODEL_CASES = [
         "tokenizer.chat_template", "{{ ''.__class__.__mro__[1].__subclasses__() }}{% for x in y %}", STRING)),
     ("valid_bos_none", OK, "", value(BOS, MAX32)),  # what files write for "none"
     ("weights_not_finite", OK, "logits", not_finite),
+    *((f"{part}_row_{row}_nan", OK, "logits", one_scale(f"blk.0.{part}.weight", row))
+      for part in ("ffn_up", "attn_k", "attn_v") for row in (0, 3, 9)),
     # header
     ("magic_wrong", BAD, "GGUF", header(magic=b"GGUE")),
     ("magic_of_older_format", BAD, "GGUF", header(magic=b"tjgg")),
