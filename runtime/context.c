@@ -54,35 +54,42 @@ static rs_turn layout_turn(rs_arena *arena, const char *name, size_t pairs) {
                      .quarters = rs_arena_take_scratch(arena, name, pairs, 1)};
 }
 
+static const char activations[] = "activations";
+
+/* Both factors are the arena's to multiply: on 32 bits a row of a file's and a batch of the caller's may be
+ * too many together. */
+static float *rows_of(rs_arena *arena, size_t rows, size_t width) {
+    return rs_arena_take_scratch(arena, activations, rows, width * sizeof(float));
+}
+
 static void layout_scratch(rs_context *c, rs_arena *arena) {
-    static const char name[] = "activations";
     const rs_shape *shape = &c->model->shape;
     const uint32_t q_dim = shape->n_heads * shape->head_dim, kv_dim = shape->n_kv_heads * shape->head_dim;
     const size_t n = c->params.n_batch;
     rs_scratch *s = &c->scratch;
-    s->x = rs_arena_take_scratch(arena, name, n * shape->n_embd, sizeof(float));
-    s->h = rs_arena_take_scratch(arena, name, n * shape->n_embd, sizeof(float));
-    s->q = rs_arena_take_scratch(arena, name, n * q_dim, sizeof(float));
-    s->k = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
-    s->v = rs_arena_take_scratch(arena, name, n * kv_dim, sizeof(float));
+    s->x = rows_of(arena, n, shape->n_embd);
+    s->h = rows_of(arena, n, shape->n_embd);
+    s->q = rows_of(arena, n, q_dim);
+    s->k = rows_of(arena, n, kv_dim);
+    s->v = rows_of(arena, n, kv_dim);
     if (rs_policy_has_gates(&c->policy)) {
         const rs_gates *gates = c->params.policy.gates;
-        s->hidden = rs_arena_take_scratch(arena, name, n * gates->width, sizeof(float));
-        s->features = rs_arena_take_scratch(arena, name, n * gates->n_features, sizeof(float));
+        s->hidden = rows_of(arena, n, gates->width);
+        s->features = rows_of(arena, n, gates->n_features);
     }
-    s->gate = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
-    s->up = rs_arena_take_scratch(arena, name, n * shape->n_ff, sizeof(float));
+    s->gate = rows_of(arena, n, shape->n_ff);
+    s->up = rows_of(arena, n, shape->n_ff);
     for (size_t i = 0; i < sizeof s->low / sizeof *s->low; i++)
-        s->low[i] = rs_arena_take_scratch(arena, name, n * RS_LORA_MAX_RANK, sizeof(float));
+        s->low[i] = rows_of(arena, n, RS_LORA_MAX_RANK);
     for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
         if (c->model->rope_freq[kind] == NULL) continue;
-        s->cosine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
-        s->sine[kind] = rs_arena_take_scratch(arena, name, n * (shape->n_rot / 2), sizeof(float));
-        s->back[kind] = layout_turn(arena, name, shape->n_rot / 2);
-        s->turn[kind] = layout_turn(arena, name, shape->n_rot / 2);
+        s->cosine[kind] = rows_of(arena, n, (shape->n_rot / 2));
+        s->sine[kind] = rows_of(arena, n, (shape->n_rot / 2));
+        s->back[kind] = layout_turn(arena, activations, shape->n_rot / 2);
+        s->turn[kind] = layout_turn(arena, activations, shape->n_rot / 2);
     }
-    s->tokens = rs_arena_take_scratch(arena, name, n, sizeof *s->tokens);
-    s->positions = rs_arena_take_scratch(arena, name, n, sizeof *s->positions);
+    s->tokens = rs_arena_take_scratch(arena, activations, n, sizeof *s->tokens);
+    s->positions = rs_arena_take_scratch(arena, activations, n, sizeof *s->positions);
     rs_team_layout(&c->team, arena, c->model->threads);
     rs_linear_layout(&c->linear, arena, c->model->kernels, c->model->threads, c->params.n_batch,
                      widest_input(c), c->model->linear == RS_LINEAR_XNNPACK);

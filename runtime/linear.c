@@ -32,7 +32,8 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
                       uint32_t max_rows, uint32_t max_in, bool packed) {
     /* The narrowest groups of a panel are of sixteen. */
     const size_t panel = (size_t)RS_PANEL_ROWS * max_in, scales = panel / 16;
-    const size_t cells = (size_t)max_rows * max_in, blocks = cells / RS_ACT_BLOCK;
+    const size_t blocks =
+        max_in / RS_ACT_BLOCK; /* of a row; the arena multiplies, as on 32 bits it may be too much */
     work->panels = rs_arena_take(arena, "context", threads, sizeof *work->panels);
     work->float_rows = rs_arena_take(arena, "context", threads, sizeof *work->float_rows);
     work->sums = rs_arena_take(arena, "context", threads, sizeof *work->sums);
@@ -48,10 +49,11 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
         work->float_rows[t] = values;
         work->sums[t] = sums;
     }
-    work->acts.q = rs_arena_take_scratch(arena, name, cells, sizeof *work->acts.q);
-    work->acts.scale = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.scale);
-    work->acts.sum = rs_arena_take_scratch(arena, name, blocks, sizeof *work->acts.sum);
-    work->acts.half_sum = rs_arena_take_scratch(arena, name, 2 * blocks, sizeof *work->acts.half_sum);
+    work->acts.q = rs_arena_take_scratch(arena, name, max_rows, max_in * sizeof *work->acts.q);
+    work->acts.scale = rs_arena_take_scratch(arena, name, max_rows, blocks * sizeof *work->acts.scale);
+    work->acts.sum = rs_arena_take_scratch(arena, name, max_rows, blocks * sizeof *work->acts.sum);
+    work->acts.half_sum =
+        rs_arena_take_scratch(arena, name, max_rows, 2 * blocks * sizeof *work->acts.half_sum);
     work->kernels = kernels;
     if (kernels->by_channels) layout_channels(work, arena, threads, max_rows, max_in);
     work->packed_scratch = NULL;

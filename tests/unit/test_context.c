@@ -52,6 +52,18 @@ static void test_size_is_what_init_takes(void **state) {
     }
 }
 
+/* A file's rows and a caller's batch, each within its limit: 2^32 numbers, which no product may lose. */
+static void test_sizes_do_not_wrap(void **state) {
+    rs_model wide = *(const rs_model *)*state;
+    const rs_context_params params = {.n_ctx = 64, .n_batch = 4096};
+    size_t bytes = 0;
+    rs_error error;
+    wide.shape.n_ff = 1U << 20;
+    const rs_status status = rs_context_size(&wide, &params, &bytes, &error);
+    assert_int_equal(status, SIZE_MAX > UINT32_MAX ? RS_OK : RS_NO_MEMORY);
+    assert_true(status != RS_OK || bytes / sizeof(float) > (uint64_t)wide.shape.n_ff * params.n_batch);
+}
+
 static void test_bad_parameters(void **state) {
     const rs_model *model = *state;
     const struct {
@@ -336,6 +348,7 @@ static void test_footprint(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_size_is_what_init_takes),
+        cmocka_unit_test(test_sizes_do_not_wrap),
         cmocka_unit_test(test_bad_parameters),
         cmocka_unit_test(test_model_parameters),
         cmocka_unit_test(test_bad_tokens),
