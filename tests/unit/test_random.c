@@ -319,7 +319,7 @@ static void test_any_order(void **state) {
         {.policy = RS_POLICY_HEAD_GATES, .sinks = 2, .window = 5, .budget = 20, .gates = gates},
     };
     trial t = {.model = model, .steer = steer, .bridge = bridge, .reader = rs_test_context(model, N_CTX, 16)};
-    const int n_trials = RS_TEST_SANITIZED ? 60 : 600;
+    const int n_trials = RS_TEST_SANITIZED ? 60 : 200;
     for (int i = 0; i < n_trials; i++) {
         seed = (uint32_t)i;
         try_one(&t, &policies[i % 2 == 0 ? 0 : 1 + (size_t)(i / 2) % (N_POLICIES - 1)]);
