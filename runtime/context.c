@@ -83,8 +83,8 @@ static void layout_scratch(rs_context *c, rs_arena *arena) {
         s->low[i] = rows_of(arena, n, RS_LORA_MAX_RANK);
     for (int kind = 0; kind < RS_ROPE_KINDS; kind++) {
         if (c->model->rope_freq[kind] == NULL) continue;
-        s->cosine[kind] = rows_of(arena, n, (shape->n_rot / 2));
-        s->sine[kind] = rows_of(arena, n, (shape->n_rot / 2));
+        s->cosine[kind] = rows_of(arena, n, shape->n_rot / 2);
+        s->sine[kind] = rows_of(arena, n, shape->n_rot / 2);
         s->back[kind] = layout_turn(arena, activations, shape->n_rot / 2);
         s->turn[kind] = layout_turn(arena, activations, shape->n_rot / 2);
     }

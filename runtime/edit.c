@@ -111,9 +111,8 @@ static int32_t position_at(const rs_context *c, uint32_t index) {
     return index < c->n_tokens ? c->positions[index] : c->next_position;
 }
 
-/* Where a position comes to lie whose token has this list index, when all tokens behind `closed` have moved.
- */
-static int32_t closed_up(const rs_context *c, int32_t position, uint32_t index, int32_t closed) {
+/* Where a position comes to lie when all tokens behind `closed` have moved; `index`: of its token. */
+static int32_t moved_up(const rs_context *c, int32_t position, uint32_t index, int32_t closed) {
     return position <= closed ? position : position_at(c, index);
 }
 
@@ -133,10 +132,9 @@ void rs_edit_close_all(rs_context *context, uint32_t first, int32_t position) {
         i += n;
     }
     c->next_position = position;
-    c->head_end = closed_up(c, head_end, head, closed);
-    c->policy.evicted =
-        (rs_span){closed_up(c, gone.begin, gone_from, closed), closed_up(c, gone.end, gone_to, closed)};
-    rs_policy_cut(&c->policy, c->next_position);
+    c->head_end = moved_up(c, head_end, head, closed);
+    rs_policy_set_evicted(&c->policy, (rs_span){moved_up(c, gone.begin, gone_from, closed),
+                                                moved_up(c, gone.end, gone_to, closed)});
 }
 
 void rs_edit_forget_gone(rs_context *context, uint32_t first) {
@@ -151,9 +149,12 @@ void rs_edit_forget_gone(rs_context *context, uint32_t first) {
 
 void rs_edit_drop_gone(rs_context *context, uint32_t first) {
     rs_context *c = context;
-    for (uint32_t i = first; i < c->n_tokens; i++)
-        if (c->tokens[i] == RS_TOKEN_GONE)
-            rs_kv_remove(&c->kv, &c->team, c->positions[i], c->positions[i] + 1);
+    for (uint32_t i = first, n; i < c->n_tokens; i += n) {
+        n = 1;
+        if (c->tokens[i] != RS_TOKEN_GONE) continue;
+        while (i + n < c->n_tokens && c->tokens[i + n] == RS_TOKEN_GONE) n++;
+        rs_kv_remove(&c->kv, &c->team, c->positions[i], c->positions[i + n - 1] + 1);
+    }
     rs_edit_forget_gone(c, first);
 }
 

@@ -94,8 +94,8 @@ static void close_gaps(rs_context *c, const plan *p) {
     }
     c->next_position -= gap;
     c->head_end = closed_up(p, c->head_end);
-    c->policy.evicted = (rs_span){closed_up(p, c->policy.evicted.begin), closed_up(p, c->policy.evicted.end)};
-    rs_policy_cut(&c->policy, c->next_position);
+    const rs_span gone = c->policy.evicted;
+    rs_policy_set_evicted(&c->policy, (rs_span){closed_up(p, gone.begin), closed_up(p, gone.end)});
 }
 
 /* ---------------------------------------------------------------------------------------- methods -- */

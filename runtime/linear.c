@@ -32,8 +32,8 @@ void rs_linear_layout(rs_linear_work *work, rs_arena *arena, const rs_kernels *k
                       uint32_t max_rows, uint32_t max_in, bool packed) {
     /* The narrowest groups of a panel are of sixteen. */
     const size_t panel = (size_t)RS_PANEL_ROWS * max_in, scales = panel / 16;
-    const size_t blocks =
-        max_in / RS_ACT_BLOCK; /* of a row; the arena multiplies, as on 32 bits it may be too much */
+    /* Of a row: the arena multiplies, as on 32 bits all rows may be too many. */
+    const size_t blocks = max_in / RS_ACT_BLOCK;
     work->panels = rs_arena_take(arena, "context", threads, sizeof *work->panels);
     work->float_rows = rs_arena_take(arena, "context", threads, sizeof *work->float_rows);
     work->sums = rs_arena_take(arena, "context", threads, sizeof *work->sums);

@@ -83,14 +83,13 @@ static bool spend(allowance *a, uint32_t n_tokens) {
 static rs_status read_again(rs_context *c, allowance *a, bool *more) {
     if (c->draft.n_read == 0) begin(c);
     skip_gone(c);
-    const uint32_t total = c->n_tokens - c->first_cheap;
     while (*more && c->draft.n_read < c->n_tokens) {
         RS_TRY(make_room(c));
         const uint32_t first = c->draft.n_read;
         RS_TRY(read_chunk(c));
-        const uint32_t left = rs_draft_left(c);
+        const uint32_t left = rs_draft_left(c), total = c->n_tokens - c->draft.first;
         *more = spend(a, c->draft.n_read - first);
-        if (!rs_context_report(c, left < total ? total - left : 0, total)) *more = false;
+        if (!rs_context_report(c, total - left, total)) *more = false;
     }
     if (c->draft.n_read == c->n_tokens) finish(c);
     return RS_OK;

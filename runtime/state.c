@@ -234,8 +234,7 @@ static void apply(rs_context *c, const saved *s) {
     c->next_position = h->next_position;
     c->head_end = h->head_end;
     c->first_cheap = h->first_cheap;
-    c->policy.evicted = (rs_span){h->evicted_begin, h->evicted_end};
-    rs_policy_cut(&c->policy, h->next_position);
+    rs_policy_set_evicted(&c->policy, (rs_span){h->evicted_begin, h->evicted_end});
     unsigned char *pages = s->pages;
     for (uint32_t i = 0; i < c->kv.n_streams; i++) {
         const rs_kv_saved of = stream_of(c, s, i, &pages);

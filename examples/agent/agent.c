@@ -124,6 +124,7 @@ static size_t mark_echoes(const agent *a, size_t first, bool *marked) {
     if (n == 0) return 0;
     must_in(a, rs_find_echoes(a->context, spans, n_spans, echoes, n));
     for (size_t t = first; t < a->n_turns; t++) {
+        if (marked[t] || a->turns[t].begin == a->turns[t].end) continue;
         for (size_t e = 0; e < n && echoes[e].nats >= ENOUGH_NATS; e++) {
             if (echoes[e].span.begin != a->turns[t].begin) continue;
             marked[t] = true;
@@ -207,8 +208,10 @@ int main(int argc, char **argv) {
 
     puts("(the tool's answer is taken back)");
     forget(&a, tool);
-    ask(&a, "What is the code of the door?");
+    const size_t asked = ask(&a, "What is the code of the door?");
     answer(&a);
+    puts("(and so is the question)");
+    forget(&a, asked);
 
     unsigned steps = 1;
     while (idle(&a)) steps++;

@@ -487,9 +487,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
         {0, "eraser", "PATH", "an adapter for steer, bridge and learned; may be given twice",
          .list = &erasers},
         {0, "refine", NULL,
-         "spare pages, so that what erasing leaves cheap becomes exact while you type; with\n--undo only by "
-         "/refine, "
-         "which makes it final",
+         "spare pages, so that what erasing leaves cheap becomes exact while you type;\n"
+         "with --undo only by /refine, which makes it final",
          .flag = &refines},
         {0, "undo", "MB", "room to take the last erase back; until the next, what is erased is there still",
          .u32 = &undo_mb, .max = 65536},

@@ -119,10 +119,11 @@ static cli_exit read_prompt(job *j) {
     return j->text.bytes > 0 ? CLI_OK : cli_fail(CLI_USAGE, "run: the prompt is empty");
 }
 
-/* Tokens of the default context, or more where prompt and answer need them. */
+/* Tokens of the default context, or more where the prompt needs them, and as much of the answer as that
+ * holds. */
 static uint32_t room(const job *j) {
-    const uint32_t usual = rs_context_default_params().n_ctx;
-    const size_t needed = j->body.count + j->tail.count + j->answer.params.max_tokens;
+    const uint32_t usual = rs_context_default_params().n_ctx, most = j->answer.params.max_tokens;
+    const size_t needed = j->body.count + j->tail.count + (most > 0 && most < usual ? most : usual);
     return needed <= usual ? usual : needed < UINT32_MAX ? (uint32_t)needed : UINT32_MAX;
 }
 
@@ -168,6 +169,8 @@ static cli_exit run(const cli_command *command, int argc, char **argv) {
     code = cli_parse_method(method, strlen(method), &j.method);
     if (code == CLI_OK && j.method.params.method == RS_ERASE_PROGRESSIVE)
         code = cli_fail(CLI_USAGE, "run: progressive becomes exact in idle time: \"rasure chat --refine\"");
+    if (code == CLI_OK && j.erasers.count > 0 && !cli_takes_eraser(&j.method))
+        code = cli_fail(CLI_USAGE, "run: --eraser is of no use with --method %s", method);
     if (code == CLI_OK) code = cli_answer_check(&j.answer);
     if (code == CLI_OK) code = read_prompt(&j);
 

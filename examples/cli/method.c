@@ -124,12 +124,12 @@ static bool parse_method(const char *text, size_t bytes, cli_method *method) {
 
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method) {
     if (parse_method(text, bytes, method)) return CLI_OK;
-    return cli_fail(CLI_USAGE,
-                    "method \"%.*s\": not one of exact, drop, shift, repair (repair:16, repair:15%%), "
-                    "adaptive, auto:kl=NATS, "
-                    "auto:ms=TIME, bridge (bridge:32), steer, learned, refill, progressive; \"rasure run "
-                    "--help\" says more",
-                    (int)(bytes < 64 ? bytes : 64), text);
+    return cli_fail(
+        CLI_USAGE,
+        "method \"%.*s\": not one of exact, drop, shift, repair (repair:16, repair:15%%), adaptive, "
+        "auto:kl=NATS, auto:ms=TIME, bridge (bridge:32), steer, learned, refill, progressive; \"rasure run "
+        "--help\" says more",
+        (int)(bytes < 64 ? bytes : 64), text);
 }
 
 /* The first eraser that is for the method; NULL: there is none. */
@@ -143,20 +143,26 @@ static const rs_adapter *eraser_for(const cli_engine *engine, rs_erase_method me
     return NULL;
 }
 
-static cli_exit bind_eraser(const cli_engine *engine, rs_erase_params *params) {
-    const rs_erase_method method = params->method;
-    const bool may = method == RS_ERASE_PROGRESSIVE;
-    const bool must = method == RS_ERASE_STEER || method == RS_ERASE_BRIDGE || method == RS_ERASE_LEARNED;
-    if (may || must) params->adapter = eraser_for(engine, method);
-    if (!must || params->adapter != NULL) return CLI_OK;
+static bool must_have_eraser(rs_erase_method method) {
+    return method == RS_ERASE_STEER || method == RS_ERASE_BRIDGE || method == RS_ERASE_LEARNED;
+}
+
+bool cli_takes_eraser(const cli_method *method) {
+    return must_have_eraser(method->params.method) || method->params.method == RS_ERASE_PROGRESSIVE;
+}
+
+static cli_exit bind_eraser(const cli_engine *engine, cli_method *method) {
+    rs_erase_params *params = &method->params;
+    if (cli_takes_eraser(method)) params->adapter = eraser_for(engine, params->method);
+    if (!must_have_eraser(params->method) || params->adapter != NULL) return CLI_OK;
     return cli_fail(CLI_USAGE, "%s needs a trained eraser, and %s: --eraser PATH",
-                    rs_erase_method_name(method),
+                    rs_erase_method_name(params->method),
                     engine->n_erasers > 0 ? "none that is given is for it" : "none is given");
 }
 
 cli_exit cli_bind_method(cli_engine *engine, cli_method *method) {
     rs_erase_params *params = &method->params;
-    if (params->method != RS_ERASE_REFILL) return bind_eraser(engine, params);
+    if (params->method != RS_ERASE_REFILL) return bind_eraser(engine, method);
     cli_exit code = CLI_OK;
     if (engine->filler.count == 0) code = cli_add_text(engine, &engine->filler, filler, sizeof filler - 1, 0);
     params->filler = engine->filler.ids;

@@ -26,6 +26,9 @@ typedef struct cli_method {
 /* Says so and is CLI_USAGE where the text is none. */
 cli_exit cli_parse_method(const char *text, size_t bytes, cli_method *method);
 
+/* Whether it has a use for an eraser. */
+bool cli_takes_eraser(const cli_method *method);
+
 /* Gives a method what it needs: the engine's first eraser of its kind, or the filler. */
 cli_exit cli_bind_method(cli_engine *engine, cli_method *method);
 

@@ -123,9 +123,9 @@ static const struct {
     const char *name;
     int policies;
 } uses[] = {
-    {"sinks", WINDOWED | CONTROLS | OBSERVED | GATED},
-    {"window", WINDOWED | CONTROLS | OBSERVED | GATED},
-    {"rewind", WINDOWED | CONTROLS | OBSERVED | GATED},
+    {"sinks", WINDOWED | CONTROLS | GATED},
+    {"window", WINDOWED | CONTROLS | GATED},
+    {"rewind", WINDOWED | CONTROLS | GATED},
     {"keep", OBSERVED},
     {"observers", OBSERVED},
     {"patched", OBSERVED},

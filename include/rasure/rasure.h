@@ -536,7 +536,7 @@ typedef enum rs_stop_reason {
     RS_STOP_STRING = 2, /* one of stop_strings; it is not part of the text */
     RS_STOP_MAX = 3,    /* max_tokens */
     RS_STOP_CALLBACK = 4,
-    RS_STOP_FULL = 5, /* the KV cache, or what a policy has room for, is full */
+    RS_STOP_FULL = 5, /* the KV cache, or what a policy has room for, is full, or positions are used up */
 } rs_stop_reason;
 
 /* Receives whole UTF-8 characters only (a broken tail is given at the very end, as it is). Return false to
@@ -566,7 +566,8 @@ typedef struct rs_generate_report {
 /*
  * Samples and decodes from the current logits (decode something first) until one of the reasons. The token
  * that ends it (end of turn, stop token) is not added to the cache; every other generated token is, those of
- * a stop string included. When a step fails, the tokens before it stay, and the report says how many.
+ * a stop string included. When a step fails, the tokens before it stay, and the report says how many (its
+ * reason means nothing then).
  */
 RS_API rs_status rs_generate(rs_context *context, const rs_generate_params *params,
                              rs_generate_report *report);
@@ -638,7 +639,9 @@ typedef enum rs_erase_method {
                             in place of the span's; positions and room stay taken */
     RS_ERASE_PROGRESSIVE = 8, /* at once BRIDGE, if an adapter is given, else ADAPTIVE, with all gaps behind
                                  the first span closed; and EXACT by rs_refine, in idle time. Positions are
-                                 EXACT's from the start: they do not change again */
+                                 EXACT's from the start: they do not change again. What STEER wrote behind the
+                                 first span goes at once, as by EXACT, and what it made up for is open until
+                                 then */
     RS_ERASE_ADAPTIVE = 9,    /* as REPAIR with the gap closed, and besides the first k tokens after each hole
                                  those of the suffix are re-encoded that use the span's words again, and what
                                  follows them closely: there it keeps what it absorbed. The rest still does */
@@ -694,7 +697,7 @@ typedef struct rs_erase_params {
      * nats in 95 % of cases; where that takes longer than max_ms is expected to allow, or no max_kl is given,
      * the most exact one that does not, ADAPTIVE with as many echoes as there is time for; SHIFT, where
      * nothing is quick enough. How fast the context reads is known as soon as it has read 16 tokens in a
-     * call. */
+     * call. With SNAPKV and PYRAMIDKV EXACT may have to read more than was expected. */
     float max_kl;
     double max_ms;
     const rs_erase_calibration *calibration; /* AUTO: NULL: the default */

@@ -435,9 +435,13 @@ void rs_policy_copy(rs_policy_state *to, const rs_policy_state *from) {
     to->ns = from->ns;
 }
 
+void rs_policy_set_evicted(rs_policy_state *policy, rs_span evicted) {
+    policy->evicted = evicted.begin < evicted.end ? evicted : (rs_span){0, 0};
+}
+
 void rs_policy_cut(rs_policy_state *policy, int32_t position) {
-    if (policy->evicted.end > position) policy->evicted.end = position;
-    if (policy->evicted.begin >= policy->evicted.end) policy->evicted = (rs_span){0, 0};
+    const rs_span evicted = policy->evicted;
+    rs_policy_set_evicted(policy, (rs_span){evicted.begin, evicted.end < position ? evicted.end : position});
 }
 
 /* Whether the sinks and the last `wanted` before token n_tokens are there. */

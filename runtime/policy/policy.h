@@ -89,6 +89,10 @@ typedef struct rs_policy_chunk_read {
 void rs_policy_evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
                      const rs_policy_chunk_read *read);
 
+/* Positions between which entries have been evicted, when these have become others; an empty range, wherever
+ * it lies, is {0, 0}: nothing has been. */
+void rs_policy_set_evicted(rs_policy_state *policy, rs_span evicted);
+
 /* Everything at positions >= `position` has been taken out of the cache. */
 void rs_policy_cut(rs_policy_state *policy, int32_t position);
 

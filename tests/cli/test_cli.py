@@ -149,6 +149,8 @@ class CommandLine(Case):
         self.refuses(2, "--eraser without --erase-text", "run", "-p", "x", "--eraser", "y")
         self.refuses(2, "--erase-text is empty", "run", "-p", "x", "--erase-text", "")
         self.refuses(2, "--erase-text is empty", "run", "-p", "x", "--erase-text", "x", "--erase-text", "")
+        self.refuses(2, "--eraser is of no use with --method drop", "run", "-p", "x", "--erase-text", "x", "--method", "drop",
+                     "--eraser", "y")  # fmt: skip
         self.refuses(2, "in idle time", "run", "-p", "x", "--erase-text", "x", "--method", "progressive")
         self.refuses(2, "one of them", "tokenize", "x", "-f", "y")
         self.refuses(2, "one of them", "tokenize", "x", "--ids", "--json")
@@ -175,7 +177,7 @@ class CommandLine(Case):
         """What would change nothing is refused, not passed over."""
         heads = REPOSITORY / "models/smollm2-135m-instruct.heads.gguf"
         for policy, *option in (("full", "--keep", 0.3), ("full", "--window", 9), ("window", "--patched"), ("window", "--floor", 9),
-                                ("window", "--heads", heads), ("window", "--local", 0.5), ("snapkv", "--floor", 9)):  # fmt: skip
+                                ("window", "--heads", heads), ("window", "--local", 0.5), ("snapkv", "--floor", 9), ("snapkv", "--window", 9)):  # fmt: skip
             self.refuses(2, f"{option[0]} is of no use with --policy {policy}", "info", "--policy", policy, *option)
         self.refuses(2, "--keep is of no use with --policy full", "info", "--keep", 0.3)
         self.refuses(2, "--heads PATH names it", "info", "--policy", "snapkv", "--local", 0.5)
@@ -409,7 +411,8 @@ class Run(Case):
 
     def test_long_prompt(self) -> None:
         """The context is as large as prompt and answer need."""
-        self.good("run", "-p", "word " * 2100, "-n", 1, "--policy", "window")
+        for most in (0, 1, 1048576):
+            self.good("run", "-p", "word " * 2100, "-n", most, "--policy", "window", "--stop", " ")
 
     def test_window(self) -> None:
         """What does not fit the window is answered without, and what is evicted can be erased by every method."""

@@ -1,5 +1,5 @@
-/* Every call that changes a context, in random order, under policies of every kind: what must be so after
- * each of them. The log of a failure is what led to it. */
+/* What changes a context, in random order, under policies of every kind: what must be so after each call. The
+ * log of a failure is what led to it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "tests/support/state_builder.h"
 #include "tests/support/support.h"
 
-enum { N_CTX = 96, STEPS = 25, LOG = 4096, N_POLICIES = 7, MAX_SPANS = 2 };
+enum { N_CTX = 96, STEPS = 25, LOG = 4096, N_POLICIES = 9, MAX_STREAMS = 64, MAX_SPANS = 2 };
 
 /* A context with all that is needed to try it. */
 typedef struct trial {
@@ -206,6 +206,17 @@ static rs_status cut(trial *t) {
     return rs_truncate(t->c, position);
 }
 
+static rs_status set_head(trial *t) {
+    const int32_t position = (int32_t)below((uint32_t)t->c->next_position + 1);
+    note(t, " %d", position);
+    return rs_context_set_head(t->c, position);
+}
+
+static rs_status reset(trial *t) {
+    rs_context_reset(t->c);
+    return RS_OK;
+}
+
 static rs_status copy(trial *t) {
     const rs_status status = rs_context_copy(t->other, t->c);
     rs_context *const from = t->c;
@@ -241,10 +252,11 @@ typedef struct action {
 } action;
 
 static const action actions[] = {
-    {"decode", decode, 1, false},  {"erase", erase, 3, true},
-    {"replace", replace, 1, true}, {"undo", undo, 1, false},
-    {"refine", refine, 1, false},  {"truncate", cut, 1, false},
-    {"copy", copy, 1, false},      {"find_echoes", find_echoes, 1, false},
+    {"decode", decode, 3, false},     {"erase", erase, 9, true},
+    {"replace", replace, 3, true},    {"undo", undo, 3, false},
+    {"refine", refine, 3, false},     {"truncate", cut, 3, false},
+    {"copy", copy, 2, false},         {"find_echoes", find_echoes, 1, false},
+    {"set_head", set_head, 2, false}, {"reset", reset, 1, false},
 };
 
 static const action *any_action(void) {
@@ -309,8 +321,12 @@ static void test_any_order(void **state) {
     rs_gates *gates = rs_test_gates(
         model, &(rs_test_gates_spec){
                    .form = "tied", .scope = "global", .width = 32, .features = 64, .bias = 2, .size = 0.3F});
+    bool heads[MAX_STREAMS];
+    for (uint32_t s = 0; s < MAX_STREAMS; s++) heads[s] = s % 3 == 1;
     const rs_policy_params policies[N_POLICIES] = {
         {.policy = RS_POLICY_FULL},
+        {.policy = RS_POLICY_HEADS, .sinks = 3, .window = 9, .rewind = 4, .full_heads = heads},
+        {.policy = RS_POLICY_RANDOM, .sinks = 2, .window = 5, .budget = 20, .full_heads = heads},
         {.policy = RS_POLICY_WINDOW, .sinks = 3, .window = 9, .rewind = 4},
         {.policy = RS_POLICY_KEYNORM, .sinks = 2, .window = 5, .budget = 20},
         {.policy = RS_POLICY_SNAPKV, .keep = 0.4F, .observers = 3, .decoded = 96},
