@@ -19,16 +19,19 @@ from typing import Any
 
 import torch
 
+from ..arguments import parse_runtime
+from ..files import sha256
 from ..gguf_model import ModelError
-from ..pages.cells import NO_WIDTH, cell, head, line
+from ..pages import page
+from ..pages.erase_ablations import TRAININGS
 from ..runs import ConfigError, TrainingError, default_out, override, say
 from ..text import DataError
 from ..world import World
 from .__main__ import with_steps
 from .adapter_file import AdapterError, read_header
 from .config import TrainingConfig, parse_config
-from .measured import GROUPS, Measured, MeasuredError, difference, groups_of, load, mean_of
-from .tables import group_table, span_table
+from .measured import GROUPS, Figure, Measured, MeasuredError, Row, difference, load, mean_of, rounded
+from .tables import by_span
 from .tasks import TASKS
 from .train import Trainer
 
@@ -71,76 +74,60 @@ def measure(
     command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--data", args.data, "--out", out]
     for adapter in adapters:
         command += ["--adapter", adapter]
-    command += ["--tasks", ",".join(tasks), "--lengths", tokens, "--n", args.n, "--methods", ",".join(methods), *options]
+    command += ["--isa", args.isa, "--tasks", ",".join(tasks), "--lengths", tokens, "--n", args.n, "--methods", ",".join(methods), *options]
     subprocess.run([str(part) for part in command], check=True)
     found = load(out, planned=lambda record: record["tokens"] == tokens and record["task"] in tasks)
     return Measured(found.records, [row for row in found.rows if row["method"] in methods])
 
 
-# ------------------------------------------------------------------------------------------------- trainings
+# --------------------------------------------------------------------------------------------------- figures
 
 
-def variant_table(results: Sequence[tuple[str, str, Measured]]) -> list[str]:
-    """Variants down, kinds of cases across: KL, and behind it the difference to the first variant of its kind. The baselines know
-    no adapter and are the first variant's."""
-    lines = head(["trained as", *GROUPS])
-    baselines = results[0][2]
-    for method in BASELINES:
-        cells = [cell(mean_of(baselines.select(tasks, method), "kl"), 4) for tasks in GROUPS.values()]
-        lines.append(line([f"(`{method}`)", *cells]))
+def entry(section: str, row: str, column: str, figure: Figure | None, digits: int = 4, **more: Figure | None) -> Row:
+    """A cell of the page: its figure, and perhaps the difference to another row's."""
+    known = {name: rounded(value) for name, value in {"figure": figure, **more}.items() if value}
+    return {"section": section, "row": row, "column": column, "digits": digits} | known
+
+
+def by_kind(section: str, row: str, measured: Measured, method: str, first: Measured | None = None) -> list[Row]:
+    """KL on each kind of case; first: what it is held against, case by case."""
+    found = []
+    for kind, tasks in GROUPS.items():
+        rows = measured.select(tasks, method)
+        gap = difference(rows, first.select(tasks, method), "kl") if first else None
+        found.append(entry(section, row, kind, mean_of(rows, "kl"), difference=gap))
+    return found
+
+
+def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[Row]:
+    """The baselines know no adapter and are measured with the first variant. Others are held against the first of their kind."""
+    figures: list[Row] = []
     first: dict[str, Measured] = {}
-    for name, method, measured in results:
-        cells = []
-        for tasks in GROUPS.values():
-            rows = measured.select(tasks, method)
-            text = cell(mean_of(rows, "kl"), 4)
-            if method in first:
-                text += f"; {cell(difference(rows, first[method].select(tasks, method), 'kl'), 4)}"
-            cells.append(text)
+
+    def add(name: str, method: str, measured: Measured) -> None:
+        figures.extend(by_kind(TRAININGS, name, measured, method, first.get(method)))
         first.setdefault(method, measured)
-        lines.append(line([name, *cells]))
-    return lines
 
-
-def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[str]:
-    results = []
     for variant in plan["variants"]:
         config = config_of(variant, args.config.parent, plan["steps"])
         folder = default_out("ablations") / config.name
         say(variant["name"])
         method = METHODS[config.adapter.kind]
-        baselines = () if results else BASELINES
+        baselines = () if first else BASELINES
         measured = measure([train(config, args, folder)], [*baselines, method], args, folder / "measured")
-        results.append((f"{variant['name']}, {config.total_steps} steps", method, measured))
+        for baseline in baselines:
+            figures += by_kind(TRAININGS, f"(`{baseline}`)", measured, baseline)
+        add(f"{variant['name']}, {config.total_steps} steps", method, measured)
     for path in args.adapter:
         header = read_header(path)
         kind, steps = header.settings.kind, header.training["steps"]
         say(f"{kind} as shipped")
         measured = measure([path], [METHODS[kind]], args, default_out("ablations") / f"shipped-{kind}")
-        results.append((f"{kind} as shipped, {steps:,} steps", METHODS[kind], measured))
-    return [
-        "## Trained otherwise",
-        "",
-        "One seed each; behind the semicolon the difference to the first run of the kind, case by case.",
-        "",
-        *variant_table(results),
-    ]
+        add(f"{kind} as shipped, {steps:,} steps", METHODS[kind], measured)
+    return figures
 
 
-# -------------------------------------------------------------------------------------------------- settings
-
-
-def erases_table(results: dict[int, Measured], methods: Sequence[str]) -> list[str]:
-    """Methods down, spans erased at once across: KL along the right answer, and the share of right answers."""
-    lines = head(["method", *(f"{n}, {what}" for n in results for what in ("KL", "exact match"))])
-    for method in methods:
-        cells = [cell(mean_of(measured.select(["several"], method), metric), digits)
-                 for measured in results.values() for metric, digits in (("kl", 4), ("exact_match", 2))]  # fmt: skip
-        lines.append(line([f"`{method}`", *cells]))
-    return lines
-
-
-def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[str]:
+def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[Row]:
     title, methods = setting["title"], setting["methods"]
     say(title)
     folder = default_out("ablations") / slug(title)
@@ -150,12 +137,15 @@ def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[
         return measure(args.adapter, methods, args, folder / name, tasks, tokens, options)
 
     if "erases" in setting:
-        lines = erases_table({n: run(str(n), "--erases", n) for n in setting["erases"]}, methods)
-    elif "span_words" in setting:
-        lines = span_table(run("spans", "--span-words", *setting["span_words"], tokens=setting["tokens"]))
-    else:
-        lines = group_table(groups_of(run("kinds")), methods)
-    return ["", f"## {title}", "", *lines]
+        found = {n: run(str(n), "--erases", n) for n in setting["erases"]}
+        return [entry(title, f"`{method}`", f"{n}, {what}", mean_of(measured.select(["several"], method), metric), digits)
+                for method in methods for n, measured in found.items()
+                for what, metric, digits in (("KL", "kl", 4), ("exact match", "exact_match", 2))]  # fmt: skip
+    if "span_words" in setting:
+        measured = run("spans", "--span-words", *setting["span_words"], tokens=setting["tokens"])
+        return [entry(title, f"`{method}`", span, kl) for method in methods for span, kl in by_span(measured, method).items()]
+    measured = run("kinds")
+    return [row for method in methods for row in by_kind(title, f"`{method}`", measured, method)]
 
 
 # -------------------------------------------------------------------------------------------------- document
@@ -163,19 +153,13 @@ def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[
 
 def write(args: argparse.Namespace) -> None:
     plan = tomllib.loads(args.config.read_text(encoding="utf-8"))
-    lines = [
-        "# What matters",
-        "",
-        "Made by `python -m rasure_training.eraser.ablations` as `training/configs/ablations.toml` says, measured in the runtime "
-        f"on {args.n} validation contexts a task, of about {args.tokens} tokens where nothing else is said. KL(exact || method) in "
-        f"nats, in brackets 95 % intervals from a bootstrap over contexts. {NO_WIDTH}",
-        "",
-        *compare_trainings(plan, args),
-    ]
+    figures = compare_trainings(plan, args)
     for setting in plan["settings"]:
-        lines += compare_settings(setting, args)
-    (args.out / "erase_ablations.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"wrote erase_ablations.md to {args.out}")
+        figures += compare_settings(setting, args)
+    adapters = ", ".join(f"`{path.name}` (SHA-256 `{sha256(path)[:16]}...`)" for path in args.adapter)
+    measured = {"n": args.n, "tokens": args.tokens, "isa": args.isa, "adapters": adapters}
+    page.write(args.out, "erase_ablations", "erase_ablations", measured, figures)
+    print(f"wrote erase_ablations.md, .json and .svg to {args.out}")
 
 
 def main() -> int:
@@ -193,7 +177,8 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=512, help="length of a context (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
     parser.add_argument("--n", type=int, default=40, help="contexts a task (default: %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument("--isa", default="auto", help="instruction set, as `rasure run --isa` takes it (default: %(default)s)")
+    args = parse_runtime(parser)
     torch.set_num_threads(args.threads)
     try:
         write(args)

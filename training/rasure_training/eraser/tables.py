@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ..figures import clustered
 from ..pages.cells import cell, head, line
-from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
+from .measured import GROUPS, Figure, Measured, Row, difference, mean_of, share_of
 
 
 def task_table(measured: Measured, task: str) -> list[str]:
@@ -70,17 +70,22 @@ def work_table(measured: Measured, method: str) -> list[str]:
 SPAN_BINS = ((1, 4), (5, 16), (17, 64), (65, 256), (257, 1024))  # tokens; training ends with the fourth
 
 
+def by_span(measured: Measured, method: str) -> dict[str, Figure | None]:
+    """KL of prose by the length of the erased span."""
+    erased, rows = measured.erased("prose"), measured.select(["prose"], method)
+    found = {}
+    for low, high in SPAN_BINS:
+        ids = {case for case, n in erased.items() if low <= n <= high}
+        if ids:
+            found[f"{low} to {high:,} tokens, n = {len(ids)}"] = mean_of([row for row in rows if row["id"] in ids], "kl")
+    return found
+
+
 def span_table(measured: Measured) -> list[str]:
     """Methods down, KL of prose by the length of the erased span across."""
-    erased = measured.erased("prose")
-    bins = {f"{low} to {high:,} tokens": {case for case, n in erased.items() if low <= n <= high} for low, high in SPAN_BINS}
-    bins = {name: ids for name, ids in bins.items() if ids}
-    lines = head(["method", *(f"{name}, n = {len(ids)}" for name, ids in bins.items())])
-    for method in measured.methods():
-        rows = measured.select(["prose"], method)
-        cells = [cell(mean_of([row for row in rows if row["id"] in ids], "kl"), 4) for ids in bins.values()]
-        lines.append(line([f"`{method}`", *cells]))
-    return lines
+    found = {method: by_span(measured, method) for method in measured.methods()}
+    lines = head(["method", *next(iter(found.values()))])
+    return lines + [line([f"`{method}`", *(cell(kl, 4) for kl in spans.values())]) for method, spans in found.items()]
 
 
 def free_table(measured: Measured) -> list[str]:

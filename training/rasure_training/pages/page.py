@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..files import Row, write_json_object
-from . import dependents, erase_auto, erase_curve, leaks, many_erases, probes, replace
+from . import dependents, erase_ablations, erase_auto, erase_curve, leaks, many_erases, probes, replace
 
 
 class Kind(Protocol):
@@ -24,6 +24,7 @@ class Kind(Protocol):
 
 KINDS: dict[str, Kind] = {
     "dependents": dependents,
+    "erase_ablations": erase_ablations,
     "erase_auto": erase_auto,
     "erase_curve": erase_curve,
     "leaks": leaks,
