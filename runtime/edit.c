@@ -199,9 +199,13 @@ static void touch_pages(const rs_context *c, const rs_pass *pass) {
     for (uint32_t s = 0; c->kv.journal != NULL && s < c->kv.n_streams; s++) {
         const rs_kv_stream *stream = &c->kv.streams[s];
         rs_kv_cursor at;
-        for (uint32_t i = 0; i < pass->count; i++)
-            if (rs_kv_seek(&c->kv, stream, pass->positions[i], &at))
-                rs_kv_touch(&c->kv, stream->pages[at.page_index]);
+        bool found = false;
+        for (uint32_t i = 0; i < pass->count; i++) {
+            const int32_t position = pass->positions[i];
+            found = found ? rs_kv_advance(&c->kv, stream, position, &at)
+                          : rs_kv_seek(&c->kv, stream, position, &at);
+            if (found) rs_kv_touch(&c->kv, stream->pages[at.page_index]);
+        }
     }
 }
 
