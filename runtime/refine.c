@@ -26,14 +26,17 @@ static uint32_t count_known(const rs_context *c) {
     return end - c->draft.n_read;
 }
 
+static bool fits(const rs_context *c) {
+    return rs_policy_fits(&c->policy, &c->draft.kv, count_known(c), c->params.n_batch);
+}
+
 /* A policy may have kept so much of what was copied that the rest does not fit: then all of it is read. */
 static rs_status make_room(rs_context *c) {
-    for (;;) {
-        if (rs_policy_fits(&c->policy, &c->draft.kv, count_known(c), c->params.n_batch)) return RS_OK;
-        if (c->draft.first == 0) break;
+    if (!fits(c) && c->draft.first > 0) {
         rs_draft_empty(c);
         skip_gone(c);
     }
+    if (fits(c)) return RS_OK;
     return rs_fail(&c->error, RS_NO_SPACE,
                    "the policy has no room for the tokens that are to be read again: `decoded` is too small");
 }

@@ -24,17 +24,13 @@ static cli_exit refuse(const char *text) {
 }
 
 static cli_exit set_entries(uint32_t entries, rs_policy_params *policy) {
-    switch (policy->policy) {
-    case RS_POLICY_RANDOM:
-    case RS_POLICY_KEYNORM:
-    case RS_POLICY_GATES:
-    case RS_POLICY_HEAD_GATES: policy->budget = entries; return CLI_OK;
-    default:
+    if (!cli_is_policy(policy->policy, CLI_CONTROLS | CLI_GATED))
         return cli_fail(CLI_USAGE,
                         "--budget %u: entries are for random, keynorm and gates; a share (\"25%%\") or bytes "
                         "(\"8MB\") are for any policy",
                         (unsigned)entries);
-    }
+    policy->budget = entries;
+    return CLI_OK;
 }
 
 static cli_exit set_share(const cli_engine *engine, double percent, rs_context_params *params) {

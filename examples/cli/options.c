@@ -109,29 +109,26 @@ static const char *implied_policy(const parsed *line) {
                                                                                            : "full";
 }
 
-enum {
-    GATED = 1 << RS_POLICY_GATES | 1 << RS_POLICY_HEAD_GATES,
-    OBSERVED = 1 << RS_POLICY_SNAPKV | 1 << RS_POLICY_PYRAMIDKV,
-    CONTROLS = 1 << RS_POLICY_RANDOM | 1 << RS_POLICY_KEYNORM,
-    WINDOWED =
-        1 << RS_POLICY_WINDOW | 1 << RS_POLICY_HEADS, /* a budget in bytes says how long the window is */
-    BY_HEAD = 1 << RS_POLICY_HEADS | CONTROLS | OBSERVED | 1 << RS_POLICY_HEAD_GATES,
-};
+enum { BY_HEAD = 1 << RS_POLICY_HEADS | CLI_CONTROLS | CLI_OBSERVED | 1 << RS_POLICY_HEAD_GATES };
+
+bool cli_is_policy(rs_policy policy, int kinds) {
+    return (1 << policy & kinds) != 0;
+}
 
 /* What only some policies have a use for. */
 static const struct {
     const char *name;
     int policies;
 } uses[] = {
-    {"sinks", WINDOWED | CONTROLS | GATED},
-    {"window", WINDOWED | CONTROLS | GATED},
-    {"rewind", WINDOWED | CONTROLS | GATED},
-    {"keep", OBSERVED},
-    {"observers", OBSERVED},
-    {"patched", OBSERVED},
-    {"decoded", OBSERVED},
+    {"sinks", CLI_WINDOWED | CLI_CONTROLS | CLI_GATED},
+    {"window", CLI_WINDOWED | CLI_CONTROLS | CLI_GATED},
+    {"rewind", CLI_WINDOWED | CLI_CONTROLS | CLI_GATED},
+    {"keep", CLI_OBSERVED},
+    {"observers", CLI_OBSERVED},
+    {"patched", CLI_OBSERVED},
+    {"decoded", CLI_OBSERVED},
     {"floor", 1 << RS_POLICY_GATES},
-    {"gates", GATED},
+    {"gates", CLI_GATED},
     {"heads", BY_HEAD},
     {"local", BY_HEAD},
 };
@@ -139,16 +136,16 @@ static const struct {
 /* Refuses what would do nothing. */
 static cli_exit check_uses(const cli_command *command, const parsed *line, const char *policy,
                            const cli_setup *setup) {
-    const int is = 1 << setup->policy.policy;
+    const rs_policy is = setup->policy.policy;
     for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
-        if (is_given(line, uses[i].name) && (uses[i].policies & is) == 0)
+        if (is_given(line, uses[i].name) && !cli_is_policy(is, uses[i].policies))
             return cli_fail(CLI_USAGE, "%s: --%s is of no use with --policy %s", command->name, uses[i].name,
                             policy);
     if (is_given(line, "local") && setup->heads == NULL)
         return cli_fail(CLI_USAGE, "%s: --local is a share of the heads in a file: --heads PATH names it",
                         command->name);
-    const char *const bound = (is & WINDOWED) != 0 ? "window" : "keep";
-    if (setup->budget != NULL && (is & (WINDOWED | OBSERVED)) != 0 && is_given(line, bound))
+    const char *const bound = cli_is_policy(is, CLI_WINDOWED) ? "window" : "keep";
+    if (setup->budget != NULL && cli_is_policy(is, CLI_WINDOWED | CLI_OBSERVED) && is_given(line, bound))
         return cli_fail(CLI_USAGE, "%s: --%s is what --budget is enough for: give one of them", command->name,
                         bound);
     return CLI_OK;
@@ -167,7 +164,7 @@ static cli_exit choose_policy(const cli_command *command, const char *name, cons
                         "gates head-gates",
                         command->name, name);
     p->policy = (rs_policy)found;
-    if ((p->policy == RS_POLICY_GATES || p->policy == RS_POLICY_HEAD_GATES) && setup->gates == NULL)
+    if (cli_is_policy(p->policy, CLI_GATED) && setup->gates == NULL)
         return cli_fail(CLI_USAGE, "%s: --policy %s: which? --gates PATH says it", command->name, name);
     if (p->policy == RS_POLICY_HEADS && setup->heads == NULL)
         return cli_fail(CLI_USAGE, "%s: --policy heads: which? --heads PATH says it", command->name);

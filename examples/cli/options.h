@@ -34,6 +34,16 @@ typedef struct cli_option {
 /* A number that was not given. */
 #define CLI_UNSET UINT32_MAX
 
+/* Kinds of policies, as sets of 1 << rs_policy. */
+enum {
+    CLI_WINDOWED = 1 << RS_POLICY_WINDOW | 1 << RS_POLICY_HEADS,     /* a budget of bytes is the window's */
+    CLI_CONTROLS = 1 << RS_POLICY_RANDOM | 1 << RS_POLICY_KEYNORM,   /* a budget in entries */
+    CLI_GATED = 1 << RS_POLICY_GATES | 1 << RS_POLICY_HEAD_GATES,    /* likewise */
+    CLI_OBSERVED = 1 << RS_POLICY_SNAPKV | 1 << RS_POLICY_PYRAMIDKV, /* a share of chunks */
+};
+
+bool cli_is_policy(rs_policy policy, int kinds);
+
 /* What every command that opens a model accepts. */
 typedef struct cli_setup {
     const char *model;     /* a path; never NULL after parsing */

@@ -20,12 +20,11 @@ static uint32_t count_full(const cli_engine *engine, const rs_policy_params *p) 
 }
 
 static bool has_budget(const rs_policy_params *p) {
-    return p->policy == RS_POLICY_RANDOM || p->policy == RS_POLICY_KEYNORM || p->policy == RS_POLICY_GATES ||
-           p->policy == RS_POLICY_HEAD_GATES;
+    return cli_is_policy(p->policy, CLI_CONTROLS | CLI_GATED);
 }
 
 static bool has_share(const rs_policy_params *p) {
-    return p->policy == RS_POLICY_SNAPKV || p->policy == RS_POLICY_PYRAMIDKV;
+    return cli_is_policy(p->policy, CLI_OBSERVED);
 }
 
 void cli_print_policy(FILE *stream, const cli_engine *engine) {

@@ -59,6 +59,23 @@ void rs_test_make_tokens(const rs_model *model, int32_t *tokens, uint32_t count)
     for (uint32_t i = 0; i < count; i++) tokens[i] = (int32_t)((i * 37 + 11) % model->shape.n_vocab);
 }
 
+rs_context *rs_test_crowded(const rs_model *model, bool refine, const int32_t *tokens, uint32_t n_ctx,
+                            uint32_t *first) {
+    enum { BATCH = 64, CALL = 20 };
+    const rs_context_params params = {
+        .n_ctx = n_ctx,
+        .n_batch = BATCH,
+        .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = 2, .decoded = 100},
+        .refine = refine};
+    rs_context *c = rs_test_context_of(model, &params);
+    while (rs_policy_fits(&c->policy, &c->kv, BATCH, BATCH))
+        rs_test_ok(c, rs_decode(c, tokens + c->n_tokens, 1));
+    *first = c->n_tokens;
+    while (c->n_tokens + CALL <= n_ctx) rs_test_ok(c, rs_decode(c, tokens + c->n_tokens, CALL));
+    assert_true(c->n_tokens > *first + BATCH + 2 && c->policy.evicted.begin == (int32_t)*first);
+    return c;
+}
+
 rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_batch) {
     return rs_test_context_of(model, &(rs_context_params){.n_ctx = n_ctx, .n_batch = n_batch});
 }

@@ -33,6 +33,12 @@ rs_context *rs_test_context(const rs_model *model, uint32_t n_ctx, uint32_t n_ba
 rs_context *rs_test_context_of(const rs_model *model, const rs_context_params *params);
 void rs_test_free(rs_context *context);
 
+/* A context of SNAPKV for n_ctx tokens that has read about as many. The first *first came one by one, are all
+ * kept, and leave no room for a chunk; the others came in short calls, of which little is kept, and do not
+ * fit in as one. */
+rs_context *rs_test_crowded(const rs_model *model, bool refine, const int32_t *tokens, uint32_t n_ctx,
+                            uint32_t *first);
+
 /* Fails the running test with the context's sentence unless `status` is RS_OK. */
 void rs_test_ok(const rs_context *context, rs_status status);
 

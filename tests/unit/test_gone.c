@@ -27,15 +27,13 @@ static rs_adapter *adapter(const rs_model *model, const char *kind) {
             .kind = kind, .rank = 8, .size = 2.0F, .window = 16, .sinks = 2, .bridge_tokens = 8, .seed = 1});
 }
 
-/* Different tokens throughout, so that a row can be told from every other. */
 static int set_up(void **state) {
     fixture *f = *state;
     f->model = rs_test_load(rs_test_golden_path(f->file), RS_LINEAR_NATIVE, RS_ISA_AUTO, 1);
     f->steer = adapter(f->model, "steer");
     f->bridge = adapter(f->model, "bridge");
-    const uint32_t n_vocab = f->model->shape.n_vocab;
-    assert_true(n_vocab > 2 * N);
-    for (uint32_t i = 0; i < N; i++) f->tokens[i] = (int32_t)((i * 2 + 17) % n_vocab);
+    assert_true(f->model->shape.n_vocab > 2 * N); /* so that no token comes twice */
+    rs_test_make_tokens(f->model, f->tokens, N);
     return 0;
 }
 

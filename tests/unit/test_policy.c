@@ -827,19 +827,12 @@ static void test_exact_over_shares(void **state) {
  * everything is. */
 static void test_exact_where_the_suffix_does_not_fit(void **state) {
     const rs_model *model = *state;
-    enum { BATCH = 64, CALL = 20 };
-    const rs_context_params params = {
-        .n_ctx = N_CTX,
-        .n_batch = BATCH,
-        .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = 2, .decoded = 100}};
     int32_t tokens[N_CTX], kept[N_CTX];
+    uint32_t first;
     rs_test_make_tokens(model, tokens, N_CTX);
-    rs_context *c = rs_test_context_of(model, &params), *clean = rs_test_context_of(model, &params);
-    uint32_t n = 0;
-    while (rs_policy_fits(&c->policy, &c->kv, BATCH, BATCH)) read_tokens(c, tokens + n++, 1);
-    const uint32_t first = n;
-    for (; n + CALL <= N_CTX; n += CALL) read_tokens(c, tokens + n, CALL);
-    assert_true(n > first + BATCH + 2 && c->policy.evicted.begin == (int32_t)first);
+    rs_context *c = rs_test_crowded(model, false, tokens, N_CTX, &first);
+    rs_context *clean = rs_test_context_of(model, &c->params);
+    const uint32_t n = c->n_tokens;
     memcpy(kept, tokens, first * sizeof *kept);
     memcpy(kept + first, tokens + first + 2, (n - first - 2) * sizeof *kept);
     read_tokens(clean, kept, n - 2);

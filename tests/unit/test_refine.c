@@ -473,19 +473,12 @@ static void test_under_policies(void **state) {
 /* What short calls have kept may leave no room to read the rest as one: then everything is read. */
 static void test_where_the_rest_does_not_fit(void **state) {
     const rs_model *model = *state;
-    enum { BATCH = 64, CALL = 20 };
-    const rs_context_params params = {
-        .n_ctx = N_CTX,
-        .n_batch = BATCH,
-        .policy = {.policy = RS_POLICY_SNAPKV, .keep = 0.1F, .observers = 2, .decoded = 100},
-        .refine = true};
     int32_t tokens[N_CTX];
+    uint32_t first;
     rs_test_make_tokens(model, tokens, N_CTX);
-    rs_context *c = rs_test_context_of(model, &params), *exact = rs_test_context_of(model, &params);
-    uint32_t n = 0;
-    while (rs_policy_fits(&c->policy, &c->kv, BATCH, BATCH)) rs_test_ok(c, rs_decode(c, tokens + n++, 1));
-    const rs_span span = {(int32_t)n, (int32_t)n + 2};
-    for (; n + CALL <= N_CTX; n += CALL) rs_test_ok(c, rs_decode(c, tokens + n, CALL));
+    rs_context *c = rs_test_crowded(model, true, tokens, N_CTX, &first);
+    rs_context *exact = rs_test_context_of(model, &c->params);
+    const rs_span span = {(int32_t)first, (int32_t)first + 2};
     rs_test_ok(exact, rs_context_copy(exact, c));
     rs_test_ok(c,
                rs_erase(c, &span, 1, &(rs_erase_params){.method = RS_ERASE_DROP, .close_gap = true}, NULL));

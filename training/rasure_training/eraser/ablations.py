@@ -74,7 +74,8 @@ def measure(
     command = [sys.executable, "-m", "rasure_training.eraser.measure", args.rasure, args.model, "--data", args.data, "--out", out]
     for adapter in adapters:
         command += ["--adapter", adapter]
-    command += ["--isa", args.isa, "--tasks", ",".join(tasks), "--lengths", tokens, "--n", args.n, "--methods", ",".join(methods), *options]
+    command += ["--isa", args.isa, "--tasks", ",".join(tasks), "--lengths", tokens, "--n", args.n, "--methods", ",".join(methods)]
+    command += options
     subprocess.run([str(part) for part in command], check=True)
     found = load(out, planned=lambda record: record["tokens"] == tokens and record["task"] in tasks)
     return Measured(found.records, [row for row in found.rows if row["method"] in methods])
