@@ -36,7 +36,7 @@ with open({log!r}, "a") as log:
 fails = pathlib.Path({fails!r})
 if fails.exists() and len(open({log!r}).readlines()) >= int(fails.read_text()):
     sys.exit("rasure: the tool failed on purpose")
-kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "bridge:32": 0.0625, "repair:16": 0.125,
+kl = {{"exact": 0.0, "none": 0.5, "drop": 0.25, "shift": 0.25, "bridge:16": 0.0625, "bridge:32": 0.0625, "steer": 0.2, "repair:16": 0.125,
       "repair:16+shift": 0.1}}
 with open(value("--per-case"), "w") as out:
     for line in open(arguments[1]):
@@ -83,11 +83,11 @@ def methods_in(outcomes: Path) -> list[str]:
     return list(dict.fromkeys(json.loads(line)["method"] for line in outcomes.read_text(encoding="utf-8").splitlines()))
 
 
-def make_adapter(path: Path, name: str) -> None:
+def make_adapter(path: Path, name: str, kind: str = "bridge") -> None:
     model = load_model(model_path("tiny-llama"))
     lora = random_lora(EraserModel(model))
     training = {"converted_from": "x", "steps": 7}
-    adapter = Adapter(Settings("bridge", 16, 2, 4), lora, model.file.fingerprint(), name, "apache-2.0", training)
+    adapter = Adapter(Settings(kind, 16, 2, 4), lora, model.file.fingerprint(), name, "apache-2.0", training)
     write_adapter(path, model.file, adapter)
 
 
@@ -367,8 +367,10 @@ def test_settings_of_a_trained_adapter(
 
     def lines(**more: object) -> list[str]:
         plan = {"title": "A title", "methods": ["exact", "drop", "bridge:16"], **more}
+        args = Namespace(**given)
+        shipped = ablations.measure_shipped({"settings": [plan]}, args)
         measured = {"n": 2, "tokens": 200, "isa": "ref", "adapters": ""}
-        return erase_ablations.lines("name", measured, ablations.compare_settings(plan, Namespace(**given)))
+        return erase_ablations.lines("name", measured, ablations.compare_settings(plan, args, shipped))
 
     found = lines()
     assert "## A title" in found
@@ -404,6 +406,24 @@ def test_the_page_of_ablations(setting: list[object], tmp_path: Path, data: Path
     text = (tmp_path / "erase_ablations.md").read_text(encoding="utf-8")
     assert text.count(NO_WIDTH) == 1
     assert "| bridge as shipped, 7 steps | 0.0625 (0.0625 to 0.0625) |" in text and "## A title" in text
+
+
+def test_trainings_share_measurements_and_are_held_against_the_first_of_their_kind(
+    setting: list[object], tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_adapter(tmp_path / "other.gguf", "Other")
+    make_adapter(tmp_path / "steer.gguf", "Steer", "steer")
+    trained = {"bridge": [("a", tmp_path / "bridge.gguf"), ("b", tmp_path / "other.gguf")], "steer": [("c", tmp_path / "steer.gguf")]}
+    monkeypatch.setattr(ablations, "train_all", lambda plan, args: trained)
+    args = Namespace(**given_to_ablations(setting, data))
+    plan: dict[str, Any] = {"settings": []}
+    figures = ablations.compare_trainings(plan, args, ablations.measure_shipped(plan, args))
+    assert list(dict.fromkeys(runs(tmp_path))) == ["drop,repair:16,bridge:16", "bridge:16,steer", "bridge:16"]
+    held = {entry["row"]: "difference" in entry for entry in figures}
+    assert held == {"(`drop`)": False, "(`repair:16`)": False, "a": False, "b": True, "c": False, "bridge as shipped, 7 steps": True}
+    values = [entry for entry in figures if entry["column"] == "values"]
+    assert [entry["figure"]["mean"] for entry in values] == [0.25, 0.125, 0.0625, 0.0625, 0.2, 0.0625]
 
 
 def test_what_is_too_far_from_pytorch_is_named() -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def config_of(variant: dict[str, Any], folder: Path, steps: int) -> TrainingConfig:
+def config_of(variant: dict[str, Any], folder: Path, plan: dict[str, Any]) -> TrainingConfig:
     data = tomllib.loads((folder / variant["config"]).read_text(encoding="utf-8"))
-    override(data, variant.get("set", []))
+    override(data, [*plan.get("set", []), *variant.get("set", [])])
     if "without_stage" in variant:
         del data["stages"][variant["without_stage"] - 1]
     data["name"] = slug(variant["name"])
     data["output"]["validate"] = 0
-    return with_steps(parse_config(data), variant.get("steps", steps))
+    return with_steps(parse_config(data), variant.get("steps", plan["steps"]))
 
 
 def train(config: TrainingConfig, args: argparse.Namespace, out: Path) -> Path:
@@ -100,53 +101,71 @@ def by_kind(section: str, row: str, measured: Measured, method: str, first: Meas
     return found
 
 
-def compare_trainings(plan: dict[str, Any], args: argparse.Namespace) -> list[Row]:
-    """The baselines know no adapter and are measured with the first variant. Others are held against the first of their kind."""
-    figures: list[Row] = []
-    first: dict[str, Measured] = {}
+def method_of(adapter: Path) -> str:
+    return METHODS[read_header(adapter).settings.kind]
 
-    def add(name: str, method: str, measured: Measured) -> None:
-        figures.extend(by_kind(TRAININGS, name, measured, method, first.get(method)))
-        first.setdefault(method, measured)
 
+def train_all(plan: dict[str, Any], args: argparse.Namespace) -> dict[str, list[tuple[str, Path]]]:
+    """What was trained, with its name, by the kind of the adapter."""
+    found: dict[str, list[tuple[str, Path]]] = {}
     for variant in plan["variants"]:
-        config = config_of(variant, args.config.parent, plan["steps"])
-        folder = default_out("ablations") / config.name
+        config = config_of(variant, args.config.parent, plan)
         say(variant["name"])
-        method = METHODS[config.adapter.kind]
-        baselines = () if first else BASELINES
-        measured = measure([train(config, args, folder)], [*baselines, method], args, folder / "measured")
-        for baseline in baselines:
-            figures += by_kind(TRAININGS, f"(`{baseline}`)", measured, baseline)
-        add(f"{variant['name']}, {config.total_steps} steps", method, measured)
+        name = f"{variant['name']}, {config.total_steps} steps"
+        found.setdefault(config.adapter.kind, []).append((name, train(config, args, default_out("ablations") / config.name)))
+    return found
+
+
+def measure_shipped(plan: dict[str, Any], args: argparse.Namespace) -> Measured:
+    """Of the adapters as shipped all that is asked for on all tasks, so that a context is read once for all methods."""
+    methods = [*BASELINES, *map(method_of, args.adapter)]
+    methods += [method for setting in plan["settings"] if "tasks" not in setting for method in setting["methods"]]
+    say("as shipped")
+    return measure(args.adapter, list(dict.fromkeys(methods)), args, default_out("ablations") / "shipped")
+
+
+def compare_trainings(plan: dict[str, Any], args: argparse.Namespace, shipped: Measured) -> list[Row]:
+    """Others are held against the first of their kind. Two kinds share a measurement, in which contexts are read once."""
+    trained = train_all(plan, args)
+    figures = [entry for method in BASELINES for entry in by_kind(TRAININGS, f"(`{method}`)", shipped, method)]
+    measured: dict[str, Measured] = {}
+    for together in zip_longest(*trained.values()):
+        here = [named for named in together if named]
+        names = [name for name, _ in here]
+        say(" and ".join(names))
+        folder = default_out("ablations") / "-and-".join(map(slug, names))
+        paths = [path for _, path in here]
+        measured |= dict.fromkeys(names, measure(paths, list(map(method_of, paths)), args, folder))
+    first: dict[str, Measured] = {}
+    for kind, method in METHODS.items():
+        for name, _ in trained.get(kind, []):
+            figures += by_kind(TRAININGS, name, measured[name], method, first.get(kind))
+            first.setdefault(kind, measured[name])
     for path in args.adapter:
         header = read_header(path)
-        kind, steps = header.settings.kind, header.training["steps"]
-        say(f"{kind} as shipped")
-        measured = measure([path], [METHODS[kind]], args, default_out("ablations") / f"shipped-{kind}")
-        add(f"{kind} as shipped, {steps:,} steps", METHODS[kind], measured)
+        kind = header.settings.kind
+        name = f"{kind} as shipped, {header.training['steps']:,} steps"
+        figures += by_kind(TRAININGS, name, shipped, METHODS[kind], first.get(kind))
     return figures
 
 
-def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[Row]:
+def compare_settings(setting: dict[str, Any], args: argparse.Namespace, shipped: Measured) -> list[Row]:
     title, methods = setting["title"], setting["methods"]
+    if "tasks" not in setting:
+        return [row for method in methods for row in by_kind(title, f"`{method}`", shipped, method)]
     say(title)
-    folder = default_out("ablations") / slug(title)
-    tasks = setting.get("tasks", TASKS)
 
     def run(name: str, *options: object, tokens: int | None = None) -> Measured:
-        return measure(args.adapter, methods, args, folder / name, tasks, tokens, options)
+        folder = default_out("ablations") / slug(title) / name
+        return measure(args.adapter, methods, args, folder, setting["tasks"], tokens, options)
 
     if "erases" in setting:
         found = {n: run(str(n), "--erases", n) for n in setting["erases"]}
         return [entry(title, f"`{method}`", f"{n}, {what}", mean_of(measured.select(["several"], method), metric), digits)
                 for method in methods for n, measured in found.items()
                 for what, metric, digits in (("KL", "kl", 4), ("exact match", "exact_match", 2))]  # fmt: skip
-    if "span_words" in setting:
-        measured = run("spans", "--span-words", *setting["span_words"], tokens=setting["tokens"])
-        return [entry(title, f"`{method}`", span, kl) for method in methods for span, kl in by_span(measured, method).items()]
-    measured = run("kinds")
-    return [row for method in methods for row in by_kind(title, f"`{method}`", measured, method)]
+    measured = run("spans", "--span-words", *setting["span_words"], tokens=setting["tokens"])
+    return [entry(title, f"`{method}`", span, kl) for method in methods for span, kl in by_span(measured, method).items()]
 
 
 # -------------------------------------------------------------------------------------------------- document
@@ -154,9 +173,10 @@ def compare_settings(setting: dict[str, Any], args: argparse.Namespace) -> list[
 
 def write(args: argparse.Namespace) -> None:
     plan = tomllib.loads(args.config.read_text(encoding="utf-8"))
-    figures = compare_trainings(plan, args)
+    shipped = measure_shipped(plan, args)
+    figures = compare_trainings(plan, args, shipped)
     for setting in plan["settings"]:
-        figures += compare_settings(setting, args)
+        figures += compare_settings(setting, args, shipped)
     adapters = ", ".join(f"`{path.name}` (SHA-256 `{sha256(path)[:16]}...`)" for path in args.adapter)
     measured = {"n": args.n, "tokens": args.tokens, "isa": args.isa, "adapters": adapters}
     page.write(args.out, "erase_ablations", "erase_ablations", measured, figures)
