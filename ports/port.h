@@ -17,7 +17,11 @@ typedef struct rs_port_map {
 /* Maps a regular file read-only. An empty file maps to {NULL, 0}. *map is untouched on failure. */
 int rs_port_map_file(const char *path, rs_port_map *map);
 
-/* `map` came from rs_port_map_file and is unmapped once. {NULL, 0} is fine. */
+/* The same of `bytes` bytes from `offset` on (0: up to the end) of a regular file that is open for reading,
+ * and may be closed afterwards. EINVAL: it does not have them. */
+int rs_port_map_part(int descriptor, uint64_t offset, uint64_t bytes, rs_port_map *map);
+
+/* `map` came from one of these and is unmapped once. {NULL, 0} is fine. */
 void rs_port_unmap(rs_port_map *map);
 
 /* Overwrites with zeros in a way that the compiler may not drop. */

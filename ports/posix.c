@@ -19,20 +19,29 @@
 #include <sys/syscall.h>
 #endif
 
-static int map_descriptor(int descriptor, rs_port_map *map) {
+/* Mappings begin with a page. */
+static size_t offset_in_page(uint64_t offset) {
+    return (size_t)(offset % rs_port_page_size());
+}
+
+int rs_port_map_part(int descriptor, uint64_t offset, uint64_t bytes, rs_port_map *map) {
     struct stat info;
     if (fstat(descriptor, &info) != 0) return errno;
     if (S_ISDIR(info.st_mode)) return EISDIR;
     if (!S_ISREG(info.st_mode)) return ENOTSUP;
-    if ((uintmax_t)info.st_size > SIZE_MAX) return EFBIG;
-    const size_t bytes = (size_t)info.st_size;
+    const uint64_t size = (uint64_t)info.st_size;
+    if (offset > size || bytes > size - offset) return EINVAL;
+    if (bytes == 0) bytes = size - offset;
     if (bytes == 0) {
         *map = (rs_port_map){NULL, 0};
         return 0;
     }
-    void *data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (data == MAP_FAILED) return errno;
-    *map = (rs_port_map){data, bytes};
+    const size_t before = offset_in_page(offset);
+    if (bytes > SIZE_MAX - before) return EFBIG;
+    char *page =
+        mmap(NULL, before + (size_t)bytes, PROT_READ, MAP_PRIVATE, descriptor, (off_t)(offset - before));
+    if (page == MAP_FAILED) return errno;
+    *map = (rs_port_map){page + before, (size_t)bytes};
     return 0;
 }
 
@@ -42,13 +51,15 @@ int rs_port_map_file(const char *path, rs_port_map *map) {
         descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     } while (descriptor < 0 && errno == EINTR);
     if (descriptor < 0) return errno;
-    const int code = map_descriptor(descriptor, map);
+    const int code = rs_port_map_part(descriptor, 0, 0, map);
     close(descriptor); /* a mapping outlives its descriptor */
     return code;
 }
 
 void rs_port_unmap(rs_port_map *map) {
-    if (map->data != NULL) munmap((void *)(uintptr_t)map->data, map->bytes);
+    const uintptr_t at = (uintptr_t)map->data;
+    const size_t before = offset_in_page(at);
+    if (at != 0) munmap((void *)(at - before), before + map->bytes);
     *map = (rs_port_map){NULL, 0};
 }
 

@@ -203,6 +203,7 @@ rs_status rs_context_cache_size(const rs_model *model, const rs_context_params *
 
 rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model, const rs_context_params *params,
                           rs_context **context, rs_error *error) {
+    if (context != NULL) *context = NULL;
     if (memory == NULL || model == NULL || context == NULL) {
         return rs_fail(error, RS_INVALID_ARGUMENT, "memory, model or context is NULL");
     }

@@ -90,6 +90,21 @@ static bool contains(const int32_t *tokens, size_t n, int32_t token) {
     return false;
 }
 
+/* Of the generated tokens, which are the last ones: the position of the one whose text byte `at` of the text
+ * held back is in. */
+static int32_t position_of(rs_context *c, const writer *w, size_t at, uint32_t n_tokens) {
+    int32_t position = c->next_position;
+    for (size_t end = w->bytes; end > at && n_tokens > 0; n_tokens--) {
+        int32_t token;
+        size_t bytes, count;
+        position--;
+        (void)rs_context_tokens(c, position, position + 1, &token, NULL, 1, &count);
+        (void)rs_tokenizer_decode(c->model->tokenizer, &token, 1, false, NULL, 0, &bytes, NULL);
+        end -= bytes < end ? bytes : end;
+    }
+    return position;
+}
+
 /* One token further. *done says whether to stop, then with report->reason. */
 static rs_status step(rs_context *c, rs_sampler *sampler, writer *w, rs_generate_report *report, bool *done) {
     const rs_generate_params *p = w->params;
@@ -111,12 +126,18 @@ static rs_status step(rs_context *c, rs_sampler *sampler, writer *w, rs_generate
     }
     RS_TRY(decoded);
     report->n_tokens++;
+    report->text_end = c->next_position;
+    if (p->on_token != NULL && !p->on_token(p->user, token, c->next_position - 1)) {
+        report->reason = RS_STOP_CALLBACK;
+        return RS_OK;
+    }
     size_t bytes;
     RS_TRY(rs_tokenizer_decode(c->model->tokenizer, &token, 1, false, w->text + w->bytes,
                                c->text_capacity - w->bytes, &bytes, &c->error));
     w->bytes += bytes;
     const size_t stop = find_stop(w);
     if (stop < w->bytes) {
+        report->text_end = position_of(c, w, stop, report->n_tokens);
         rs_port_secure_zero(w->text + stop, w->bytes - stop);
         w->bytes = stop;
         report->reason = RS_STOP_STRING;
@@ -138,7 +159,7 @@ rs_status rs_generate(rs_context *context, const rs_generate_params *params, rs_
     rs_sampler sampler;
     RS_TRY(rs_sampler_init(&sampler, &chosen.sampler, &context->error));
     const uint64_t start = rs_port_clock_ns();
-    rs_generate_report result = {.reason = RS_STOP_MAX};
+    rs_generate_report result = {.reason = RS_STOP_MAX, .text_end = context->next_position};
     writer w = {.params = &chosen, .text = context->text};
     rs_status status = RS_OK;
     for (bool done = false; !done && status == RS_OK;) status = step(context, &sampler, &w, &result, &done);

@@ -21,7 +21,8 @@ enum {
     /* Limits of the GGUF specification. */
     MAX_KEY_NAME = 65535,
     MAX_TENSOR_NAME = 64,
-    MIN_ALIGNMENT = 8,
+    MIN_ALIGNMENT = 8,    /* of tensors in the file */
+    MEMORY_ALIGNMENT = 4, /* of the file in memory: what floats need; files in archives are often no better */
     DEFAULT_ALIGNMENT = 32,
     /* Our own. */
     MAX_ARRAY_DEPTH = 4,
@@ -408,9 +409,9 @@ static rs_status read_file(rs_gguf *g, const unsigned char *file, size_t file_by
 rs_status rs_gguf_open(const void *data, size_t bytes, rs_gguf **gguf, rs_error *error) {
     *gguf = NULL;
     if (bytes == 0) return rs_fail(error, RS_BAD_FILE, "the file is empty");
-    if ((uintptr_t)data % MIN_ALIGNMENT != 0) /* else tensors are not aligned, whatever their offsets say */
+    if ((uintptr_t)data % MEMORY_ALIGNMENT != 0) /* else tensors are not, whatever their offsets say */
         return rs_fail(error, RS_INVALID_ARGUMENT, "the file's memory is not aligned to %d bytes",
-                       MIN_ALIGNMENT);
+                       MEMORY_ALIGNMENT);
     rs_gguf *g = calloc(1, sizeof *g);
     if (g == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory for the file's index");
     const rs_status status = read_file(g, data, bytes, error);

@@ -47,7 +47,7 @@ typedef struct rs_gguf rs_gguf;
  * Checks header, every key, every value and every tensor of the file at `data` (which MUST outlive *gguf) and
  * builds the index. RS_BAD_FILE for whatever is damaged, RS_UNSUPPORTED for a version, byte order or tensor
  * type that rasure does not read, each naming the place; RS_NO_MEMORY. Memory is bounded by a multiple of the
- * file's size. `data` MUST be aligned to 8, as tensors are read where they lie; else RS_INVALID_ARGUMENT.
+ * file's size. `data` MUST be aligned to 4, as tensors are read where they lie; else RS_INVALID_ARGUMENT.
  */
 rs_status rs_gguf_open(const void *data, size_t bytes, rs_gguf **gguf, rs_error *error);
 void rs_gguf_close(rs_gguf *gguf);

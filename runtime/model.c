@@ -456,18 +456,36 @@ rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_model_pa
     return RS_OK;
 }
 
+/* The mapping is the model's, or undone. */
+static rs_status load_map(rs_port_map *map, const rs_model_params *params, rs_model **model,
+                          rs_error *error) {
+    const rs_status status = rs_model_load_memory(map->data, map->bytes, params, model, error);
+    if (status == RS_OK) (*model)->map = *map;
+    else rs_port_unmap(map);
+    return status;
+}
+
 rs_status rs_model_load(const char *path, const rs_model_params *params, rs_model **model, rs_error *error) {
     if (path == NULL || model == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "path or model is NULL");
     *model = NULL;
     rs_port_map map;
     RS_TRY(rs_sidecar_map(path, &map, error));
-    const rs_status status = rs_model_load_memory(map.data, map.bytes, params, model, error);
-    if (status != RS_OK) {
-        rs_port_unmap(&map);
-        return status;
+    return load_map(&map, params, model, error);
+}
+
+rs_status rs_model_load_fd(int descriptor, uint64_t offset, uint64_t bytes, const rs_model_params *params,
+                           rs_model **model, rs_error *error) {
+    if (model == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "model is NULL");
+    *model = NULL;
+    rs_port_map map;
+    const int code = rs_port_map_part(descriptor, offset, bytes, &map);
+    if (code != 0) {
+        char reason[96];
+        rs_port_strerror(code, reason, sizeof reason);
+        return rs_fail(error, RS_IO, "descriptor %d, from byte %" PRIu64 " on: %s", descriptor, offset,
+                       reason);
     }
-    (*model)->map = map;
-    return RS_OK;
+    return load_map(&map, params, model, error);
 }
 
 void rs_model_free(rs_model *model) {
@@ -511,6 +529,17 @@ rs_status rs_model_get_info(const rs_model *model, rs_model_info *info) {
         .isa = model->kernels->isa,
         .threads = model->threads,
     };
+    return RS_OK;
+}
+
+rs_status rs_model_get_string(const rs_model *model, const char *key, const char **text, size_t *bytes,
+                              rs_error *error) {
+    if (model == NULL || key == NULL || text == NULL || bytes == NULL)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "model, key, text or bytes is NULL");
+    rs_string value;
+    RS_TRY(rs_gguf_string(model->gguf, key, &value, error));
+    *text = value.data;
+    *bytes = value.bytes;
     return RS_OK;
 }
 

@@ -63,7 +63,8 @@
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
+#if defined(RS_API) /* say what a function of a shared library that holds this one is to be to others */
+#elif defined(__GNUC__)
 #define RS_API __attribute__((visibility("default")))
 #else
 #define RS_API
@@ -155,7 +156,13 @@ RS_API rs_model_params rs_model_default_params(void);
 RS_API rs_status rs_model_load(const char *path, const rs_model_params *params, rs_model **model,
                                rs_error *error);
 
-/* The same for a file that is already in memory; `data` is aligned to 8, not owned, and MUST outlive the
+/* The same for a part of a file that is open for reading, as an application's package has it uncompressed
+ * (Android: AAsset_openFileDescriptor64): `bytes` bytes (0: up to the end) from `offset` on, a multiple of 4.
+ * The descriptor stays the caller's, who may close it. */
+RS_API rs_status rs_model_load_fd(int descriptor, uint64_t offset, uint64_t bytes,
+                                  const rs_model_params *params, rs_model **model, rs_error *error);
+
+/* The same for a file that is already in memory; `data` is aligned to 4, not owned, and MUST outlive the
  * model. */
 RS_API rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_model_params *params,
                                       rs_model **model, rs_error *error);
@@ -163,12 +170,13 @@ RS_API rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_m
 /* MUST NOT be called while a context of this model is in use. NULL is fine. */
 RS_API void rs_model_free(rs_model *model);
 
+/* How turns are marked, by the markers that the file's template has; its logic is not run. */
 typedef enum rs_chat_format {
     RS_CHAT_NONE = 0, /* no template in the file */
     RS_CHAT_CHATML = 1,
     RS_CHAT_LLAMA3 = 2,
     RS_CHAT_GEMMA = 3,
-    RS_CHAT_UNKNOWN = 4, /* a template that is not one of the above: never guessed */
+    RS_CHAT_UNKNOWN = 4, /* a template with none of their turn markers */
 } rs_chat_format;
 
 /* Strings live as long as the model. */
@@ -197,6 +205,11 @@ typedef struct rs_model_info {
 } rs_model_info;
 
 RS_API rs_status rs_model_get_info(const rs_model *model, rs_model_info *info);
+
+/* A string of the file's metadata ("tokenizer.chat_template", "general.license"), without a zero at its end;
+ * lives as long as the model. RS_BAD_FILE: there is none, or it is no string. */
+RS_API rs_status rs_model_get_string(const rs_model *model, const char *key, const char **text, size_t *bytes,
+                                     rs_error *error);
 
 /* What adapters know their model by: a hash of name, type, dimensions and first 256 bytes of every tensor.
  * Enough to tell models and their quantisations apart; no protection against forgery. 0 for NULL. */
@@ -292,6 +305,11 @@ typedef struct rs_heads_info {
 RS_API rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
                                rs_heads_info *info, rs_error *error);
 
+/* The same for a file that is already in memory; `data` is aligned to 4 and not needed afterwards. */
+RS_API rs_status rs_heads_load_memory(const rs_model *model, const void *data, size_t bytes,
+                                      float local_share, bool *full_heads, rs_heads_info *info,
+                                      rs_error *error);
+
 /*
  * Reads retention gates: a GGUF sidecar (docs/kv-budgets.md) that was trained for this model. Immutable, may
  * be used by any number of contexts and threads, and MUST be freed after them and before the model. Kept as
@@ -300,7 +318,7 @@ RS_API rs_status rs_heads_load(const rs_model *model, const char *path, float lo
  */
 RS_API rs_status rs_gates_load(const rs_model *model, const char *path, rs_gates **gates, rs_error *error);
 
-/* The same for a file that is already in memory; `data` is aligned to 8 and not needed afterwards. */
+/* The same for a file that is already in memory; `data` is aligned to 4 and not needed afterwards. */
 RS_API rs_status rs_gates_load_memory(const rs_model *model, const void *data, size_t bytes, rs_gates **gates,
                                       rs_error *error);
 
@@ -368,7 +386,7 @@ RS_API rs_status rs_context_cache_size(const rs_model *model, const rs_context_p
 
 /*
  * Makes a context in `memory`, which MUST be aligned to 64 and hold at least rs_context_size bytes. The
- * whole block is overwritten. *context points into it. params NULL: the defaults.
+ * whole block is overwritten. *context points into it; NULL on failure. params NULL: the defaults.
  */
 RS_API rs_status rs_context_init(void *memory, size_t bytes, const rs_model *model,
                                  const rs_context_params *params, rs_context **context, rs_error *error);
@@ -543,6 +561,10 @@ typedef enum rs_stop_reason {
  * stop. */
 typedef bool (*rs_text_fn)(void *user, const char *text, size_t bytes);
 
+/* Told of every token that is generated, once it is in the cache at `position`, and before its text: a token
+ * may have none yet, or none at all. Return false to stop. */
+typedef bool (*rs_token_fn)(void *user, int32_t token, int32_t position);
+
 typedef struct rs_generate_params {
     rs_sampler_params sampler;
     uint32_t max_tokens; /* 0: until the cache is full */
@@ -551,6 +573,7 @@ typedef struct rs_generate_params {
     const int32_t *stop_tokens;
     size_t n_stop_tokens;
     rs_text_fn on_text;
+    rs_token_fn on_token;
     void *user;
 } rs_generate_params;
 
@@ -560,6 +583,8 @@ RS_API rs_generate_params rs_generate_default_params(void);
 typedef struct rs_generate_report {
     uint32_t n_tokens; /* tokens that were generated and are now in the cache */
     rs_stop_reason reason;
+    int32_t text_end; /* next_position; with STOP_STRING the position of the token in which the string begins:
+                         rs_truncate takes it out from there, with what else that token says */
     double ms;
 } rs_generate_report;
 
@@ -590,7 +615,7 @@ typedef enum rs_adapter_kind {
 RS_API rs_status rs_adapter_load(const rs_model *model, const char *path, rs_adapter **adapter,
                                  rs_error *error);
 
-/* The same for a file that is already in memory; `data` is aligned to 8 and not needed afterwards. */
+/* The same for a file that is already in memory; `data` is aligned to 4 and not needed afterwards. */
 RS_API rs_status rs_adapter_load_memory(const rs_model *model, const void *data, size_t bytes,
                                         rs_adapter **adapter, rs_error *error);
 

@@ -148,6 +148,12 @@ static rs_status read_values(const rs_model *model, const void *data, size_t byt
 
 rs_status rs_heads_load_memory(const rs_model *model, const void *data, size_t bytes, float local_share,
                                bool *full_heads, rs_heads_info *info, rs_error *error) {
+    if (model == NULL || (data == NULL && bytes > 0) || full_heads == NULL)
+        return rs_fail(error, RS_INVALID_ARGUMENT, "model, data or full_heads is NULL");
+    if (local_share != RS_HEADS_AS_WRITTEN && !(local_share >= 0.0F && local_share <= 1.0F)) {
+        return rs_fail(error, RS_INVALID_ARGUMENT,
+                       "local_share is %g, must be 0 to 1, or RS_HEADS_AS_WRITTEN", (double)local_share);
+    }
     const size_t n = (size_t)model->shape.n_layers * model->shape.n_kv_heads;
     rs_heads_info found = {0, 0};
     if (bytes > MAX_FILE) return rs_fail(error, RS_BAD_FILE, "%zu bytes are no table of heads", bytes);
@@ -163,12 +169,7 @@ rs_status rs_heads_load_memory(const rs_model *model, const void *data, size_t b
 
 rs_status rs_heads_load(const rs_model *model, const char *path, float local_share, bool *full_heads,
                         rs_heads_info *info, rs_error *error) {
-    if (model == NULL || path == NULL || full_heads == NULL)
-        return rs_fail(error, RS_INVALID_ARGUMENT, "model, path or full_heads is NULL");
-    if (local_share != RS_HEADS_AS_WRITTEN && !(local_share >= 0.0F && local_share <= 1.0F)) {
-        return rs_fail(error, RS_INVALID_ARGUMENT,
-                       "local_share is %g, must be 0 to 1, or RS_HEADS_AS_WRITTEN", (double)local_share);
-    }
+    if (path == NULL) return rs_fail(error, RS_INVALID_ARGUMENT, "path is NULL");
     rs_port_map map;
     RS_TRY(rs_sidecar_map(path, &map, error));
     const rs_status status =

@@ -4,10 +4,6 @@
 
 #include "rasure/rasure.h"
 
-/* rs_heads_load of a file in memory, aligned to 8. */
-rs_status rs_heads_load_memory(const rs_model *model, const void *data, size_t bytes, float local_share,
-                               bool *full_heads, rs_heads_info *info, rs_error *error);
-
 /* Reads a table of n_layers lines with n_heads numbers each, clipped to 0 to 1, into values
  * [n_layers][n_heads]. RS_BAD_FILE, with line and column, where it is none. */
 rs_status rs_heads_parse(const char *text, size_t bytes, uint32_t n_layers, uint32_t n_heads, double *values,

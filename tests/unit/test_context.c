@@ -1,4 +1,6 @@
 /* A context's life: its size, its parameters, queries, progress, and failures that leave it as it was. */
+#define _POSIX_C_SOURCE 200809L /* fileno */
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -78,9 +80,10 @@ static void test_bad_parameters(void **state) {
         assert_non_null(strstr(error.message, "must be"));
     }
     assert_int_equal(rs_context_size(NULL, NULL, &bytes, NULL), RS_INVALID_ARGUMENT);
-    rs_context *context;
     static _Alignas(64) unsigned char small[256];
+    rs_context *context = (rs_context *)small;
     assert_int_equal(rs_context_init(small + 1, 255, model, NULL, &context, &error), RS_INVALID_ARGUMENT);
+    assert_null(context);
     assert_int_equal(rs_context_init(small, 256, model, NULL, &context, &error), RS_NO_MEMORY);
     assert_int_equal(rs_context_init(NULL, 256, model, NULL, &context, &error), RS_INVALID_ARGUMENT);
 }
@@ -109,6 +112,64 @@ static void test_model_parameters(void **state) {
     assert_int_equal(rs_model_load(path, NULL, &model, NULL), RS_OK);
     rs_model_free(model);
     rs_model_free(NULL);
+}
+
+/* As an application's package has it: in the middle of a file, and at no multiple of 8. */
+static void test_a_model_within_a_file(void **state) {
+    (void)state;
+    const char *path = rs_test_golden_path("tiny-qwen3.gguf");
+    rs_port_map map;
+    assert_int_equal(rs_port_map_file(path, &map), 0);
+    FILE *package = tmpfile();
+    assert_non_null(package);
+    const char before[] = "twelve bytes";
+    assert_int_equal(fwrite(before, 1, 12, package), 12);
+    assert_int_equal(fwrite(map.data, 1, map.bytes, package), map.bytes);
+    assert_int_equal(fwrite(before, 1, 5, package), 5);
+    assert_int_equal(fflush(package), 0);
+
+    rs_model *models[2], *none = (rs_model *)&map;
+    const int32_t tokens[] = {1, 2, 3, 4, 5};
+    const float *logits[2];
+    rs_context *contexts[2];
+    size_t n;
+    rs_error error;
+    assert_int_equal(rs_model_load_memory(map.data, map.bytes, NULL, &models[0], NULL), RS_OK);
+    assert_int_equal(rs_model_load_fd(fileno(package), 12, map.bytes, NULL, &models[1], NULL), RS_OK);
+    assert_int_equal(rs_model_load_fd(fileno(package), 12, map.bytes + 6, NULL, &none, &error), RS_IO);
+    assert_null(none);
+    assert_non_null(strstr(error.message, "from byte 12 on: Invalid argument"));
+    assert_int_equal(rs_model_load_fd(fileno(package), 0, 0, NULL, &none, &error), RS_BAD_FILE);
+    assert_int_equal(rs_model_load_fd(fileno(package), 14, 0, NULL, &none, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_model_load_fd(-1, 0, 0, NULL, &none, &error), RS_IO);
+    assert_int_equal(rs_model_load_fd(0, 0, 0, NULL, NULL, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(fclose(package), 0); /* the mapping stays */
+    for (int i = 0; i < 2; i++) {
+        contexts[i] = rs_test_context(models[i], N_CTX, 4);
+        rs_test_ok(contexts[i], rs_decode(contexts[i], tokens, 5));
+        logits[i] = rs_logits(contexts[i], &n);
+    }
+    assert_memory_equal(logits[0], logits[1], n * sizeof **logits);
+    assert_true(rs_model_fingerprint(models[0]) == rs_model_fingerprint(models[1]));
+    for (int i = 0; i < 2; i++) {
+        rs_test_free(contexts[i]);
+        rs_model_free(models[i]);
+    }
+    rs_port_unmap(&map);
+}
+
+static void test_strings_of_a_model(void **state) {
+    const char *text = NULL;
+    size_t bytes = 7;
+    rs_error error;
+    assert_int_equal(rs_model_get_string(*state, "tokenizer.ggml.model", &text, &bytes, &error), RS_OK);
+    assert_true(bytes == 4 && memcmp(text, "gpt2", 4) == 0);
+    assert_int_equal(rs_model_get_string(*state, "no.such.key", &text, &bytes, &error), RS_BAD_FILE);
+    assert_non_null(strstr(error.message, "no.such.key"));
+    assert_int_equal(rs_model_get_string(*state, "tokenizer.ggml.tokens", &text, &bytes, &error),
+                     RS_BAD_FILE);
+    assert_int_equal(rs_model_get_string(*state, NULL, &text, &bytes, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(bytes, 4);
 }
 
 static void test_bad_tokens(void **state) {
@@ -351,6 +412,8 @@ int main(void) {
         cmocka_unit_test(test_sizes_do_not_wrap),
         cmocka_unit_test(test_bad_parameters),
         cmocka_unit_test(test_model_parameters),
+        cmocka_unit_test(test_a_model_within_a_file),
+        cmocka_unit_test(test_strings_of_a_model),
         cmocka_unit_test(test_bad_tokens),
         cmocka_unit_test(test_full_cache),
         cmocka_unit_test(test_progress_and_stopping),

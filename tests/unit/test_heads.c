@@ -214,6 +214,9 @@ static void test_file(void **state) {
         assert_int_equal(heads[i], (i / model->shape.n_kv_heads + i % model->shape.n_kv_heads) % 2 == 0);
     assert_int_equal(rs_heads_load(model, path, 1.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_heads_load(model, NULL, 0.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_heads_load(NULL, path, 0.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_heads_load_memory(model, NULL, 1, 0.5F, heads, NULL, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_heads_load_memory(model, "1", 1, 0.5F, NULL, NULL, &error), RS_INVALID_ARGUMENT);
     unlink(path);
     assert_int_equal(rs_heads_load(model, path, 0.5F, heads, NULL, &error), RS_IO);
     assert_non_null(strstr(error.message, path));

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,41 @@ static void test_map_file(void **state) {
     assert_null(map.data);
     assert_int_equal(map.bytes, 0);
     rs_port_unmap(&map);
+}
+
+static void test_map_part(void **state) {
+    (void)state;
+    char path[128];
+    const size_t page = rs_port_page_size(), bytes = 3 * page;
+    char *content = malloc(bytes);
+    assert_non_null(content);
+    for (size_t i = 0; i < bytes; i++) content[i] = (char)(i * 7 + i / 251);
+    write_file(in_folder("parts", path), content, bytes);
+    const int descriptor = open(path, O_RDONLY);
+    assert_true(descriptor >= 0);
+    assert_int_equal(remove(path), 0);
+    const struct {
+        size_t offset, bytes;
+    } parts[] = {{0, bytes}, {4, 0}, {page, page}, {page + 12, 2 * page - 12}, {bytes - 1, 1}, {1, page}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        rs_port_map map;
+        assert_int_equal(rs_port_map_part(descriptor, parts[i].offset, parts[i].bytes, &map), 0);
+        assert_int_equal(map.bytes, parts[i].bytes > 0 ? parts[i].bytes : bytes - parts[i].offset);
+        assert_memory_equal(map.data, content + parts[i].offset, map.bytes);
+        rs_port_unmap(&map);
+        assert_null(map.data);
+    }
+    rs_port_map map = {content, 7};
+    assert_int_equal(rs_port_map_part(descriptor, bytes, 0, &map), 0);
+    assert_null(map.data);
+    map = (rs_port_map){content, 7};
+    assert_int_equal(rs_port_map_part(descriptor, bytes + 1, 0, &map), EINVAL);
+    assert_int_equal(rs_port_map_part(descriptor, page, 2 * page + 1, &map), EINVAL);
+    assert_int_equal(rs_port_map_part(descriptor, 8, UINT64_MAX, &map), EINVAL);
+    close(descriptor);
+    assert_int_equal(rs_port_map_part(descriptor, 0, 0, &map), EBADF);
+    assert_true(map.data == content && map.bytes == 7); /* untouched */
+    free(content);
 }
 
 static void test_map_empty_file(void **state) {
@@ -187,11 +223,12 @@ static void test_status_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map_file),    cmocka_unit_test(test_map_empty_file),
-        cmocka_unit_test(test_map_refuses), cmocka_unit_test(test_secure_zero),
-        cmocka_unit_test(test_clock),       cmocka_unit_test(test_page_size),
-        cmocka_unit_test(test_peak_rss),    cmocka_unit_test(test_strerror),
-        cmocka_unit_test(test_fail),        cmocka_unit_test(test_status_names),
+        cmocka_unit_test(test_map_file),       cmocka_unit_test(test_map_part),
+        cmocka_unit_test(test_map_empty_file), cmocka_unit_test(test_map_refuses),
+        cmocka_unit_test(test_secure_zero),    cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_page_size),      cmocka_unit_test(test_peak_rss),
+        cmocka_unit_test(test_strerror),       cmocka_unit_test(test_fail),
+        cmocka_unit_test(test_status_names),
     };
     return cmocka_run_group_tests_name("port", tests, make_folder, remove_folder);
 }

@@ -332,6 +332,14 @@ static void test_generation_stops(void **state) {
     assert_null(strstr(t.bytes, stop));
     assert_int_equal(t.n, (size_t)(strstr(all.bytes, stop) - all.bytes));
     assert_memory_equal(t.bytes, all.bytes, t.n);
+    /* It begins in the token at text_end. */
+    const size_t before = (size_t)report.text_end - 4;
+    size_t bytes;
+    (void)rs_detokenize(*state, tokens, before, false, NULL, 0, &bytes, NULL);
+    assert_true(bytes <= t.n);
+    (void)rs_detokenize(*state, tokens, before + 1, false, NULL, 0, &bytes, NULL);
+    assert_true(bytes > t.n);
+    assert_true(report.text_end < c->next_position);
     rs_test_free(c);
 
     params.n_stop_strings = 0;
@@ -349,6 +357,7 @@ static void test_generation_stops(void **state) {
     c = begun(*state, 64);
     report = generate(c, params, &t);
     assert_int_equal(report.reason, RS_STOP_CALLBACK);
+    assert_int_equal(report.text_end, c->next_position);
     assert_int_equal(t.calls, 2);
     rs_test_free(c);
 
@@ -359,6 +368,46 @@ static void test_generation_stops(void **state) {
     assert_true(report.reason == RS_STOP_FULL || report.reason == RS_STOP_END);
     assert_true(c->n_tokens <= 16);
     rs_test_free(c);
+}
+
+typedef struct heard {
+    int32_t tokens[64], positions[64];
+    uint32_t n, stop_after;
+} heard;
+
+static bool hear(void *user, int32_t token, int32_t position) {
+    heard *h = user;
+    h->tokens[h->n] = token;
+    h->positions[h->n++] = position;
+    return h->n != h->stop_after;
+}
+
+/* Every token is told of, with text or without, as it comes; and any can be the last. */
+static void test_every_token_is_told_of(void **state) {
+    for (uint32_t stop_after = 0; stop_after < 4; stop_after++) {
+        heard h = {.stop_after = stop_after};
+        rs_generate_params params = rs_generate_default_params();
+        rs_generate_report report;
+        params.sampler.temperature = 3;
+        params.max_tokens = 40;
+        params.on_token = hear;
+        params.user = &h;
+        rs_context *c = begun(*state, 64);
+        rs_test_ok(c, rs_generate(c, &params, &report));
+        int32_t tokens[64], positions[64];
+        size_t count;
+        rs_test_ok(c, rs_context_tokens(c, 4, c->next_position, tokens, positions, 64, &count));
+        assert_true(count > 3 || count == stop_after);
+        assert_int_equal(count, report.n_tokens);
+        assert_int_equal(h.n, count);
+        assert_memory_equal(h.tokens, tokens, count * sizeof *tokens);
+        assert_memory_equal(h.positions, positions, count * sizeof *positions);
+        if (stop_after > 0) {
+            assert_int_equal(count, stop_after);
+            assert_int_equal(report.reason, RS_STOP_CALLBACK);
+        }
+        rs_test_free(c);
+    }
 }
 
 /* A policy's room for what is decoded is used up before n_ctx is: it stops there too, and says what it has.
@@ -456,7 +505,7 @@ int main(void) {
         cmocka_unit_test(test_penalty),          cmocka_unit_test(test_seed),
         cmocka_unit_test(test_bad_parameters),   cmocka_unit_test(test_stops_where_a_policy_is_full),
         cmocka_unit_test(test_generation_stops), cmocka_unit_test(test_characters_stay_whole),
-        cmocka_unit_test(test_bad_generation),
+        cmocka_unit_test(test_bad_generation),   cmocka_unit_test(test_every_token_is_told_of),
     };
     return cmocka_run_group_tests_name("sampling and generation", tests, set_up, tear_down);
 }
