@@ -68,7 +68,7 @@ static void refine(bench *b, size_t round) {
     while (left > 0) {
         const bool reads = n_cheap(c) > 0;
         const double start = now_ms();
-        bench_must(rs_refine(c, 1, 0, &left), rs_context_message(c));
+        bench_must(rs_refine(c, BATCH, 0, &left), rs_context_message(c));
         const double end = now_ms(), ms = end - start;
         b->ms[reads ? REFINE : ZERO][round] += ms;
         keep_longest(&b->ms[reads ? CHUNK : ZERO_CALL][round], ms);

@@ -41,10 +41,10 @@ static rs_status make_room(rs_context *c) {
                    "the policy has no room for the tokens that are to be read again: `decoded` is too small");
 }
 
-static rs_status read_chunk(rs_context *c) {
+static rs_status read_chunk(rs_context *c, uint32_t most) {
     const uint32_t first = c->draft.n_read, known = count_known(c);
     uint32_t n_patch;
-    const uint32_t count = rs_policy_chunk(&c->policy, known, c->params.n_batch, &n_patch);
+    const uint32_t count = rs_policy_chunk(&c->policy, known, most, &n_patch);
     rs_draft_exchange(c);
     const rs_status status = rs_chunk_read(c, &(rs_chunk){.first = first,
                                                           .count = count,
@@ -76,10 +76,30 @@ typedef struct allowance {
     double max_ms;                 /* 0: as long as it takes */
 } allowance;
 
+static double ms_since(uint64_t start_ns) {
+    return (double)(rs_port_clock_ns() - start_ns) / 1e6;
+}
+
 static bool spend(allowance *a, uint32_t n_tokens) {
     a->n_tokens += n_tokens;
-    const double ms = (double)(rs_port_clock_ns() - a->start_ns) / 1e6;
-    return (a->max_ms <= 0 || ms < a->max_ms) && (a->max_tokens == 0 || a->n_tokens < a->max_tokens);
+    return (a->max_ms <= 0 || ms_since(a->start_ns) < a->max_ms) &&
+           (a->max_tokens == 0 || a->n_tokens < a->max_tokens);
+}
+
+/* What is read at a time: no more than is still allowed, but where a policy keeps what it does by chunk.
+ * Fewer than some tokens take as long as these. */
+static uint32_t chunk_of(const rs_context *c, const allowance *a) {
+    enum { FEWEST = 16 };
+    const uint32_t n_batch = c->params.n_batch;
+    uint32_t most = n_batch;
+    if (c->policy.params.policy != RS_POLICY_FULL) return n_batch;
+    if (a->max_tokens > 0 && a->max_tokens - a->n_tokens < most) most = a->max_tokens - a->n_tokens;
+    if (a->max_ms > 0 && c->ms_per_token > 0) {
+        const double tokens = (a->max_ms - ms_since(a->start_ns)) / c->ms_per_token;
+        if (tokens < most) most = tokens > 0 ? (uint32_t)tokens : 0;
+    }
+    if (most < FEWEST) most = FEWEST;
+    return most < n_batch ? most : n_batch;
 }
 
 /* Reads what is cheap, and exchanges the caches when all is there. *more: the call may go on. */
@@ -89,7 +109,7 @@ static rs_status read_again(rs_context *c, allowance *a, bool *more) {
     while (*more && c->draft.n_read < c->n_tokens) {
         RS_TRY(make_room(c));
         const uint32_t first = c->draft.n_read;
-        RS_TRY(read_chunk(c));
+        RS_TRY(read_chunk(c, chunk_of(c, a)));
         const uint32_t left = rs_draft_left(c), total = c->n_tokens - c->draft.first;
         *more = spend(a, c->draft.n_read - first);
         if (!rs_context_report(c, total - left, total)) *more = false;

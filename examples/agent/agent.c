@@ -160,10 +160,12 @@ static void forget(agent *a, size_t turn) {
            report.n_recomputed, report.ms);
 }
 
-/* To be called while nobody asks anything, for a few milliseconds at a time. */
+/* To be called while nobody asks anything, for some ten milliseconds at a time: what takes longer keeps
+ * whoever asks meanwhile waiting, what is shorter reads no more than the fewest tokens that are worth a pass.
+ */
 static bool idle(agent *a) {
     uint32_t left;
-    must_in(a, rs_refine(a->context, 0, 5, &left));
+    must_in(a, rs_refine(a->context, 0, 20, &left));
     return left > 0;
 }
 

@@ -394,12 +394,15 @@ static cli_exit refine(chat *c) {
     return code;
 }
 
-/* Until there is something to read, or all is exact. A failure is left for /refine to say. */
+/* Until there is something to read, which may have to wait for so long, or all is exact. A failure is left
+ * for /refine to say. */
+enum { IDLE_MS = 20 };
+
 static void refine_while_idle(const chat *c) {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     uint32_t left = 1;
     while (left > 0 && poll(&input, 1, 0) == 0)
-        if (rs_refine(c->engine.context, 1, 0, &left) != RS_OK) return;
+        if (rs_refine(c->engine.context, 0, IDLE_MS, &left) != RS_OK) return;
 }
 
 static void show_stats(const chat *c) {

@@ -28,13 +28,16 @@
  *     rs_context_wipe(ctx);  free(memory);  rs_model_free(model);
  *
  * Status and messages. Every call that can fail returns an rs_status. Calls on a context leave a sentence
- * that names what was wrong in the context (rs_context_message); calls without a context write it to the
- * rs_error that the caller passes (NULL: no message wanted). Nothing in the library prints, exits or
- * aborts.
+ * that names what was wrong in the context (rs_context_message), but for those that take a const context;
+ * calls without a context write it to the rs_error that the caller passes (NULL: no message wanted). Nothing
+ * in the library prints, exits or aborts.
  *
- * Failure. A failed call leaves the context as it was. The one exception is named where it occurs: the
- * context is then *poisoned* and every call but rs_context_reset, rs_context_wipe and the plain queries
- * returns RS_POISONED.
+ * Parameters. Start from what rs_..._default_params gives: a struct of zeros is not always a valid one.
+ *
+ * Failure. A call that fails leaves the context's tokens and cache as they were, but where it says otherwise
+ * (rs_decode under a policy, rs_generate, rs_refine keep the part that is done). The one failure after which
+ * that cannot be had is named where it occurs: the context is then *poisoned* and every call but
+ * rs_context_reset, rs_context_wipe and the plain queries returns RS_POISONED.
  *
  * Memory. rs_model_load allocates; rs_tokenize, rs_detokenize and rs_chat_tokens may use temporary memory.
  * A context lives wholly in the caller's block: no call on a context allocates. A context MUST NOT be
@@ -48,7 +51,8 @@
  * positions leave a hole; later tokens keep theirs.
  *
  * What erasing promises. Whatever the method, the erased tokens' ids and their own keys and values are
- * overwritten in the context's memory. Keys and values of *later* tokens were computed while the span was
+ * overwritten in the context's memory; where the erase can be taken back, by rs_forget_undo at the latest.
+ * Copies and states that were saved before still hold them. Keys and values of *later* tokens were computed while the span was
  * visible and still carry what they absorbed from it: only RS_ERASE_EXACT recomputes all of them. Text
  * that the application received before an erase is the application's to forget.
  */
@@ -83,7 +87,7 @@ typedef enum rs_status {
     RS_IO = 6,               /* the system refused to open, map, read or write a file */
     RS_BAD_FILE = 7,         /* a file that is damaged or not of its format */
     RS_MISMATCH = 8,         /* an adapter or state that belongs to another model */
-    RS_STOPPED = 9,          /* a callback asked to stop */
+    RS_STOPPED = 9,          /* a callback asked to stop (rs_generate: RS_OK and RS_STOP_CALLBACK) */
     RS_POISONED = 10,        /* an earlier failure; only reset and wipe are left */
 } rs_status;
 
@@ -140,7 +144,8 @@ typedef struct rs_model_params {
     uint32_t threads; /* 1 to 256: size of the pool that the model creates; always explicit */
     rs_linear linear;
     rs_isa isa;               /* level to use; one that the CPU lacks is RS_UNSUPPORTED */
-    struct pthreadpool *pool; /* a pool to use instead; not owned, outlives the model; NULL: create one */
+    struct pthreadpool *pool; /* a pool to use instead; not owned, outlives the model; NULL: create one. For
+                                 programs that build rasure with the pthreadpool they use themselves */
 } rs_model_params;
 
 /* One thread, RS_LINEAR_AUTO, RS_ISA_AUTO, own pool. */
@@ -452,7 +457,7 @@ typedef struct rs_context_info {
     size_t cache_bytes;      /* what rs_context_cache_size said */
     rs_policy_params policy; /* as completed; full_heads lives as long as the context */
     bool can_undo;           /* rs_undo can be had */
-    uint32_t n_cheap;        /* last tokens whose entries are not what reading the tokens now would give */
+    uint32_t n_cheap;        /* tokens at the end that rs_refine still has to read again */
     bool poisoned;
 } rs_context_info;
 
@@ -510,14 +515,17 @@ RS_API rs_status rs_decode_each(rs_context *context, const int32_t *tokens, size
                                 void *user);
 
 /* The logits [n_vocab] of the last decoded token, valid until the next call on the context. NULL before
- * the first rs_decode and after rs_erase: then decode at least one token first. */
+ * the first rs_decode, after one that failed, and after whatever changes what has been read (rs_erase,
+ * rs_replace, rs_undo, rs_truncate, rs_context_reset, an rs_refine that has come to its end) or reads something
+ * else (rs_find_echoes): then decode at least one token first. */
 RS_API const float *rs_logits(const rs_context *context, size_t *n_vocab);
 
 /* Protects what every later turn leans on (the template's head, the system text): rs_erase refuses spans that
  * reach below `position` (0, at the start and after a reset: nothing is protected) unless they are forced. */
 RS_API rs_status rs_context_set_head(rs_context *context, int32_t position);
 
-/* Removes all tokens at positions >= `position` (0 to next_position). Exact, and free. RS_UNSUPPORTED: the
+/* Removes all tokens at positions >= `position` (0 to next_position). Exact, and nothing is computed.
+ * RS_UNSUPPORTED: the
  * policy has evicted entries that a cache that ends there would hold. */
 RS_API rs_status rs_truncate(rs_context *context, int32_t position);
 
@@ -725,7 +733,7 @@ typedef struct rs_erase_params {
      * call. With SNAPKV and PYRAMIDKV EXACT may have to read more than was expected. */
     float max_kl;
     double max_ms;
-    const rs_erase_calibration *calibration; /* AUTO: NULL: the default */
+    const rs_erase_calibration *calibration; /* AUTO: NULL: the default, a guess for any other model */
 } rs_erase_params;
 
 /* RS_ERASE_EXACT; repair_fraction 0.15; no adapter. */
@@ -756,14 +764,14 @@ typedef struct rs_erase_report {
  * is steered already changes nothing. REPAIR's and BRIDGE's k counts from each hole; where a pass runs into
  * the next hole it goes on behind it, and no token is re-encoded twice. Several spans are taken from left to
  * right. Spans that are known together are best erased together: what is encoded again then sees none of
- * them. However often gaps are closed, a key is rounded as if it had moved three times. With a policy that
+ * them. However often gaps are closed, a key is rounded three times at most. With a policy that
  * evicts, DROP and SHIFT take out what is still there; EXACT reads everything from position 0 again where
  * the policy has evicted what the suffix saw, or has kept so much before it that the suffix read as one call
  * would not fit, and then equals a context that was read so from the start, else it goes on from the span.
  * The other methods rewrite of the tokens that they encode again the entries that are still there: these
  * tokens see what the cache still holds before them, and, n_batch at a time, each other in every head.
  * params NULL: the defaults; report may be NULL. RS_UNSUPPORTED: a learned method without an adapter.
- * RS_NO_SPACE: entries that were evicted are lent to a pass, and the cache has no room for n_batch of them.
+ * RS_NO_SPACE: what was evicted needs room for n_batch entries while it is encoded again, and there is none.
  * RS_MISMATCH: an adapter of another model or kind. PROGRESSIVE in a context that was not made to `refine`
  * is RS_UNSUPPORTED. A failure inside a pass after the checks (XNNPACK's, none else) poisons the context.
  */
@@ -822,9 +830,9 @@ RS_API rs_status rs_find_echoes(rs_context *context, const rs_span *spans, size_
 
 /*
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the
- * first such on are read again into the context's second cache, in chunks of n_batch, until max_tokens of
- * them are (at least one chunk; 0: all), max_ms have passed (0: as long as it takes), or the progress
- * callback says stop; a later call goes on there. Until all are read the context answers from the cache that
+ * first such on are read again into the context's second cache, up to n_batch at a time, until max_tokens of
+ * them are (0: all), max_ms have passed (0: as long as it takes), or the progress callback says stop; a later
+ * call goes on there. A call reads at least 16 tokens, and with a policy that evicts a chunk of n_batch. Until all are read the context answers from the cache that
  * erasing left; then the two are exchanged, all at once, and the context is what EXACT gives, but that
  * positions stay as they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is
  * gone too, and with a policy that evicts the window is so much shorter. The old cache is zeroed after that,

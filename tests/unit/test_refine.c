@@ -247,6 +247,32 @@ static bool stop_at_once(void *user, uint32_t done, uint32_t total) {
     return false;
 }
 
+/* In a context that reads many tokens at a time, idle time may be shorter than these take. */
+static void test_reads_no_more_than_it_may(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200];
+    rs_test_make_tokens(model, tokens, 200);
+    rs_context *c =
+        rs_test_context_of(model, &(rs_context_params){.n_ctx = N_CTX, .n_batch = 128, .refine = true});
+    rs_test_ok(c, rs_decode(c, tokens, 200));
+    rs_test_ok(c, rs_erase(c, &(rs_span){30, 50}, 1, &progressive, NULL));
+    uint32_t left;
+    rs_test_ok(c, rs_refine(c, 1, 0, &left));
+    assert_int_equal(left, 150 - 16);
+    rs_test_ok(c, rs_refine(c, 40, 0, &left));
+    assert_int_equal(left, 134 - 40);
+    c->ms_per_token = 1e9; /* so slow that no time is enough */
+    rs_test_ok(c, rs_refine(c, 0, 1e-9, &left));
+    assert_int_equal(left, 94 - 16);
+    rs_test_ok(c, rs_refine(c, 0, 0, &left));
+    rs_context *fresh = rs_test_context(model, N_CTX, N_BATCH);
+    rs_test_ok(fresh, rs_decode(fresh, tokens, 30));
+    rs_test_ok(fresh, rs_decode(fresh, tokens + 50, 150));
+    rs_test_same_cache(fresh, c);
+    rs_test_free(c);
+    rs_test_free(fresh);
+}
+
 static void test_goes_on_where_it_was(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
@@ -518,6 +544,7 @@ int main(void) {
         cmocka_unit_test(test_begins_cheaply),
         cmocka_unit_test(test_needs_spare_pages),
         cmocka_unit_test(test_closes_older_gaps),
+        cmocka_unit_test(test_reads_no_more_than_it_may),
         cmocka_unit_test(test_goes_on_where_it_was),
         cmocka_unit_test(test_after_steering),
         cmocka_unit_test(test_random_edits),
