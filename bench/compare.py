@@ -543,12 +543,12 @@ def decode_limits(data: Measurements) -> list[str]:
     text = (
         "Decode reads memory. Bytes a token: all weights as they lie in the file (layers, norms, head; the embedding table "
         "only where it is the head) and the int8 keys and values of the mean context. Limit: what `bench/bandwidth` reads "
-        "with as many threads."
+        "with as many threads. Above 100 % it is that which read too slowly, and nothing is said of the goal."
     )
     return [text, "", table(
         ["work", "level", "threads", "MB a token", "limit, GB/s", "achieved, GB/s", "per cent", "limit, tok/s", "goal", "verdict"],
         [[work_name(row), row["level"], str(row["threads"]), f"{r['bytes_per_token'] / 1e6:.1f}", f"{r['limit_gb_s']:.1f}",
-          f"{r['gb_s']:.1f}", f"{r['per_cent']:.0f}", f"{r['limit_tok_s']:.0f}", *goal_cells(r)]
+          f"{r['gb_s']:.1f}", f"{r['per_cent']:.0f}", f"{r['limit_tok_s']:.0f}", *goal_cells(r if r["per_cent"] <= 100 else None)]
          for row in rows for r in [row["roofline"]]]), ""]  # fmt: skip
 
 
