@@ -96,7 +96,8 @@ void rs_auto_choose(const rs_context *context, const uint32_t *holes, size_t n_h
     const choosing g = {context, holes, n_holes,
                         params->calibration != NULL ? params->calibration : &standard};
     const float max_kl = params->max_kl;
-    const double max_ms = params->max_ms;
+    /* While nothing is known of times, the other limit counts alone, where there is one. */
+    const double max_ms = context->ms_per_token > 0 || max_kl == 0 ? params->max_ms : 0;
     choice choices[CHOICES];
     list_choices(&g, params, n_exact, choices);
 

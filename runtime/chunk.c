@@ -75,11 +75,11 @@ static rs_status run_patched(rs_context *c, const rs_chunk *chunk) {
     return run(c, chunk, tokens, positions);
 }
 
-/* A few tokens at a time say nothing of how fast many are read. */
+/* A few tokens at a time say nothing of how fast many are read, but where no more are ever read at a time. */
 enum { TIMED_TOKENS = 16 };
 
 static void note_time(rs_context *c, uint32_t count, uint64_t ns) {
-    if (count < TIMED_TOKENS) return;
+    if (count < TIMED_TOKENS && count < c->params.n_batch) return;
     const double ms = (double)ns / 1e6 / count;
     c->ms_per_token = c->ms_per_token > 0 ? (c->ms_per_token + ms) / 2 : ms;
 }

@@ -386,7 +386,7 @@ rs_status rs_context_get_info(const rs_context *context, rs_context_info *info) 
         .cache_bytes =
             cache_bytes(context->items, context->n_items) + rs_policy_outside_bytes(&context->policy),
         .policy = context->params.policy,
-        .can_undo = rs_kv_journal_is_whole(&context->undo.journal),
+        .can_undo = rs_kv_journal_is_whole(&context->undo.journal) && !context->poisoned,
         .n_cheap = context->first_cheap < context->n_tokens ? context->n_tokens - context->first_cheap : 0,
         .poisoned = context->poisoned,
     };

@@ -52,6 +52,7 @@ typedef struct rs_undo_state {
     int32_t next_position, head_end;
     int32_t begin; /* of what was edited, or has become another since */
     rs_span evicted;
+    bool lost; /* more has changed than there was room for, and what was noted is zeroed */
 } rs_undo_state;
 
 struct rs_context {
@@ -112,6 +113,9 @@ void rs_context_cut(rs_context *context, uint32_t kept);
  * back to.
  */
 void rs_undo_note(rs_context *context, int32_t position);
+
+/* To be told behind whatever may change pages: what cannot be gone back to is not kept. */
+void rs_undo_settle(rs_context *context);
 
 /* Takes the memory for it. */
 void rs_undo_layout(rs_context *context, rs_arena *arena);

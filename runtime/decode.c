@@ -11,13 +11,14 @@
 /* Removes list entries and cache entries from index `keep` on. */
 static void cut(rs_context *c, uint32_t keep, int32_t next_position) {
     rs_draft_cut(c, next_position);
-    if (c->first_cheap >= keep) c->first_cheap = RS_NOTHING_CHEAP;
     if (keep < c->n_tokens) rs_kv_remove(&c->kv, &c->team, c->positions[keep], INT32_MAX);
     rs_context_cut(c, keep);
+    rs_draft_set_cheap(c, c->first_cheap);
     rs_policy_cut(&c->policy, next_position);
     c->next_position = next_position;
     if (c->head_end > next_position) c->head_end = next_position;
     if (c->undo.begin > next_position) c->undo.begin = next_position;
+    rs_undo_settle(c);
 }
 
 static rs_status check_tokens(rs_context *c, const int32_t *tokens, size_t count) {
@@ -102,6 +103,7 @@ static rs_status decode(rs_context *c, const int32_t *tokens, size_t count, rs_l
         cut(c, n_tokens + kept, next_position + (int32_t)kept);
         c->has_logits = false;
     }
+    rs_undo_settle(c);
     return status;
 }
 

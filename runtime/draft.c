@@ -66,3 +66,11 @@ void rs_draft_begin(rs_context *context, uint32_t n_tokens) {
     rs_draft_exchange(c);
     c->draft.n_read = c->draft.first = n_tokens;
 }
+
+void rs_draft_set_cheap(rs_context *context, uint32_t first) {
+    rs_context *c = context;
+    const uint32_t before = c->first_cheap;
+    c->first_cheap = first < c->n_tokens ? first : RS_NOTHING_CHEAP;
+    /* Reading would else go on in front of what is cheap now, and read what is as it should be. */
+    if (c->first_cheap > before && c->draft.n_read > 0 && c->draft.n_read < c->first_cheap) rs_draft_empty(c);
+}

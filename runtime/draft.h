@@ -26,4 +26,7 @@ void rs_draft_begin(rs_context *context, uint32_t n_tokens);
  * appending: what was read again of them is of no use any more, and nothing may be left of an old cache. */
 void rs_draft_cut(rs_context *context, int32_t position);
 
+/* From list index `first` on entries are cheap; RS_NOTHING_CHEAP, or behind the list: none are. */
+void rs_draft_set_cheap(rs_context *context, uint32_t first);
+
 #endif

@@ -95,8 +95,10 @@ static rs_status read_run(search *s, uint32_t first, uint32_t end) {
         RS_TRY(note_all(s, at, count, end));
         at += count;
         s->done += count;
-        if (!rs_context_report(c, s->done, 2 * (s->end - s->first)))
-            return rs_fail(&c->error, RS_STOPPED, "stopped by the progress callback");
+        rs_draft_exchange(c); /* whoever is told may look at the context */
+        const bool go_on = rs_context_report(c, s->done, 2 * (s->end - s->first));
+        rs_draft_exchange(c);
+        if (!go_on) return rs_fail(&c->error, RS_STOPPED, "stopped by the progress callback");
     }
     return RS_OK;
 }

@@ -258,6 +258,7 @@ rs_status rs_edit_read_again(rs_context *context, uint32_t first, uint32_t *done
 rs_status rs_edit_finish(rs_context *context, rs_status status, uint64_t start_ns,
                          const rs_erase_report *result, rs_erase_report *report) {
     rs_context_clear_scratch(context);
+    rs_undo_settle(context);
     if (status != RS_OK) {
         context->poisoned = true;
         return status;

@@ -231,10 +231,9 @@ static rs_status run_noted(rs_context *c, plan *p, rs_erase_report *report) {
     rs_draft_cut(c, begin);
     RS_TRY(run(c, p, report));
     if (p->params.method != RS_ERASE_EXACT) {
-        if (first <= c->first_cheap) c->first_cheap = first < c->n_tokens ? first : RS_NOTHING_CHEAP;
+        if (first <= c->first_cheap) rs_draft_set_cheap(c, first);
     } else if (c->first_cheap >= first || report->n_recomputed == c->n_tokens) {
-        c->first_cheap = RS_NOTHING_CHEAP;
-        rs_draft_cut(c, 0);
+        rs_draft_set_cheap(c, RS_NOTHING_CHEAP);
     }
     return RS_OK;
 }

@@ -79,8 +79,9 @@ static rs_status replace_exactly(rs_context *c, const replacement *r, uint32_t f
     insert(c, r, first);
     for (uint32_t i = first; i < c->n_tokens; i++) c->positions[i] = begin + (int32_t)(i - first);
     c->next_position = begin + (int32_t)(c->n_tokens - first);
-    if (c->head_end > begin) c->head_end = begin + (int32_t)(head - first + r->n_tokens);
-    if (c->first_cheap >= first) c->first_cheap = RS_NOTHING_CHEAP;
+    if (c->head_end >= r->span.end) c->head_end = begin + (int32_t)(head - first + r->n_tokens);
+    else if (c->head_end > begin) c->head_end = begin;
+    if (c->first_cheap >= first) rs_draft_set_cheap(c, RS_NOTHING_CHEAP);
     return rs_edit_read_again(c, first, &report->n_recomputed);
 }
 
@@ -112,7 +113,7 @@ static rs_status replace(rs_context *c, const replacement *r, rs_erase_report *r
     insert(c, r, first);
     rs_kv_insert(&c->kv, c->positions + first, r->n_tokens);
     RS_TRY(rs_edit_encode(c, first, behind, rs_visible_all(), NULL, &report->n_recomputed));
-    if (first <= c->first_cheap) c->first_cheap = behind < c->n_tokens ? behind : RS_NOTHING_CHEAP;
+    if (first <= c->first_cheap) rs_draft_set_cheap(c, behind);
     if (r->params.method == RS_ERASE_DROP) return RS_OK;
     if (adaptive) {
         rs_adaptive_weigh(c);

@@ -32,9 +32,17 @@ void rs_undo_note(rs_context *context, int32_t position) {
     u->evicted = c->policy.evicted;
 }
 
+void rs_undo_settle(rs_context *context) {
+    const rs_kv_journal *journal = &context->undo.journal;
+    if (!journal->active || rs_kv_journal_is_whole(journal)) return;
+    rs_forget_undo(context);
+    context->undo.lost = true;
+}
+
 void rs_forget_undo(rs_context *context) {
     if (context == NULL || context->undo.tokens == NULL) return;
     rs_undo_state *u = &context->undo;
+    u->lost = false;
     rs_kv_journal_forget(&u->journal, &context->kv);
     rs_port_secure_zero(u->tokens, u->n_tokens * sizeof *u->tokens);
     rs_port_secure_zero(u->positions, u->n_tokens * sizeof *u->positions);
@@ -48,20 +56,20 @@ rs_status rs_undo(rs_context *context) {
     rs_undo_state *u = &c->undo;
     if (u->tokens == NULL)
         return rs_fail(&c->error, RS_UNSUPPORTED, "the context was made without an undo area");
-    if (!u->journal.active)
-        return rs_fail(&c->error, RS_UNSUPPORTED, "there is nothing to take back, or it was forgotten");
-    if (!rs_kv_journal_is_whole(&u->journal)) {
+    if (u->lost) {
         return rs_fail(&c->error, RS_NO_SPACE,
                        "the undo area holds %" PRIu32 " pages, and more have changed: nothing is taken back",
                        u->journal.max_pages);
     }
+    if (!u->journal.active)
+        return rs_fail(&c->error, RS_UNSUPPORTED, "there is nothing to take back, or it was forgotten");
     rs_draft_cut(c, u->begin);
     rs_context_cut(c, 0);
     memcpy(c->tokens, u->tokens, u->n_tokens * sizeof *u->tokens);
     memcpy(c->positions, u->positions, u->n_tokens * sizeof *u->positions);
     memcpy(c->turns, u->turns, u->n_tokens * sizeof *u->turns);
     c->n_tokens = u->n_tokens;
-    c->first_cheap = u->first_cheap;
+    rs_draft_set_cheap(c, u->first_cheap);
     c->next_position = u->next_position;
     c->head_end = u->head_end;
     c->policy.evicted = u->evicted;

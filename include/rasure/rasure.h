@@ -46,15 +46,18 @@
  * Threads. A model may be used by any number of threads at once. A context MUST be used by one thread at a
  * time. The thread pool that a model carries is shared; concurrent calls take turns in it.
  *
+ * Callbacks. A call in progress MUST NOT be called into again: from a callback, of the context that it is of
+ * only the queries that take a const context, and rs_context_message, may be called.
+ *
  * Positions and spans. Every token in the cache has a position, counted from 0. A span is half-open,
  * [begin, end), in positions. Spans are checked, and refused rather than clamped. Methods that keep
  * positions leave a hole; later tokens keep theirs.
  *
  * What erasing promises. Whatever the method, the erased tokens' ids and their own keys and values are
  * overwritten in the context's memory; where the erase can be taken back, by rs_forget_undo at the latest.
- * Copies and states that were saved before still hold them. Keys and values of *later* tokens were computed while the span was
- * visible and still carry what they absorbed from it: only RS_ERASE_EXACT recomputes all of them. Text
- * that the application received before an erase is the application's to forget.
+ * Copies and states that were saved before still hold them. Keys and values of *later* tokens were computed
+ * while the span was visible and still carry what they absorbed from it: only RS_ERASE_EXACT recomputes all
+ * of them. Text that the application received before an erase is the application's to forget.
  */
 #ifndef RASURE_RASURE_H
 #define RASURE_RASURE_H
@@ -504,7 +507,7 @@ RS_API void rs_context_set_progress(rs_context *context, rs_progress_fn progress
  * and chunks, nor on the number of threads, to the bit (with RS_ISA_AMX: on whether a chunk has one token or
  * more). RS_OUT_OF_RANGE: a token id outside the vocabulary. RS_NO_SPACE: the cache has no
  * room for all of them. A call that fails later (a callback stopped it, the weights hold no numbers) takes
- * its tokens out again and leaves no logits; with a policy that evicts, only those of the chunk that failed:
+ * its tokens out again and leaves no logits; with a policy that evicts, chunks that were read whole stay:
  * rs_context_get_info tells how far it came.
  */
 RS_API rs_status rs_decode(rs_context *context, const int32_t *tokens, size_t count);
@@ -516,8 +519,8 @@ RS_API rs_status rs_decode_each(rs_context *context, const int32_t *tokens, size
 
 /* The logits [n_vocab] of the last decoded token, valid until the next call on the context. NULL before
  * the first rs_decode, after one that failed, and after whatever changes what has been read (rs_erase,
- * rs_replace, rs_undo, rs_truncate, rs_context_reset, an rs_refine that has come to its end) or reads something
- * else (rs_find_echoes): then decode at least one token first. */
+ * rs_replace, rs_undo, rs_truncate, rs_context_reset, an rs_refine that has come to its end) or reads
+ * something else (rs_find_echoes): then decode at least one token first. */
 RS_API const float *rs_logits(const rs_context *context, size_t *n_vocab);
 
 /* Protects what every later turn leans on (the template's head, the system text): rs_erase refuses spans that
@@ -729,8 +732,9 @@ typedef struct rs_erase_params {
     /* AUTO: at least one of them above 0. The quickest method is taken of which the estimate is within max_kl
      * nats in 95 % of cases; where that takes longer than max_ms is expected to allow, or no max_kl is given,
      * the most exact one that does not, ADAPTIVE with as many echoes as there is time for; SHIFT, where
-     * nothing is quick enough. How fast the context reads is known as soon as it has read 16 tokens in a
-     * call. With SNAPKV and PYRAMIDKV EXACT may have to read more than was expected. */
+     * nothing is quick enough. How fast the context reads is known as soon as it has read 16 tokens, or
+     * n_batch if that is less, at a time; until then max_kl counts alone, if it is given. With SNAPKV and
+     * PYRAMIDKV EXACT may have to read more than was expected. */
     float max_kl;
     double max_ms;
     const rs_erase_calibration *calibration; /* AUTO: NULL: the default, a guess for any other model */
@@ -794,13 +798,13 @@ RS_API rs_status rs_replace(rs_context *context, rs_span span, const int32_t *to
 
 /*
  * Takes back the last call of rs_erase or rs_replace, and with it all that was read or taken back since:
- * tokens, positions and cache are what they were before it, to the byte, and rs_logits is NULL. KV pages are
- * copied into an area of the context before they change for the first time after such a call, so what was
- * erased is *not* gone as long as it can be taken back: rs_forget_undo zeroes it; so does the next such call,
- * for the one before, and whatever makes the cache another (rs_context_reset, rs_context_copy, the end of
- * rs_refine). rs_context_info.can_undo says whether it can be had. RS_UNSUPPORTED: the context was made
- * without the area, or there is nothing to take back. RS_NO_SPACE: the area was too small for what has
- * changed.
+ * tokens, positions, protected head and cache are what they were before it, to the byte, and rs_logits is
+ * NULL. KV pages are copied into an area of the context before they change for the first time after such a
+ * call, so what was erased is *not* gone as long as it can be taken back: rs_forget_undo zeroes it; so does
+ * the next such call, for the one before, and whatever makes the cache another (rs_context_reset,
+ * rs_context_copy, the end of rs_refine). rs_context_info.can_undo says whether it can be had.
+ * RS_UNSUPPORTED: the context was made without the area, or there is nothing to take back. RS_NO_SPACE: the
+ * area was too small for what has changed, and is zeroed then.
  */
 RS_API rs_status rs_undo(rs_context *context);
 
@@ -832,17 +836,17 @@ RS_API rs_status rs_find_echoes(rs_context *context, const rs_span *spans, size_
  * Makes good, in idle time, what erasing has left undone (rs_context_info.n_cheap). The tokens from the
  * first such on are read again into the context's second cache, up to n_batch at a time, until max_tokens of
  * them are (0: all), max_ms have passed (0: as long as it takes), or the progress callback says stop; a later
- * call goes on there. A call reads at least 16 tokens, and with a policy that evicts a chunk of n_batch. Until all are read the context answers from the cache that
- * erasing left; then the two are exchanged, all at once, and the context is what EXACT gives, but that
- * positions stay as they are; after PROGRESSIVE they are EXACT's, and so is every byte. What STEER left is
- * gone too, and with a policy that evicts the window is so much shorter. The old cache is zeroed after that,
- * n_batch tokens at a time and within the same bounds; and at once by the next call that erases, replaces or
- * takes something back. *tokens_left is what is still to be read, or then to be zeroed, about; 0: all is
- * done. Tokens may be added, erased and taken back in between: further erasing, by any method, joins what is
- * to be made good. Afterwards rs_logits is NULL, if the caches were exchanged. RS_UNSUPPORTED: the context
- * was not made to `refine`. RS_NO_SPACE: SNAPKV or PYRAMIDKV have no room for what is to be read, as many
- * short pieces between steered spans are kept whole. A failure inside a pass (XNNPACK's) loses what was
- * read, and nothing else. tokens_left may be NULL.
+ * call goes on there. A call reads at least 16 tokens, and with a policy that evicts a chunk of n_batch.
+ * Until all are read the context answers from the cache that erasing left; then the two are exchanged, all at
+ * once, and the context is what EXACT gives, but that positions stay as they are; after PROGRESSIVE they are
+ * EXACT's, and so is every byte. What STEER left is gone too, and with a policy that evicts the window is so
+ * much shorter. The old cache is zeroed after that, n_batch tokens at a time and within the same bounds; and
+ * at once by the next call that erases, replaces or takes something back. *tokens_left is what is still to be
+ * read, or then to be zeroed, about; 0: all is done. Tokens may be added, erased and taken back in between:
+ * further erasing, by any method, joins what is to be made good. Afterwards rs_logits is NULL, if the caches
+ * were exchanged. RS_UNSUPPORTED: the context was not made to `refine`. RS_NO_SPACE: SNAPKV or PYRAMIDKV have
+ * no room for what is to be read, as many short pieces between steered spans are kept whole. A failure inside
+ * a pass (XNNPACK's) loses what was read, and nothing else. tokens_left may be NULL.
  */
 RS_API rs_status rs_refine(rs_context *context, uint32_t max_tokens, double max_ms, uint32_t *tokens_left);
 

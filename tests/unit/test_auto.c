@@ -123,6 +123,34 @@ static void test_how_fast_it_reads(void **state) {
     rs_test_free(c);
 }
 
+/* Where few tokens are read at a time their speed is what there is to know. */
+static void test_how_fast_it_reads_little(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[N];
+    rs_test_make_text(tokens, N, 12);
+    rs_context *c = rs_test_context(model, N_CTX, 8);
+    rs_test_ok(c, rs_decode(c, tokens, 7));
+    assert_true(c->ms_per_token == 0);
+    rs_test_ok(c, rs_decode(c, tokens, 8));
+    assert_true(c->ms_per_token > 0);
+    rs_test_free(c);
+}
+
+/* While no time is known, the bound on what is left counts alone. */
+static void test_a_bound_holds_whatever_the_time(void **state) {
+    rs_context *c = read_text(*state);
+    const rs_erase_calibration known = leaving(0.1F, 0.01F, 0.001F);
+    rs_erase_report report;
+    c->ms_per_token = 0; /* as in a context that was loaded */
+    rs_test_ok(c,
+               rs_erase(c, spans, 2,
+                        &(rs_erase_params){
+                            .method = RS_ERASE_AUTO, .max_kl = 0.005F, .max_ms = 1e-3, .calibration = &known},
+                        &report));
+    assert_int_equal(report.method, RS_ERASE_ADAPTIVE);
+    rs_test_free(c);
+}
+
 static void assert_expects(const rs_model *model, rs_erase_fit fit, rs_erase_method method, uint32_t near) {
     int32_t tokens[N];
     rs_test_make_text(tokens, N, 11);
@@ -213,6 +241,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_the_quickest_within_max_kl),
         cmocka_unit_test(test_takes_the_most_exact_within_max_ms),
+        cmocka_unit_test(test_how_fast_it_reads_little),
+        cmocka_unit_test(test_a_bound_holds_whatever_the_time),
         cmocka_unit_test(test_how_fast_it_reads),
         cmocka_unit_test(test_expectations_are_the_formula),
         cmocka_unit_test(test_nothing_behind_the_span),

@@ -171,6 +171,39 @@ static bool stop(void *user, uint32_t done, uint32_t total) {
     return --*calls > 0;
 }
 
+typedef struct onlooker {
+    const rs_context *context;
+    size_t kv_bytes;
+    int calls;
+} onlooker;
+
+static bool look(void *user, uint32_t done, uint32_t total) {
+    onlooker *o = user;
+    rs_context_info info;
+    assert_true(done <= total);
+    assert_int_equal(rs_context_get_info(o->context, &info), RS_OK);
+    assert_int_equal(info.kv_bytes, o->kv_bytes);
+    o->calls++;
+    return true;
+}
+
+/* Who looks at the context meanwhile sees it as it is, and not the cache that is read into. */
+static void test_progress_sees_the_context(void **state) {
+    int32_t tokens[N];
+    rs_test_make_tokens(*state, tokens, N);
+    rs_context *c =
+        rs_test_context_of(*state, &(rs_context_params){.n_ctx = N_CTX, .n_batch = 8, .refine = true});
+    rs_test_ok(c, rs_decode(c, tokens, N));
+    rs_context_info info;
+    assert_int_equal(rs_context_get_info(c, &info), RS_OK);
+    onlooker o = {c, info.kv_bytes, 0};
+    rs_echo echo = {.span = {30, N}};
+    rs_context_set_progress(c, look, &o);
+    rs_test_ok(c, rs_find_echoes(c, &(rs_span){10, 20}, 1, &echo, 1));
+    assert_true(o.calls > 4);
+    rs_test_free(c);
+}
+
 static void test_refused(void **state) {
     const rs_model *model = *state;
     int32_t tokens[N];
@@ -209,9 +242,13 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_span),         cmocka_unit_test(test_more_spans),
-        cmocka_unit_test(test_many_candidates),  cmocka_unit_test(test_steered_tokens_are_skipped),
-        cmocka_unit_test(test_refining_goes_on), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_one_span),
+        cmocka_unit_test(test_more_spans),
+        cmocka_unit_test(test_many_candidates),
+        cmocka_unit_test(test_steered_tokens_are_skipped),
+        cmocka_unit_test(test_refining_goes_on),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_progress_sees_the_context),
     };
     return cmocka_run_group_tests_name("echo", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

@@ -273,6 +273,37 @@ static void test_reads_no_more_than_it_may(void **state) {
     rs_test_free(fresh);
 }
 
+/* What was begun for an erase that is taken back, or whose text is gone, is no place to go on from: what
+ * stands in front of the next one is as it should be. */
+static void test_begins_at_what_is_cheap(void **state) {
+    const rs_model *model = *state;
+    int32_t tokens[200];
+    rs_test_make_tokens(model, tokens, 200);
+    const rs_erase_params drop = {.method = RS_ERASE_DROP};
+    for (int way = 0; way < 3; way++) {
+        rs_context *c = rs_test_context_of(
+            model,
+            &(rs_context_params){.n_ctx = N_CTX, .n_batch = N_BATCH, .refine = true, .undo_bytes = 1 << 22});
+        rs_test_ok(c, rs_decode(c, tokens, 150));
+        rs_test_ok(c, rs_erase(c, &(rs_span){20, 25}, 1, &drop, NULL));
+        uint32_t left;
+        rs_test_ok(c, rs_refine(c, 40, 0, &left));
+        switch (way) {
+        case 0: rs_test_ok(c, rs_undo(c)); break;
+        case 1: rs_test_ok(c, rs_truncate(c, 20)); break;
+        default: rs_test_ok(c, rs_replace(c, (rs_span){19, 30}, tokens, 11, NULL, NULL)); break;
+        }
+        assert_int_equal(n_cheap(c), 0);
+        rs_test_ok(c, rs_decode(c, tokens + 150, 50));
+        const int32_t end = c->next_position;
+        rs_test_ok(c, rs_erase(c, &(rs_span){end - 40, end - 30}, 1, &drop, NULL));
+        assert_int_equal(n_cheap(c), 30);
+        rs_test_ok(c, rs_refine(c, 1, 0, &left));
+        assert_int_equal(left, 30 - N_BATCH);
+        rs_test_free(c);
+    }
+}
+
 static void test_goes_on_where_it_was(void **state) {
     const rs_model *model = *state;
     int32_t tokens[200];
@@ -545,6 +576,7 @@ int main(void) {
         cmocka_unit_test(test_needs_spare_pages),
         cmocka_unit_test(test_closes_older_gaps),
         cmocka_unit_test(test_reads_no_more_than_it_may),
+        cmocka_unit_test(test_begins_at_what_is_cheap),
         cmocka_unit_test(test_goes_on_where_it_was),
         cmocka_unit_test(test_after_steering),
         cmocka_unit_test(test_random_edits),

@@ -157,6 +157,23 @@ static void test_over_older_erases(void **state) {
     rs_test_free(fresh);
 }
 
+/* Of a protected head that ends within the span, what is in front of the span stays protected. */
+static void test_head_within_the_span(void **state) {
+    const rs_model *model = *state;
+    const texts t = make_texts(model);
+    const rs_erase_method methods[] = {RS_ERASE_EXACT, RS_ERASE_DROP, RS_ERASE_REPAIR, RS_ERASE_ADAPTIVE};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        rs_context *c = read_old(model, &t);
+        rs_erase_params force = rs_erase_default_params();
+        force.method = methods[i];
+        force.force = true;
+        rs_test_ok(c, rs_context_set_head(c, BEGIN + 2));
+        rs_test_ok(c, rs_replace(c, span, t.new, 12, &force, NULL));
+        assert_int_equal(c->head_end, BEGIN);
+        rs_test_free(c);
+    }
+}
+
 /* A progressive erase behind a gap at the very beginning, into which new tokens come. */
 static void test_at_the_beginning_of_a_gap(void **state) {
     const rs_model *model = *state;
@@ -218,7 +235,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exactly),           cmocka_unit_test(test_repaired_and_refined),
         cmocka_unit_test(test_at_the_ends),       cmocka_unit_test(test_at_the_beginning_of_a_gap),
-        cmocka_unit_test(test_over_older_erases), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_over_older_erases), cmocka_unit_test(test_head_within_the_span),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("replacing", tests, rs_test_set_up_tiny, rs_test_tear_down);
 }

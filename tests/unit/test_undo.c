@@ -253,8 +253,15 @@ static void test_what_cannot_be_had(void **state) {
     rs_test_ok(without, rs_decode(without, tokens, 18));
     rs_test_ok(without, rs_decode(without, tokens + 30, 170));
     rs_test_same_cache(without, small); /* which is none the worse for it */
-    rs_forget_undo(small);
     check_forgotten(small);
+    rs_test_ok(small, rs_erase(small, &(rs_span){14, 20}, 1, &drop_rows, NULL));
+    assert_true(can_undo(small));
+    rs_test_ok(small, rs_decode(small, tokens, 1)); /* a page that the erase has left alone */
+    assert_false(can_undo(small));
+    check_forgotten(small);
+    refused(small, RS_NO_SPACE, "more have changed");
+    rs_forget_undo(small);
+    refused(small, RS_UNSUPPORTED, "nothing");
     rs_test_free(small);
     rs_test_free(without);
     rs_test_free(c);
