@@ -382,16 +382,11 @@ static void insert(rs_kv *kv, rs_kv_stream *stream, const int32_t *missing, uint
     }
 }
 
-enum { WORD = 32, INSERTED_AT_ONCE = 64 };
+enum { WORD = 32, LENT_AT_ONCE = 64 };
 
 void rs_kv_insert(rs_kv *kv, const int32_t *positions, uint32_t count) {
     make_room(kv, rs_kv_all(kv), count);
-    for (uint32_t s = 0; s < kv->n_streams; s++) {
-        for (uint32_t done = 0; done < count; done += INSERTED_AT_ONCE) {
-            const uint32_t left = count - done, n = left < INSERTED_AT_ONCE ? left : INSERTED_AT_ONCE;
-            insert(kv, &kv->streams[s], positions + done, n);
-        }
-    }
+    for (uint32_t s = 0; s < kv->n_streams; s++) insert(kv, &kv->streams[s], positions, count);
 }
 
 void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int32_t *positions,
@@ -400,14 +395,14 @@ void rs_kv_lend(rs_kv *kv, const rs_kv_loan *loan, rs_streams streams, const int
     for (uint32_t s = 0; s < streams.count; s++) {
         rs_kv_stream *stream = &kv->streams[streams.first + s];
         uint32_t *lent = loan->lent + (size_t)s * loan->words, n = 0;
-        int32_t missing[INSERTED_AT_ONCE];
+        int32_t missing[LENT_AT_ONCE];
         memset(lent, 0, loan->words * sizeof *lent);
         for (uint32_t i = 0; i < count; i++) {
             if (!holds(kv, stream, positions[i])) {
                 lent[i / WORD] |= 1U << i % WORD;
                 missing[n++] = positions[i];
             }
-            if (n == INSERTED_AT_ONCE || (n > 0 && i + 1 == count)) {
+            if (n == LENT_AT_ONCE || (n > 0 && i + 1 == count)) {
                 insert(kv, stream, missing, n);
                 n = 0;
             }
