@@ -372,10 +372,17 @@ static void evict_share(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_st
     widen(&policy->evicted, (rs_span){begin, read->positions[read->n_tokens - 1] + 1});
 }
 
+/* Positions between the sinks and the window of so many tokens. */
+static rs_span middle_of(const rs_policy_params *params, const int32_t *positions, uint32_t n_tokens) {
+    if (n_tokens <= params->sinks + window(params)) return (rs_span){0, 0};
+    return (rs_span){positions[params->sinks], positions[n_tokens - window(params)]};
+}
+
 /* Single entries between the sinks and the window. Whether any went. */
 static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
-                          rs_span middle, int32_t now) {
+                          rs_span middle, const rs_policy_chunk_read *read) {
     const rs_policy_params *params = &policy->params;
+    const int32_t now = read->positions[read->n_tokens - 1];
     const uint64_t n_streams = kv->n_streams;
     if (params->policy != RS_POLICY_GATES) {
         const rs_scored_plan plan = {.policy = params->policy,
@@ -390,22 +397,25 @@ static bool evict_entries(const rs_policy_state *policy, rs_kv *kv, rs_team *tea
     uint64_t live = 0;
     for (uint32_t s = 0; s < kv->n_streams; s++) live += kv->streams[s].n_live;
     if (live <= n_streams * most_behind(params)) return false;
-    const rs_ranked_plan plan = {
-        .now = now, .middle = middle, .budget = n_streams * params->budget, .floor = params->floor};
+    const rs_ranked_plan plan = {.now = now,
+                                 .middle = middle,
+                                 .n_read = streams.first + streams.count,
+                                 .middle_of_rest =
+                                     middle_of(params, read->positions, read->n_tokens - read->count),
+                                 .budget = n_streams * params->budget,
+                                 .floor = params->floor};
     return rs_ranked_evict(&policy->ranked, &plan, kv, team);
 }
 
 static void evict(rs_policy_state *policy, rs_kv *kv, rs_team *team, rs_streams streams,
                   const rs_policy_chunk_read *read) {
     const rs_policy_params *params = &policy->params;
-    const int32_t *positions = read->positions;
-    const uint32_t n_tokens = read->n_tokens;
     if (by_chunk(params)) evict_share(policy, kv, team, streams, read);
-    if (params->policy == RS_POLICY_FULL || by_chunk(params) || n_tokens <= params->sinks + window(params))
-        return;
-    const rs_span middle = {positions[params->sinks], positions[n_tokens - window(params)]};
+    if (params->policy == RS_POLICY_FULL || by_chunk(params)) return;
+    const rs_span middle = middle_of(params, read->positions, read->n_tokens);
+    if (middle.begin >= middle.end) return;
     if (has_scores(params)) {
-        if (!evict_entries(policy, kv, team, streams, middle, positions[n_tokens - 1])) return;
+        if (!evict_entries(policy, kv, team, streams, middle, read)) return;
     } else {
         rs_kv_remove_each(kv, team, streams, range_of, &(plan){params, middle});
     }

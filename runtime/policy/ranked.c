@@ -36,16 +36,22 @@ typedef struct search {
     uint64_t limit; /* keys below it go */
 } search;
 
+/* Positions of the entries that a stream may lose. */
+static rs_span middle_of(const search *s, const rs_kv_stream *stream) {
+    const ptrdiff_t index = stream - s->kv->streams;
+    return index < (ptrdiff_t)s->plan->n_read ? s->plan->middle : s->plan->middle_of_rest;
+}
+
 /* Keys of a page's entries. They ascend with the score, then with the position. The loop is one that
  * compilers make vector code of. */
-static void keys_of(const rs_ranked_plan *plan, const rs_kv_page *page, uint64_t key[RS_PAGE_ENTRIES]) {
+static void keys_of(int32_t now, rs_span middle, const rs_kv_page *page, uint64_t key[RS_PAGE_ENTRIES]) {
     uint32_t upper[RS_PAGE_ENTRIES], lower[RS_PAGE_ENTRIES];
     RS_KEEP_LOOP
     for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) {
         const int32_t position = page->position[e];
-        const float score = rs_ranked_score(page->lambda[e], plan->now, position) + 0.0F; /* -0 is 0 */
+        const float score = rs_ranked_score(page->lambda[e], now, position) + 0.0F; /* -0 is 0 */
         const uint32_t bits = rs_float_bits(score), sign = 0U - (bits >> 31);
-        const bool stays = position < plan->middle.begin || position >= plan->middle.end;
+        const bool stays = position < middle.begin || position >= middle.end;
         const uint32_t none = 0U - (uint32_t)stays;
         upper[e] = (bits ^ (sign | 0x80000000U)) | none;
         lower[e] = (uint32_t)position | none;
@@ -64,11 +70,12 @@ static void look_ahead(const rs_kv *kv, const rs_kv_stream *stream, uint32_t pag
 /* Calls `each` with the key of every entry of a stream. Inline, so that the call is none. */
 RS_INLINE void over_entries(const search *s, const rs_kv_stream *stream,
                             void (*each)(void *user, uint64_t key, rs_kv_cursor at), void *user) {
+    const rs_span middle = middle_of(s, stream);
     for (uint32_t p = 0; p < stream->n_pages; p++) {
         const rs_kv_page page = rs_kv_get_page(s->kv, stream->pages[p]);
         look_ahead(s->kv, stream, p + PAGES_AHEAD);
         uint64_t key[RS_PAGE_ENTRIES];
-        keys_of(s->plan, &page, key);
+        keys_of(s->plan->now, middle, &page, key);
         for (uint32_t e = 0; e < RS_PAGE_ENTRIES; e++) each(user, key[e], (rs_kv_cursor){p, e});
     }
 }
@@ -116,12 +123,13 @@ static void note_best(void *user, uint64_t key, rs_kv_cursor at) {
 
 /* Entries of a stream that may not go: few, at its ends. */
 static uint32_t count_pinned(const search *s, const rs_kv_stream *stream) {
+    const rs_span middle = middle_of(s, stream);
     uint32_t n = 0;
     rs_kv_cursor at;
     bool more = rs_kv_seek(s->kv, stream, 0, &at);
-    for (; more && rs_kv_position(s->kv, stream, at) < s->plan->middle.begin; n++)
+    for (; more && rs_kv_position(s->kv, stream, at) < middle.begin; n++)
         more = rs_kv_next(s->kv, stream, &at);
-    more = rs_kv_seek(s->kv, stream, s->plan->middle.end, &at);
+    more = rs_kv_seek(s->kv, stream, middle.end, &at);
     for (; more; n++) more = rs_kv_next(s->kv, stream, &at);
     return n;
 }

@@ -19,10 +19,12 @@ typedef struct rs_ranked_work {
 void rs_ranked_layout(rs_ranked_work *work, rs_arena *arena, uint32_t n_streams, uint32_t threads);
 
 typedef struct rs_ranked_plan {
-    int32_t now;     /* position of the newest entry */
-    rs_span middle;  /* positions of the entries that may go */
-    uint64_t budget; /* entries of all streams that are left */
-    uint32_t floor;  /* that each stream keeps, of what it has */
+    int32_t now;            /* position of the newest entry */
+    rs_span middle;         /* positions of the entries that may go */
+    uint32_t n_read;        /* streams that have read the chunk; of those behind them: */
+    rs_span middle_of_rest; /* up to the window that they will read it with */
+    uint64_t budget;        /* entries of all streams that are left */
+    uint32_t floor;         /* that each stream keeps, of what it has */
 } rs_ranked_plan;
 
 /* lambda times the age that an entry at `position` has behind the newest: what its worth has become, as a

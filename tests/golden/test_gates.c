@@ -157,8 +157,11 @@ static void test_decisions(void **state) {
         const rs_span middle = {(int32_t)sinks, now - (int32_t)window + 1};
         rs_scored scratch[MAX_ENTRIES];
         if (scope == 0) {
-            const rs_ranked_plan plan = {
-                .now = now, .middle = middle, .budget = (uint64_t)budget * n_streams, .floor = floor};
+            const rs_ranked_plan plan = {.now = now,
+                                         .middle = middle,
+                                         .n_read = n_streams,
+                                         .budget = (uint64_t)budget * n_streams,
+                                         .floor = floor};
             (void)rs_ranked_evict(&ranked, &plan, &kv, &team);
         } else {
             const rs_scored_plan plan = {.policy = RS_POLICY_HEAD_GATES,

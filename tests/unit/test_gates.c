@@ -308,7 +308,8 @@ static void choose(entry *entries, size_t n, uint32_t n_streams, const rs_ranked
     uint32_t of_stream[MAX_STREAMS] = {0};
     for (size_t i = 0; i < n; i++) {
         entry *e = order[i] = &entries[i];
-        e->kept = e->position < plan->middle.begin || e->position >= plan->middle.end;
+        const rs_span middle = e->stream < plan->n_read ? plan->middle : plan->middle_of_rest;
+        e->kept = e->position < middle.begin || e->position >= middle.end;
         kept += e->kept;
         of_stream[e->stream] += e->kept;
     }
@@ -336,7 +337,7 @@ static void test_ranking(void **state) {
     srand(6);
     for (int round = 0; round < 60; round++) {
         rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 0);
-        const uint32_t n = 20 + (uint32_t)rand() % 200, n_streams = c->kv.n_streams;
+        const uint32_t n = 30 + (uint32_t)rand() % 200, n_streams = c->kv.n_streams;
         rs_test_ok(c, rs_decode(c, tokens, n));
         entry *entries = calloc((size_t)n * n_streams, sizeof *entries);
         size_t count = 0;
@@ -360,9 +361,11 @@ static void test_ranking(void **state) {
             }
         }
         rs_kv_give_back(&c->kv);
-        const int32_t begin = rand() % 8;
+        const int32_t begin = rand() % 8, end = (int32_t)n - rand() % 10;
         const rs_ranked_plan plan = {.now = (int32_t)n - 1,
-                                     .middle = {begin, (int32_t)n - rand() % 10},
+                                     .middle = {begin, end},
+                                     .n_read = (uint32_t)rand() % (n_streams + 1),
+                                     .middle_of_rest = {begin, end - rand() % 12},
                                      .budget = (uint64_t)rand() % (count + 5),
                                      .floor = (uint32_t)rand() % 12};
         choose(entries, count, n_streams, &plan);
@@ -431,6 +434,41 @@ static void test_one_head_takes_all(void **state) {
     }
     assert_int_equal(c->kv.streams[n_streams - 1].n_live >= FLOOR, 1);
     assert_true(c->kv.streams[0].n_live > 2 * BUDGET);
+    rs_test_free(c);
+    rs_gates_free(gates);
+}
+
+static uint64_t live_entries(const rs_context *c) {
+    uint64_t live = 0;
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) live += c->kv.streams[s].n_live;
+    return live;
+}
+
+/* Upper layers have yet to read the chunk when lower ones make room: whatever their gates say, they read it
+ * with the window before it. */
+static void test_rest_keeps_its_window(void **state) {
+    const rs_model *model = *state;
+    rs_gates *gates = rs_test_gates(
+        model, &(rs_test_gates_spec){.form = "constant", .scope = "global", .bias = 15, .bias_step = -14});
+    int32_t tokens[N_CTX], positions[N_CTX];
+    rs_test_make_tokens(model, tokens, N_CTX);
+    for (int32_t p = 0; p < N_CTX; p++) positions[p] = p;
+    rs_context *c = gated(model, gates, RS_POLICY_GATES, SINKS + WINDOW, 0);
+    const rs_streams read = {0, rs_policy_layers_at_once(&c->policy) * model->shape.n_kv_heads};
+    assert_true(read.count < c->kv.n_streams);
+    rs_test_ok(c, rs_decode(c, tokens, 100));
+    const uint64_t most = rs_policy_most_kept_of_all(&c->policy), added = (uint64_t)read.count * N_BATCH;
+    while (live_entries(c) + added <= most) rs_test_ok(c, rs_decode(c, tokens + c->n_tokens, 1));
+
+    const uint32_t before = c->n_tokens, end = before + N_BATCH;
+    rs_kv_append(&c->kv, read, positions + before, N_BATCH);
+    rs_policy_evict(&c->policy, &c->kv, &c->team, read,
+                    &(rs_policy_chunk_read){.positions = positions, .n_tokens = end, .count = N_BATCH});
+    assert_int_equal(live_entries(c), c->kv.n_streams * (SINKS + WINDOW));
+    for (uint32_t s = 0; s < c->kv.n_streams; s++) {
+        const uint32_t newest = s < read.count ? end : before;
+        for (uint32_t p = newest - WINDOW; p < newest; p++) assert_true(rs_test_holds(c, s, (int32_t)p));
+    }
     rs_test_free(c);
     rs_gates_free(gates);
 }
@@ -528,6 +566,7 @@ int main(void) {
         cmocka_unit_test(test_ranking),
         cmocka_unit_test(test_equal_lambdas_are_a_window),
         cmocka_unit_test(test_one_head_takes_all),
+        cmocka_unit_test(test_rest_keeps_its_window),
         cmocka_unit_test(test_budgets_are_nested),
         cmocka_unit_test(test_erasing),
         cmocka_unit_test(test_bytes),
