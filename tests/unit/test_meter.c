@@ -147,15 +147,15 @@ static void test_evicting_of_each_chunk(void **state) {
     static const struct {
         request request;
         uint64_t (*kept)(uint64_t count);
-        uint64_t held, left;
+        uint64_t held, left, peak;
     } cases[] = {
-        {{12, 4, 4}, half, 88, 6},
-        {{2048, 32, 256}, rounded, 835344, 616},
-        {{4096, 64, 512}, rounded, 3339296, 1232},
-        {{8000, 192, 512}, rounded, 11520000, 2406},
-        {{2048, 32, 256}, cut_off, 827920, 608},
-        {{4096, 64, 512}, cut_off, 3324448, 1224},
-        {{8000, 192, 512}, cut_off, 11458560, 2391},
+        {{12, 4, 4}, half, 88, 6, 10},
+        {{2048, 32, 256}, rounded, 835344, 616, 7 * 77 + 256},
+        {{4096, 64, 512}, rounded, 3339296, 1232, 7 * 154 + 512},
+        {{8000, 192, 512}, rounded, 11520000, 2406, 14 * 154 + 512},
+        {{2048, 32, 256}, cut_off, 827920, 608, 7 * 76 + 256},
+        {{4096, 64, 512}, cut_off, 3324448, 1224, 7 * 153 + 512},
+        {{8000, 192, 512}, cut_off, 11458560, 2391, 14 * 153 + 512},
     };
     fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -163,6 +163,7 @@ static void test_evicting_of_each_chunk(void **state) {
         run(f, cases[i].request, evict_share, &s, evict_share, &s);
         assert_int_equal(f->meter.held[0].one_by_one, cases[i].held);
         assert_int_equal(f->past[0], cases[i].left + cases[i].request.decoded);
+        assert_int_equal(f->meter.peak_entries, 2 * cases[i].peak);
     }
 }
 
