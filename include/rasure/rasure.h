@@ -290,7 +290,7 @@ typedef enum rs_policy {
     /* What trained gates say is worth keeping, with sinks and window: */
     RS_POLICY_GATES = 7,      /* the best of all layers and heads together, `budget` a stream on average
                                  (arXiv 2605.09649) */
-    RS_POLICY_HEAD_GATES = 8, /* the best `budget` of each stream (arXiv 2512.03324) */
+    RS_POLICY_HEAD_GATES = 8, /* the best `budget` of each stream (arXiv 2512.03324), by any gates */
 } rs_policy;
 
 /* "full", "window", ...; "?" for a value that is none. */
@@ -337,7 +337,7 @@ RS_API void rs_gates_free(rs_gates *gates);
 typedef struct rs_gates_info {
     const char *name;        /* general.name, or "" */
     const char *form;        /* "tied", "rows", "untied", "constant" */
-    bool by_head;            /* trained with a budget for each stream, for RS_POLICY_HEAD_GATES */
+    bool by_head;            /* trained with a budget for each stream: RS_POLICY_GATES gives RS_MISMATCH */
     uint32_t width;          /* of their first layer; 0: they have no input */
     uint32_t budget, length; /* entries a stream and tokens in training; 0 where the file does not say */
     uint64_t n_params;

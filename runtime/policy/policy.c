@@ -73,6 +73,12 @@ static rs_status check_gates(const rs_policy_params *params, const rs_model *mod
     if (params->gates->model != model)
         return rs_fail(error, RS_MISMATCH, "the gates were loaded for another model than the context's");
     if (params->policy == RS_POLICY_HEAD_GATES) return RS_OK;
+    if (params->gates->by_head) {
+        return rs_fail(
+            error, RS_MISMATCH,
+            "the gates were trained with a budget for each head (rasure.gates.scope: head): what they "
+            "say of different heads is not to be ranked together, they are for head-gates");
+    }
     if (params->full_heads != NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "the gates policy takes no full_heads");
     if (params->floor > RS_RANKED_MAX_FLOOR || params->floor > params->budget) {

@@ -51,10 +51,11 @@ static void test_lambdas(void **state) {
         const uint32_t n = read_line(file, numbers, MAX_TOKENS);
         for (uint32_t i = 0; i < n; i++) tokens[i] = (int32_t)numbers[i];
         rs_context *c = rs_test_context_of(
-            model, &(rs_context_params){
-                       .n_ctx = N_CTX,
-                       .n_batch = 32,
-                       .policy = {.policy = RS_POLICY_GATES, .window = 1, .budget = N_CTX, .gates = gates}});
+            model,
+            &(rs_context_params){
+                .n_ctx = N_CTX,
+                .n_batch = 32,
+                .policy = {.policy = RS_POLICY_HEAD_GATES, .window = 1, .budget = N_CTX, .gates = gates}});
         rs_test_ok(c, rs_decode(c, tokens, n));
         double worst = 0, sum = 0;
         for (uint32_t s = 0; s < c->kv.n_streams; s++) {

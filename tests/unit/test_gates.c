@@ -41,6 +41,11 @@ static rs_context *gated(const rs_model *model, const rs_gates *gates, rs_policy
                                                                      .gates = gates}});
 }
 
+/* The policy that takes these. */
+static rs_policy policy_of(const rs_gates *gates) {
+    return gates->by_head ? RS_POLICY_HEAD_GATES : RS_POLICY_GATES;
+}
+
 static float lambda_of(const rs_context *c, uint32_t stream, int32_t position) {
     rs_kv_cursor at;
     assert_true(rs_kv_seek(&c->kv, &c->kv.streams[stream], position, &at));
@@ -171,7 +176,15 @@ static void test_refused_policies(void **state) {
     assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_INVALID_ARGUMENT);
     params.policy.policy = RS_POLICY_HEAD_GATES;
     assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_OK);
+    rs_gates *by_head = rs_test_gates(model, &every_form[2]);
+    params.policy = good;
+    params.policy.gates = by_head;
+    assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_MISMATCH);
+    assert_non_null(strstr(error.message, "rasure.gates.scope: head"));
+    params.policy.policy = RS_POLICY_HEAD_GATES;
+    assert_int_equal(rs_context_size(model, &params, &bytes, &error), RS_OK);
     rs_gates_free(gates);
+    rs_gates_free(by_head);
     rs_model_free(other);
 }
 
@@ -216,8 +229,8 @@ static void test_lambdas_do_not_depend_on_chunks(void **state) {
     rs_test_make_tokens(model, tokens, 40);
     for (size_t i = 0; i < FORMS; i++) {
         rs_gates *gates = rs_test_gates(model, &every_form[i]), *same = rs_test_gates(single, &every_form[i]);
-        rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 0);
-        rs_context *d = gated(single, same, RS_POLICY_GATES, N_CTX, 0);
+        rs_context *c = gated(model, gates, policy_of(gates), N_CTX, 0);
+        rs_context *d = gated(single, same, policy_of(same), N_CTX, 0);
         rs_test_ok(c, rs_decode(c, tokens, 40));
         for (uint32_t t = 0; t < 40; t++) rs_test_ok(d, rs_decode(d, tokens + t, 1));
         bool differ = false;
@@ -244,7 +257,7 @@ static void test_enough_for_all(void **state) {
     rs_test_make_tokens(model, tokens, N_CTX);
     for (size_t i = 0; i < FORMS; i++) {
         rs_gates *gates = rs_test_gates(model, &every_form[i]);
-        rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 4);
+        rs_context *c = gated(model, gates, policy_of(gates), N_CTX, 4);
         rs_context *full = rs_test_context(model, N_CTX, N_BATCH);
         rs_test_ok(c, rs_decode(c, tokens, N_CTX));
         rs_test_ok(full, rs_decode(full, tokens, N_CTX));
@@ -267,7 +280,7 @@ static void test_adapter_beside_gates(void **state) {
     rs_test_make_tokens(model, tokens, 100);
     for (size_t i = 0; i < FORMS; i++) {
         rs_gates *gates = rs_test_gates(model, &every_form[i]);
-        rs_context *c = gated(model, gates, RS_POLICY_GATES, N_CTX, 4);
+        rs_context *c = gated(model, gates, policy_of(gates), N_CTX, 4);
         rs_context *full = rs_test_context(model, N_CTX, N_BATCH);
         const uint32_t last = c->kv.n_streams - 1;
         rs_test_ok(c, rs_decode(c, tokens, 100));
