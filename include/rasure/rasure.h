@@ -282,7 +282,8 @@ typedef enum rs_policy {
     RS_POLICY_HEADS = 2,  /* everything in some heads, sinks and window in the others */
     /* Controls, with sinks, window, and up to `budget` entries a stream of what is between: */
     RS_POLICY_RANDOM = 3,  /* any */
-    RS_POLICY_KEYNORM = 4, /* those with the shortest keys (arXiv 2406.11430, section 4) */
+    RS_POLICY_KEYNORM = 4, /* those with the shortest keys (arXiv 2406.11430, section 4, which leaves the
+                              first two layers whole: here they lose entries as all do) */
     /* Of every chunk a share, chosen once by what the chunk's last tokens attend to; what is decoded token by
      * token all stays: */
     RS_POLICY_SNAPKV = 5,    /* the same share in every layer (arXiv 2404.14469, section 4) */
