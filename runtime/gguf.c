@@ -252,6 +252,7 @@ static rs_status tensor_cut_short(rs_string name, rs_error *error) {
 
 static rs_status take_record(reader *r, size_t index, tensor_record *record, rs_error *error) {
     rs_tensor *t = &record->tensor;
+    t->index = index;
     char text[27];
     if (!take_string(r, &t->name))
         return rs_fail(error, RS_BAD_FILE, "tensor %zu: the file ends inside its name", index);

@@ -34,6 +34,7 @@ enum { RS_GGUF_MAX_DIMS = 4 };
 
 typedef struct rs_tensor {
     rs_string name;
+    uint64_t index; /* in the file's order */
     rs_type type;
     uint32_t n_dims;
     uint64_t ne[RS_GGUF_MAX_DIMS]; /* ne[0] is the row length (contiguous); unused ones are 1 */

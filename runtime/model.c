@@ -42,6 +42,7 @@ typedef struct loader {
     rs_error *error;
     char key[KEY_BYTES];
     float *next_vector;
+    bool *bound; /* for each tensor of the file: something uses it */
 } loader;
 
 static const char *arch_key(loader *l, const char *suffix) {
@@ -162,6 +163,7 @@ static rs_status find(loader *l, const char *name, uint64_t rows, uint64_t colum
     *tensor = rs_gguf_find_tensor(l->model->gguf, name);
     if (*tensor == NULL) return rs_fail(l->error, RS_BAD_FILE, "tensor %s is missing", name);
     const rs_tensor *t = *tensor;
+    l->bound[t->index] = true;
     if (t->ne[0] == columns && t->ne[1] == rows && t->ne[2] == 1 && t->ne[3] == 1) return RS_OK;
     return rs_fail(l->error, RS_BAD_FILE,
                    "tensor %s is %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64 ", must be %" PRIu64
@@ -308,6 +310,19 @@ static rs_status bind_rope(loader *l) {
     return RS_OK;
 }
 
+/* A bias or a layer that nothing here applies makes the file another model than the one that would run. */
+static rs_status check_all_bound(loader *l) {
+    const rs_model *m = l->model;
+    for (uint64_t i = 0; i < rs_gguf_tensor_count(m->gguf); i++) {
+        if (l->bound[i]) continue;
+        char text[RS_SHOWN_BYTES];
+        return rs_fail(l->error, RS_UNSUPPORTED, "tensor %s is not used by %s with %" PRIu32 " layers",
+                       rs_shown(rs_gguf_tensor(m->gguf, i)->name, text), arch_names[m->shape.arch],
+                       m->shape.n_layers);
+    }
+    return RS_OK;
+}
+
 static rs_status bind_tensors(loader *l) {
     rs_model *m = l->model;
     const rs_shape *s = &m->shape;
@@ -318,7 +333,8 @@ static rs_status bind_tensors(loader *l) {
     size_t count;
     if (rs_u64_to_size(floats, &count)) m->vectors = calloc(count, sizeof *m->vectors);
     m->layers = calloc(s->n_layers, sizeof *m->layers);
-    if (m->vectors == NULL || m->layers == NULL) {
+    l->bound = calloc((size_t)rs_gguf_tensor_count(m->gguf), sizeof *l->bound);
+    if (m->vectors == NULL || m->layers == NULL || l->bound == NULL) {
         return rs_fail(l->error, RS_NO_MEMORY, "no memory for %" PRIu32 " layers", s->n_layers);
     }
     l->next_vector = m->vectors;
@@ -327,8 +343,9 @@ static rs_status bind_tensors(loader *l) {
     RS_TRY(bind_vector(l, "output_norm.weight", s->n_embd, &m->output_norm));
     RS_TRY(bind_matrix(l, "token_embd.weight", s->n_vocab, s->n_embd, &m->embedding));
     m->output = m->embedding;
-    if (rs_gguf_find_tensor(m->gguf, "output.weight") == NULL) return RS_OK;
-    return bind_matrix(l, "output.weight", s->n_vocab, s->n_embd, &m->output);
+    if (rs_gguf_find_tensor(m->gguf, "output.weight") != NULL)
+        RS_TRY(bind_matrix(l, "output.weight", s->n_vocab, s->n_embd, &m->output));
+    return check_all_bound(l);
 }
 
 /* ------------------------------------------------------------------------------------- linear layers -- */
@@ -448,6 +465,7 @@ rs_status rs_model_load_memory(const void *data, size_t bytes, const rs_model_pa
     loader l = {.model = calloc(1, sizeof(rs_model)), .error = error};
     if (l.model == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory for the model");
     const rs_status status = load(&l, data, bytes, &chosen);
+    free(l.bound);
     if (status != RS_OK) {
         rs_model_free(l.model);
         return status;

@@ -158,8 +158,8 @@ RS_API rs_model_params rs_model_default_params(void);
  * Maps the GGUF file (v2 or v3, little endian) at `path` and makes it ready: metadata, tokenizer, weights.
  * Weights stay in the mapping: the file MUST NOT change while the model is loaded. params NULL: the defaults.
  * On success *model is the caller's, to be given to rs_model_free; on failure it is NULL. RS_IO, RS_BAD_FILE,
- * RS_UNSUPPORTED (architecture, tensor type, rope scaling, tokenizer: named), RS_NO_MEMORY,
- * RS_INVALID_ARGUMENT.
+ * RS_UNSUPPORTED (architecture, tensor type, a tensor that the architecture has no use for, rope scaling,
+ * tokenizer: named), RS_NO_MEMORY, RS_INVALID_ARGUMENT.
  */
 RS_API rs_status rs_model_load(const char *path, const rs_model_params *params, rs_model **model,
                                rs_error *error);

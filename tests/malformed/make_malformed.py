@@ -543,6 +543,11 @@ MODEL_CASES = [
     ("output_norm_missing", BAD, "output_norm.weight", without("output_norm.weight")),
     ("output_wrong_rows", BAD, "output.weight",
      extra_tensor("output.weight", TENSOR_Q8_0, N_EMBD, N_TOKENS - 1)),
+    *((f"{name.replace('.', '_')}_has_no_use", UNSUPPORTED, f"tensor {name} is not used by llama with 2 layers",
+       extra_tensor(name, TENSOR_F32, N_EMBD))
+      for name in ("blk.0.attn_output.bias", "blk.1.ffn_down.bias", "output.bias", "blk.0.attn_q_norm.weight",
+                   "blk.2.attn_norm.weight", "tensor")),
+    ("block_count_1", UNSUPPORTED, "tensor blk.1.", value("llama.block_count", 1)),
     ("rope_factors_wrong_length", BAD, "rope_freqs.weight", extra_tensor("rope_freqs.weight", TENSOR_F32, 7)),
     # vocabulary
     ("tokenizer_model_missing", BAD, "tokenizer.ggml.model", without("tokenizer.ggml.model")),
