@@ -75,11 +75,15 @@ static rs_status read_size(loader *l, const char *suffix, uint32_t low, uint32_t
                    *value, unit, low, high);
 }
 
-static rs_status read_positive(loader *l, const char *suffix, float *value) {
-    const char *key = arch_key(l, suffix);
-    RS_TRY(rs_gguf_f32_or(l->model->gguf, key, value, l->error));
-    if (isfinite(*value) && *value > 0) return RS_OK;
-    return rs_fail(l->error, RS_BAD_FILE, "%s: %g is not a positive number", key, (double)*value);
+static rs_status check_positive(loader *l, const char *suffix, float value) {
+    if (isfinite(value) && value > 0) return RS_OK;
+    return rs_fail(l->error, RS_BAD_FILE, "%s: %g is not a positive number", arch_key(l, suffix),
+                   (double)value);
+}
+
+static rs_status read_positive_or(loader *l, const char *suffix, float *value) {
+    RS_TRY(rs_gguf_f32_or(l->model->gguf, arch_key(l, suffix), value, l->error));
+    return check_positive(l, suffix, *value);
 }
 
 static rs_status read_heads(loader *l) {
@@ -136,7 +140,7 @@ static rs_status read_shape(loader *l) {
     RS_TRY(read_size(l, "feed_forward_length", RS_ACT_BLOCK, MAX_FF, RS_ACT_BLOCK, &s->n_ff));
     RS_TRY(read_size(l, "context_length", 1, MAX_CTX_TRAIN, 1, &s->n_ctx_train));
     RS_TRY(read_heads(l));
-    RS_TRY(read_positive(l, "attention.layer_norm_rms_epsilon", &s->norm_eps));
+    RS_TRY(read_positive_or(l, "attention.layer_norm_rms_epsilon", &s->norm_eps));
     uint32_t experts = 0;
     RS_TRY(rs_gguf_u32_or(l->model->gguf, arch_key(l, "expert_count"), &experts, l->error));
     if (experts > 0) {
@@ -254,17 +258,27 @@ static float *take_vector(loader *l, uint32_t n) {
     return vector;
 }
 
+/* The factor of linear scaling, which old files call scale_linear; 0 stands for none. */
+static rs_status read_linear_factor(loader *l, float *factor) {
+    static const char new_name[] = "rope.scaling.factor", old_name[] = "rope.scale_linear";
+    const bool is_new = rs_gguf_has(l->model->gguf, arch_key(l, new_name));
+    *factor = 0;
+    RS_TRY(rs_gguf_f32_or(l->model->gguf, arch_key(l, is_new ? new_name : old_name), factor, l->error));
+    if (*factor == 0) *factor = 1;
+    return check_positive(l, is_new ? new_name : old_name, *factor);
+}
+
 /* Divides the global frequencies by what the file says: `rope.scaling` linear, or llama3's factor per
  * frequency, which files store as a tensor (Llama 3.1 model card's rope_scaling, applied when the file was
  * made). */
 static rs_status scale_rope(loader *l, float *freq) {
     const rs_gguf *gguf = l->model->gguf;
     const uint32_t half = l->model->shape.n_rot / 2;
-    rs_string type = {"none", 4};
+    rs_string type = {"linear", 6};
     RS_TRY(rs_gguf_string_or(gguf, arch_key(l, "rope.scaling.type"), &type, l->error));
     if (rs_string_is(type, "linear")) {
-        float factor = 1.0f;
-        RS_TRY(read_positive(l, "rope.scaling.factor", &factor));
+        float factor;
+        RS_TRY(read_linear_factor(l, &factor));
         for (uint32_t i = 0; i < half; i++) freq[i] /= factor;
     } else if (!rs_string_is(type, "none") && !rs_string_is(type, "llama3")) {
         char text[RS_SHOWN_BYTES];
@@ -297,13 +311,13 @@ static void base_frequencies(float *freq, uint32_t n_rot, float base) {
 static rs_status bind_rope(loader *l) {
     rs_model *m = l->model;
     float base = 10000.0f, local_base = 10000.0f;
-    RS_TRY(read_positive(l, "rope.freq_base", &base));
+    RS_TRY(read_positive_or(l, "rope.freq_base", &base));
     float *freq = take_vector(l, m->shape.n_rot / 2);
     base_frequencies(freq, m->shape.n_rot, base);
     RS_TRY(scale_rope(l, freq));
     m->rope_freq[RS_ROPE_GLOBAL] = freq;
     if (m->shape.sliding_window == 0) return RS_OK;
-    RS_TRY(read_positive(l, "rope.freq_base_swa", &local_base));
+    RS_TRY(read_positive_or(l, "rope.freq_base_swa", &local_base));
     float *local = take_vector(l, m->shape.n_rot / 2);
     base_frequencies(local, m->shape.n_rot, local_base);
     m->rope_freq[RS_ROPE_LOCAL] = local;

@@ -378,7 +378,7 @@ EOS, ADD_BOS = "tokenizer.ggml.eos_token_id", "tokenizer.ggml.add_bos_token"
 HEADS, KV_HEADS = "llama.attention.head_count", "llama.attention.head_count_kv"
 WIDTH = "llama.embedding_length"
 KEY_LENGTH, N_ROT = "llama.attention.key_length", "llama.rope.dimension_count"
-SCALING = "llama.rope.scaling.type"
+SCALING, FACTOR = "llama.rope.scaling.type", "llama.rope.scaling.factor"
 BASE, EPS = "llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"
 EMBD, Q, K, NORM = "token_embd.weight", "blk.0.attn_q.weight", "blk.1.attn_k.weight", "blk.0.attn_norm.weight"
 NAN, INF = float("nan"), float("inf")
@@ -521,6 +521,10 @@ MODEL_CASES = [
     ("rope_base_is_a_string", BAD, BASE, value(BASE, "10000", STRING)),
     ("rope_base_over_float", BAD, BASE, value(BASE, 1e300, F64)),
     ("rope_scaling_unknown", UNSUPPORTED, SCALING, value(SCALING, "spiral", STRING)),
+    *((f"rope_{name}_{text}", BAD, key, value(key, factor, F32))
+      for name, key in (("scaling_factor", FACTOR), ("scale_linear", "llama.rope.scale_linear"))
+      for text, factor in (("negative", -2.0), ("nan", NAN), ("infinite", INF))),
+    ("rope_scaling_factor_0", OK, "", value(FACTOR, 0.0, F32)),
     ("rope_scaling_is_a_number", BAD, SCALING, value(SCALING, 1)),
     ("norm_epsilon_missing", BAD, EPS, without(EPS)),
     ("norm_epsilon_nan", BAD, EPS, value(EPS, NAN)),
