@@ -8,7 +8,7 @@
 #include "runtime/status.h"
 #include "runtime/tokenizer/internal.h"
 
-enum { MAX_ENDS = 8 };
+enum { MAX_ENDS = 9 };
 
 struct rs_tokenizer {
     rs_vocab vocab;
@@ -42,16 +42,18 @@ static rs_status read_token_id(const rs_gguf *gguf, const char *key, const rs_vo
 }
 
 static rs_status read_markers(const rs_gguf *gguf, rs_tokenizer *t, rs_error *error) {
-    static const char *const end_texts[] = {"<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>",
-                                            "<|end_of_text|>"};
+    static const char *const end_texts[] = {"<|im_end|>",    "<|eot_id|>",    "<|eom_id|>",
+                                            "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"};
     const size_t n_texts = sizeof end_texts / sizeof end_texts[0];
-    _Static_assert(sizeof end_texts / sizeof end_texts[0] + 2 <= MAX_ENDS, "with EOS and EOT");
-    int32_t eot;
+    _Static_assert(sizeof end_texts / sizeof end_texts[0] + 3 <= MAX_ENDS, "with EOS, EOT and EOM");
+    int32_t eot, eom;
     RS_TRY(read_token_id(gguf, "tokenizer.ggml.bos_token_id", &t->vocab, &t->bos, error));
     RS_TRY(read_token_id(gguf, "tokenizer.ggml.eos_token_id", &t->vocab, &t->eos, error));
     RS_TRY(read_token_id(gguf, "tokenizer.ggml.eot_token_id", &t->vocab, &eot, error));
+    RS_TRY(read_token_id(gguf, "tokenizer.ggml.eom_token_id", &t->vocab, &eom, error));
     if (t->eos >= 0) t->ends[t->n_ends++] = t->eos;
     if (eot >= 0) t->ends[t->n_ends++] = eot;
+    if (eom >= 0) t->ends[t->n_ends++] = eom;
     for (size_t i = 0; i < n_texts; i++) {
         const int32_t token = rs_tokenizer_special(t, end_texts[i]);
         if (token >= 0) t->ends[t->n_ends++] = token;

@@ -21,8 +21,8 @@ static const char kinds_key[] = "tokenizer.ggml.token_type";
 
 static bool is_chat_marker(rs_string text) {
     static const char *const markers[] = {
-        "<|im_start|>",    "<|im_end|>",    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-        "<start_of_turn>", "<end_of_turn>", "<|endoftext|>",       "<|end_of_text|>",
+        "<|im_start|>", "<|im_end|>",      "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+        "<|eom_id|>",   "<start_of_turn>", "<end_of_turn>",       "<|endoftext|>",     "<|end_of_text|>",
     };
     if (text.bytes == 0 || text.data[0] != '<') return false;
     for (size_t i = 0; i < sizeof markers / sizeof markers[0]; i++)

@@ -28,8 +28,8 @@ typedef struct words {
     float scores[MAX_WORDS];
     size_t n, n_kinds, n_scores, n_merges;
     uint64_t n_rows;
-    int64_t bos, eos, eot;   /* -1: no key */
-    int add_bos, add_prefix; /* -1: no key */
+    int64_t bos, eos, eot, eom; /* -1: no key */
+    int add_bos, add_prefix;    /* -1: no key */
 } words;
 
 static rs_string keep(words *w, const char *data, size_t bytes) {
@@ -87,7 +87,7 @@ static void init_words(words *w, const char *model, const char *pre) {
     memset(w, 0, sizeof *w);
     w->model = model;
     w->pre = pre;
-    w->bos = w->eos = w->eot = -1;
+    w->bos = w->eos = w->eot = w->eom = -1;
     w->add_bos = w->add_prefix = -1;
 }
 
@@ -200,6 +200,7 @@ static gguf_builder *file_of(const words *w) {
     add_id(builder, "tokenizer.ggml.bos_token_id", w->bos);
     add_id(builder, "tokenizer.ggml.eos_token_id", w->eos);
     add_id(builder, "tokenizer.ggml.eot_token_id", w->eot);
+    add_id(builder, "tokenizer.ggml.eom_token_id", w->eom);
     if (w->add_bos >= 0) gguf_add_bool(builder, "tokenizer.ggml.add_bos_token", w->add_bos != 0);
     if (w->add_prefix >= 0) gguf_add_bool(builder, "tokenizer.ggml.add_space_prefix", w->add_prefix != 0);
     return builder;
@@ -550,6 +551,8 @@ static void ends_of_generation(void **state) {
     init_small_bpe(w, "qwen2");
     w->eos = BPE_HE;
     w->eot = BPE_LL;
+    w->eom = BPE_AA;
+    const int32_t message = add(w, "<|eom_id|>", RS_TOKEN_NORMAL, 0);
     const int32_t turn = add(w, "<end_of_turn>", RS_TOKEN_CONTROL, 0);
     const int32_t header = add(w, "<|start_header_id|>", RS_TOKEN_CONTROL, 0);
     rs_tokenizer *t = open_words(w);
@@ -558,6 +561,8 @@ static void ends_of_generation(void **state) {
     assert_int_equal(rs_tokenizer_bos(t), BPE_BOS);
     assert_true(rs_tokenizer_is_end(t, BPE_HE));
     assert_true(rs_tokenizer_is_end(t, BPE_LL));
+    assert_true(rs_tokenizer_is_end(t, BPE_AA));
+    assert_true(rs_tokenizer_is_end(t, message));
     assert_true(rs_tokenizer_is_end(t, BPE_END));
     assert_true(rs_tokenizer_is_end(t, turn));
     assert_false(rs_tokenizer_is_end(t, header));
@@ -687,6 +692,7 @@ static void refuses_hostile_bpe(void **state) {
     HOSTILE(w->bos = (int64_t)w->n, RS_BAD_FILE, "bos_token_id");
     HOSTILE(w->eos = INT32_MAX, RS_BAD_FILE, "eos_token_id");
     HOSTILE(w->eot = (int64_t)w->n, RS_BAD_FILE, "eot_token_id");
+    HOSTILE(w->eom = (int64_t)w->n, RS_BAD_FILE, "eom_token_id");
     HOSTILE(w->merges[2] = keep(w, "hell", 4), RS_BAD_FILE, "merge 2 'hell'");
     HOSTILE(w->merges[2] = keep(w, " ", 1), RS_BAD_FILE, "merge 2");
     HOSTILE(w->merges[2] = keep(w, "he ", 3), RS_BAD_FILE, "merge 2");
