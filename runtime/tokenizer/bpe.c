@@ -131,12 +131,18 @@ static rs_status read_merges(const rs_gguf *gguf, rs_bpe *bpe, rs_error *error) 
 
 /* ------------------------------------------------------------------------------- opening and encoding -- */
 
+/* Files of a time before there was the key are of several kinds, those of Llama 3 among them. */
+static rs_status read_pre_name(const rs_gguf *gguf, rs_string *name, rs_error *error) {
+    static const char key[] = "tokenizer.ggml.pre";
+    if (rs_gguf_has(gguf, key)) return rs_gguf_string(gguf, key, name, error);
+    return rs_fail(error, RS_UNSUPPORTED, "key %s is missing, and with it how text is cut into words", key);
+}
+
 rs_status rs_bpe_open(const rs_gguf *gguf, rs_vocab *vocab, const char *pre_name, rs_bpe *bpe,
                       rs_error *error) {
     *bpe = (rs_bpe){.vocab = vocab};
-    rs_string name = {"gpt-2", 5};
-    RS_TRY(rs_gguf_string_or(gguf, "tokenizer.ggml.pre", &name, error));
-    if (pre_name != NULL) name = (rs_string){pre_name, strlen(pre_name)};
+    rs_string name = {pre_name, pre_name != NULL ? strlen(pre_name) : 0};
+    if (pre_name == NULL) RS_TRY(read_pre_name(gguf, &name, error));
 
     /* A merge may go by way of a token that somebody declared user-defined later on. */
     RS_TRY(rs_vocab_add_user_defined(vocab, error));

@@ -557,6 +557,7 @@ MODEL_CASES = [
     ("tokenizer_model_missing", BAD, "tokenizer.ggml.model", without("tokenizer.ggml.model")),
     ("tokenizer_model_unknown", UNSUPPORTED, "abacus", value("tokenizer.ggml.model", "abacus")),
     ("tokenizer_model_is_a_number", BAD, "tokenizer.ggml.model", value("tokenizer.ggml.model", 1, U32)),
+    ("pre_tokenizer_missing", UNSUPPORTED, "tokenizer.ggml.pre", without("tokenizer.ggml.pre")),
     ("pre_tokenizer_unknown", UNSUPPORTED, "abacus", value("tokenizer.ggml.pre", "abacus")),
     ("pre_tokenizer_is_a_number", BAD, "tokenizer.ggml.pre", value("tokenizer.ggml.pre", 1, U32)),
     ("tokens_missing", BAD, TOKENS, without(TOKENS)),

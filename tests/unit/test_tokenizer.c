@@ -318,7 +318,7 @@ static void pre_tokenizers_differ(void **state) {
     (void)state;
     words *w = malloc(sizeof *w);
     assert_non_null(w);
-    init_bpe(w, NULL); /* no key: gpt-2 */
+    init_bpe(w, "gpt-2");
     const int32_t twelve = add_merge(w, "1 2"), pair = add_merge(w, "\u0120 1"), three = add_merge(w, "12 3");
     const int32_t word = add(w, "xyz", RS_TOKEN_NORMAL, 0); /* no merge leads there */
     const int32_t quote = add_merge(w, "' S");
@@ -679,6 +679,7 @@ static void refuses_hostile_bpe(void **state) {
     } while (0)
     HOSTILE(w->model = NULL, RS_BAD_FILE, "tokenizer.ggml.model");
     HOSTILE(w->model = "bert\x1b[31m", RS_UNSUPPORTED, "'bert?[31m'");
+    HOSTILE(w->pre = NULL, RS_UNSUPPORTED, "tokenizer.ggml.pre is missing");
     HOSTILE(w->pre = "default", RS_UNSUPPORTED, "llama-bpe");
     HOSTILE(w->pre = "a name that goes on and on and on and on and on and on and on and on and on and on and "
                      "on and on and on and on",
@@ -772,6 +773,7 @@ static void refuses_wrong_types(void **state) {
         const char *key = "";
         if (wrong == 0) gguf_add_u32(b, key = "tokenizer.ggml.model", 1);
         else gguf_add_string(b, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
+        gguf_add_string(b, "tokenizer.ggml.pre", "gpt-2");
         if (wrong == 1) gguf_add_i32s(b, key = "tokenizer.ggml.tokens", kinds, 1);
         else gguf_add_strings(b, "tokenizer.ggml.tokens", strings, 1);
         if (wrong == 2) gguf_add_f32s(b, key = "tokenizer.ggml.token_type", scores, 1);
@@ -798,6 +800,7 @@ static void refuses_too_many_tokens(void **state) {
     for (size_t less = 0; less < 2; less++) {
         gguf_builder *b = gguf_builder_new();
         gguf_add_string(b, "tokenizer.ggml.model", "gpt2");
+        gguf_add_string(b, "tokenizer.ggml.pre", "gpt-2");
         gguf_add_strings(b, "tokenizer.ggml.tokens", tokens, n - less);
         gguf_add_i32s(b, "tokenizer.ggml.token_type", kinds, n - less);
         gguf_add_strings(b, "tokenizer.ggml.merges", NULL, 0);
