@@ -448,11 +448,23 @@ static rs_status count_params(loader *l) {
     return RS_OK;
 }
 
+/* Parts behind the first have nothing but tensors, so this comes before everything else. */
+static rs_status check_whole(loader *l) {
+    uint32_t count = 1, part = 0;
+    RS_TRY(rs_gguf_u32_or(l->model->gguf, "split.count", &count, l->error));
+    if (count <= 1) return RS_OK;
+    RS_TRY(rs_gguf_u32_or(l->model->gguf, "split.no", &part, l->error));
+    return rs_fail(l->error, RS_UNSUPPORTED,
+                   "the file is part %" PRIu64 " of %" PRIu32 "; merge them with llama-gguf-split",
+                   part + UINT64_C(1), count);
+}
+
 static rs_status load(loader *l, const void *data, size_t bytes, const rs_model_params *params) {
     rs_model *m = l->model;
     m->file_bytes = bytes;
     RS_TRY(rs_kernels_select(params->isa, &m->kernels, l->error));
     RS_TRY(rs_gguf_open(data, bytes, &m->gguf, l->error));
+    RS_TRY(check_whole(l));
     RS_TRY(read_arch(l));
     RS_TRY(read_shape(l));
     const rs_tensor *embedding = rs_gguf_find_tensor(m->gguf, "token_embd.weight");

@@ -479,6 +479,11 @@ MODEL_CASES = [
     ("tensors_overlap_by_a_tail", BAD, K, overlapping(K, EMBD, 20384)),
     ("tensors_add_up_to_more_than_the_file", BAD, "overlap", lambda f: [
         overlapping(t.name, EMBD, 0)(f) for t in f.tensors[1:]]),
+    ("split_in_one", OK, "", value("split.count", 1)),
+    ("split_part_1", UNSUPPORTED, "part 1 of 3; merge them", value("split.count", 3)),
+    ("split_part_3", UNSUPPORTED, "part 3 of 3; merge them", lambda f: (
+        f.keys.__setitem__(slice(None), [["split.no", U32, 2], ["split.count", U32, 3]]))),
+    ("split_count_is_a_string", BAD, "split.count", value("split.count", "3", STRING)),
     # shape of the model
     ("architecture_missing", BAD, "general.architecture", without("general.architecture")),
     ("architecture_unknown", UNSUPPORTED, "mamba", value("general.architecture", "mamba")),
