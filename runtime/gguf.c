@@ -220,10 +220,14 @@ static rs_status tensor_type(uint32_t id, rs_string name, rs_type *type, rs_erro
             return RS_OK;
         }
     const size_t others = sizeof other_tensor_types / sizeof other_tensor_types[0];
-    if (id < others && other_tensor_types[id] != NULL)
-        return fail_at(error, RS_UNSUPPORTED, "tensor", name, "type %s is not supported",
-                       other_tensor_types[id]);
-    return fail_at(error, RS_UNSUPPORTED, "tensor", name, "type %u is not known", id);
+    char known[RS_TYPE_COUNT * 8] = "", number[16];
+    size_t n = 0;
+    for (unsigned t = 0; t < RS_TYPE_COUNT; t++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", t > 0 ? ", " : "", rs_types[t].name);
+    (void)snprintf(number, sizeof number, "%u", id);
+    const bool named = id < others && other_tensor_types[id] != NULL;
+    return fail_at(error, RS_UNSUPPORTED, "tensor", name, "type %s is not supported, only %s are",
+                   named ? other_tensor_types[id] : number, known);
 }
 
 static rs_status tensor_bytes(rs_tensor *t, rs_error *error) {
@@ -456,6 +460,11 @@ static const entry *find(const rs_gguf *gguf, const char *key) {
 
 bool rs_gguf_has(const rs_gguf *gguf, const char *key) {
     return find(gguf, key) != NULL;
+}
+
+bool rs_gguf_is_array(const rs_gguf *gguf, const char *key) {
+    const entry *e = find(gguf, key);
+    return e != NULL && e->type == RS_GGUF_ARRAY;
 }
 
 static rs_status missing(const char *key, rs_error *error) {

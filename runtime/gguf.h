@@ -59,6 +59,7 @@ const rs_tensor *rs_gguf_tensor(const rs_gguf *gguf, uint64_t index);
 const rs_tensor *rs_gguf_find_tensor(const rs_gguf *gguf, const char *name);
 
 bool rs_gguf_has(const rs_gguf *gguf, const char *key);
+bool rs_gguf_is_array(const rs_gguf *gguf, const char *key);
 
 /*
  * Typed reads. RS_BAD_FILE naming the key when it is missing or of another type; any integer type is accepted

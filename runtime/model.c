@@ -64,12 +64,29 @@ static rs_status read_arch(loader *l) {
                    rs_shown(name, text));
 }
 
+/* The key of an integer. Architectures whose layers differ have an array there. */
+static rs_status number_key(loader *l, const char *suffix, const char **key) {
+    *key = arch_key(l, suffix);
+    if (!rs_gguf_is_array(l->model->gguf, *key)) return RS_OK;
+    return rs_fail(l->error, RS_UNSUPPORTED, "%s: one value per layer is not supported", *key);
+}
+
+static rs_status read_u32_or(loader *l, const char *suffix, uint32_t *value) {
+    const char *key;
+    RS_TRY(number_key(l, suffix, &key));
+    return rs_gguf_u32_or(l->model->gguf, key, value, l->error);
+}
+
 /* A required integer within [low, high] that is a multiple of `unit`. */
 static rs_status read_size(loader *l, const char *suffix, uint32_t low, uint32_t high, uint32_t unit,
                            uint32_t *value) {
-    const char *key = arch_key(l, suffix);
+    const char *key;
+    RS_TRY(number_key(l, suffix, &key));
     RS_TRY(rs_gguf_u32(l->model->gguf, key, value, l->error));
     if (*value >= low && *value <= high && *value % unit == 0) return RS_OK;
+    if (unit == 1)
+        return rs_fail(l->error, RS_BAD_FILE, "%s: %" PRIu32 " is not within %" PRIu32 " to %" PRIu32, key,
+                       *value, low, high);
     return rs_fail(l->error, RS_BAD_FILE,
                    "%s: %" PRIu32 " is not a multiple of %" PRIu32 " within %" PRIu32 " to %" PRIu32, key,
                    *value, unit, low, high);
@@ -88,17 +105,16 @@ static rs_status read_positive_or(loader *l, const char *suffix, float *value) {
 
 static rs_status read_heads(loader *l) {
     rs_shape *s = &l->model->shape;
-    const rs_gguf *gguf = l->model->gguf;
     RS_TRY(read_size(l, "attention.head_count", 1, MAX_HEADS, 1, &s->n_heads));
     s->n_kv_heads = s->n_heads;
-    RS_TRY(rs_gguf_u32_or(gguf, arch_key(l, "attention.head_count_kv"), &s->n_kv_heads, l->error));
+    RS_TRY(read_u32_or(l, "attention.head_count_kv", &s->n_kv_heads));
     if (s->n_kv_heads == 0 || s->n_heads % s->n_kv_heads != 0) {
         return rs_fail(l->error, RS_BAD_FILE, "%s: %" PRIu32 " does not divide the %" PRIu32 " query heads",
                        arch_key(l, "attention.head_count_kv"), s->n_kv_heads, s->n_heads);
     }
     uint32_t value_length = s->head_dim = s->n_embd / s->n_heads;
-    RS_TRY(rs_gguf_u32_or(gguf, arch_key(l, "attention.key_length"), &s->head_dim, l->error));
-    RS_TRY(rs_gguf_u32_or(gguf, arch_key(l, "attention.value_length"), &value_length, l->error));
+    RS_TRY(read_u32_or(l, "attention.key_length", &s->head_dim));
+    RS_TRY(read_u32_or(l, "attention.value_length", &value_length));
     if (s->head_dim == 0 || s->head_dim > RS_HEAD_DIM_MAX || s->head_dim % RS_HEAD_DIM_UNIT != 0) {
         return rs_fail(l->error, RS_UNSUPPORTED,
                        "%s: head dimension %" PRIu32 " is not a multiple of %d up to %d",
@@ -127,8 +143,7 @@ static rs_status read_gemma(loader *l) {
     s->embedding_scale = sqrtf((float)s->n_embd);
     s->sliding_pattern = 6;
     RS_TRY(read_size(l, "attention.sliding_window", 1, MAX_CTX_TRAIN, 1, &s->sliding_window));
-    RS_TRY(rs_gguf_u32_or(l->model->gguf, arch_key(l, "attention.sliding_window_pattern"),
-                          &s->sliding_pattern, l->error));
+    RS_TRY(read_u32_or(l, "attention.sliding_window_pattern", &s->sliding_pattern));
     if (s->sliding_pattern > 0) return RS_OK;
     return rs_fail(l->error, RS_BAD_FILE, "%s: is 0", arch_key(l, "attention.sliding_window_pattern"));
 }
@@ -140,9 +155,11 @@ static rs_status read_shape(loader *l) {
     RS_TRY(read_size(l, "feed_forward_length", RS_ACT_BLOCK, MAX_FF, RS_ACT_BLOCK, &s->n_ff));
     RS_TRY(read_size(l, "context_length", 1, MAX_CTX_TRAIN, 1, &s->n_ctx_train));
     RS_TRY(read_heads(l));
-    RS_TRY(read_positive_or(l, "attention.layer_norm_rms_epsilon", &s->norm_eps));
+    static const char epsilon[] = "attention.layer_norm_rms_epsilon";
+    RS_TRY(rs_gguf_f32(l->model->gguf, arch_key(l, epsilon), &s->norm_eps, l->error));
+    RS_TRY(check_positive(l, epsilon, s->norm_eps));
     uint32_t experts = 0;
-    RS_TRY(rs_gguf_u32_or(l->model->gguf, arch_key(l, "expert_count"), &experts, l->error));
+    RS_TRY(read_u32_or(l, "expert_count", &experts));
     if (experts > 0) {
         return rs_fail(l->error, RS_UNSUPPORTED, "%s: mixtures of experts are not supported",
                        arch_key(l, "expert_count"));
@@ -151,7 +168,7 @@ static rs_status read_shape(loader *l) {
     s->rope_interleaved = s->arch == RS_ARCH_LLAMA;
     if (s->arch == RS_ARCH_GEMMA3) RS_TRY(read_gemma(l));
     s->n_rot = s->head_dim;
-    RS_TRY(rs_gguf_u32_or(l->model->gguf, arch_key(l, "rope.dimension_count"), &s->n_rot, l->error));
+    RS_TRY(read_u32_or(l, "rope.dimension_count", &s->n_rot));
     if (s->n_rot == 0 || s->n_rot > s->head_dim || s->n_rot % 2 != 0) {
         return rs_fail(l->error, RS_BAD_FILE,
                        "%s: %" PRIu32 " is not an even number up to the head dimension %" PRIu32,
