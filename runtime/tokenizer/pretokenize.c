@@ -30,8 +30,11 @@ static const struct definition {
     {"gpt-2", GPT2_WORDS "| ?\\p{N}+|" GPT2_OTHERS "|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+", false,
      false},
     {"qwen2", LLAMA3("\\p{N}"), false, false},
+    {"deepseek-r1-qwen", LLAMA3("\\p{N}"), false, false},
     {"llama-bpe", LLAMA3("\\p{N}{1,3}"), true, true},
     {"llama3", LLAMA3("\\p{N}{1,3}"), true, true},
+    {"llama-v3", LLAMA3("\\p{N}{1,3}"), true, true},
+    {"falcon3", LLAMA3("\\p{N}{1,3}"), true, true},
 };
 
 struct rs_pretokenizer {
@@ -54,7 +57,8 @@ rs_status rs_pretokenizer_open(rs_string name, rs_pretokenizer **pre, rs_error *
     char text[RS_SHOWN_BYTES];
     if (definition == NULL)
         return rs_fail(error, RS_UNSUPPORTED,
-                       "pre-tokenizer '%s' is not known, only smollm, gpt-2, qwen2, llama-bpe and llama3 are",
+                       "pre-tokenizer '%s' is not known, only smollm, gpt-2, qwen2, deepseek-r1-qwen, "
+                       "llama-bpe, llama3, llama-v3 and falcon3 are",
                        rs_shown(name, text));
 
     *pre = calloc(1, sizeof **pre);

@@ -335,19 +335,25 @@ static void pre_tokenizers_differ(void **state) {
     CHECK(t, "123", 0, '1', '2', '3');
     rs_tokenizer_close(t);
 
-    w->pre = "qwen2";
-    t = open_words(w);
-    CHECK(t, "123", 0, '1', '2', '3');
-    CHECK(t, "xyz", 0, 'x', 'y', 'z');
-    CHECK(t, "x'S", 0, 'x', quote);
-    rs_tokenizer_close(t);
+    static const char *const qwen2[] = {"qwen2", "deepseek-r1-qwen"};
+    for (size_t i = 0; i < sizeof qwen2 / sizeof qwen2[0]; i++) {
+        w->pre = qwen2[i];
+        t = open_words(w);
+        CHECK(t, "123", 0, '1', '2', '3');
+        CHECK(t, "xyz", 0, 'x', 'y', 'z');
+        CHECK(t, "x'S", 0, 'x', quote);
+        rs_tokenizer_close(t);
+    }
 
-    w->pre = "llama-bpe";
-    t = open_words(w);
-    CHECK(t, " 1", 0, ' ', '1');
-    CHECK(t, "12312", 0, three, twelve);
-    CHECK(t, "xyz", 0, word);
-    rs_tokenizer_close(t);
+    static const char *const llama3[] = {"llama-bpe", "llama3", "llama-v3", "falcon3"};
+    for (size_t i = 0; i < sizeof llama3 / sizeof llama3[0]; i++) {
+        w->pre = llama3[i];
+        t = open_words(w);
+        CHECK(t, " 1", 0, ' ', '1');
+        CHECK(t, "12312", 0, three, twelve);
+        CHECK(t, "xyz", 0, word);
+        rs_tokenizer_close(t);
+    }
     free(w);
 }
 
@@ -515,9 +521,10 @@ static void bos_when_the_file_asks(void **state) {
         int add_bos;
         bool wants;
     } cases[] = {
-        {"gpt2", "gpt-2", -1, false}, {"gpt2", "gpt-2", 0, false},     {"gpt2", "gpt-2", 1, true},
-        {"gpt2", "qwen2", -1, false}, {"gpt2", "llama-bpe", -1, true}, {"gpt2", "llama-bpe", 0, false},
-        {"llama", NULL, -1, true},    {"llama", NULL, 0, false},       {"llama", NULL, 1, true},
+        {"gpt2", "gpt-2", -1, false},  {"gpt2", "gpt-2", 0, false},     {"gpt2", "gpt-2", 1, true},
+        {"gpt2", "qwen2", -1, false},  {"gpt2", "llama-bpe", -1, true}, {"gpt2", "llama-bpe", 0, false},
+        {"gpt2", "falcon3", -1, true}, {"llama", NULL, -1, true},       {"llama", NULL, 0, false},
+        {"llama", NULL, 1, true},
     };
     words *w = malloc(sizeof *w);
     assert_non_null(w);
