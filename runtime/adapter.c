@@ -74,11 +74,9 @@ static rs_status read_keys(loader *l) {
                           l->error));
     if (a->window == 0) a->window = RS_WINDOW_ALL;
 
-    rs_string name = {"", 0}, training = {"", 0};
-    RS_TRY(rs_gguf_string_or(l->gguf, "general.name", &name, l->error));
+    RS_TRY(rs_gguf_name(l->gguf, a->name, sizeof a->name, l->error));
+    rs_string training = {"", 0};
     RS_TRY(rs_gguf_string_or(l->gguf, "rasure.adapter.training", &training, l->error));
-    (void)snprintf(a->name, sizeof a->name, "%.*s",
-                   (int)(name.bytes < sizeof a->name ? name.bytes : sizeof a->name - 1), name.data);
     a->training = malloc(training.bytes + 1);
     if (a->training == NULL) return rs_fail(l->error, RS_NO_MEMORY, "no memory for the training record");
     memcpy(a->training, training.data, training.bytes);

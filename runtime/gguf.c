@@ -567,6 +567,17 @@ rs_status rs_gguf_string_or(const rs_gguf *gguf, const char *key, rs_string *val
     return e != NULL ? read_string(e, value, error) : RS_OK;
 }
 
+rs_status rs_gguf_name(const rs_gguf *gguf, char *text, size_t capacity, rs_error *error) {
+    rs_string name = {"", 0};
+    RS_TRY(rs_gguf_string_or(gguf, "general.name", &name, error));
+    size_t n = name.bytes;
+    if (n >= capacity) /* goes back to where a character of UTF-8 begins */
+        for (n = capacity - 1; n > 0 && (name.data[n] & 0xc0) == 0x80;) n--;
+    (void)snprintf(text, capacity, "%.*s", (int)n, name.data);
+    rs_make_printable(text);
+    return RS_OK;
+}
+
 /* --------------------------------------------------------------------------------------------- arrays -- */
 
 rs_status rs_gguf_get_array(const rs_gguf *gguf, const char *key, rs_gguf_type type, rs_gguf_array *array,

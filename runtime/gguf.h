@@ -76,6 +76,9 @@ rs_status rs_gguf_f32_or(const rs_gguf *gguf, const char *key, float *value, rs_
 rs_status rs_gguf_bool_or(const rs_gguf *gguf, const char *key, bool *value, rs_error *error);
 rs_status rs_gguf_string_or(const rs_gguf *gguf, const char *key, rs_string *value, rs_error *error);
 
+/* general.name, printable, or "": as much of it as there is room for in whole characters. */
+rs_status rs_gguf_name(const rs_gguf *gguf, char *text, size_t capacity, rs_error *error);
+
 /* An array of scalars or strings; arrays of arrays are checked on opening but cannot be read. */
 typedef struct rs_gguf_array {
     rs_gguf_type type;

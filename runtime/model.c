@@ -458,11 +458,7 @@ static rs_status count_params(loader *l) {
         const rs_tensor *t = rs_gguf_tensor(m->gguf, i);
         m->n_params += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]; /* the reader saw that the data are there */
     }
-    rs_string name = {"", 0};
-    RS_TRY(rs_gguf_string_or(m->gguf, "general.name", &name, l->error));
-    (void)snprintf(m->name, sizeof m->name, "%.*s",
-                   (int)(name.bytes < sizeof m->name ? name.bytes : sizeof m->name - 1), name.data);
-    return RS_OK;
+    return rs_gguf_name(m->gguf, m->name, sizeof m->name, l->error);
 }
 
 /* Parts behind the first have nothing but tensors, so this comes before everything else. */

@@ -4,6 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+void rs_make_printable(char *text) {
+    for (char *c = text; *c != '\0'; c++)
+        if ((*c > 0 && *c < ' ') || *c == 0x7f) *c = '?';
+}
+
 rs_status rs_fail(rs_error *error, rs_status status, const char *format, ...) {
     if (error == NULL) return status;
     error->status = status;
@@ -12,8 +17,7 @@ rs_status rs_fail(rs_error *error, rs_status status, const char *format, ...) {
     const int written = vsnprintf(error->message, sizeof error->message, format, args);
     va_end(args);
     if (written < 0) error->message[0] = '\0';
-    for (char *c = error->message; *c != '\0'; c++) /* text from files and callers may end up on a terminal */
-        if ((*c > 0 && *c < ' ') || *c == 0x7f) *c = '?';
+    rs_make_printable(error->message);
     return status;
 }
 

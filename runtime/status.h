@@ -14,6 +14,9 @@
  * reads `return rs_fail(error, RS_BAD_FILE, "...")`. */
 rs_status rs_fail(rs_error *error, rs_status status, const char *format, ...) RS_PRINTF(3, 4);
 
+/* Control characters become '?': text from files and callers may end up on a terminal. */
+void rs_make_printable(char *text);
+
 /* Hands a failure on. */
 #define RS_TRY(call)                                                                                         \
     do {                                                                                                     \

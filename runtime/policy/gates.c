@@ -96,11 +96,9 @@ static rs_status read_keys(loader *l, const form **found) {
         return rs_fail(l->error, RS_UNSUPPORTED, "rasure.gates.width: %" PRIu32 " is no multiple of %d",
                        g->width, RS_ACT_BLOCK);
     }
-    rs_string name = {"", 0}, training = {"", 0};
-    RS_TRY(rs_gguf_string_or(l->gguf, "general.name", &name, l->error));
+    RS_TRY(rs_gguf_name(l->gguf, g->name, sizeof g->name, l->error));
+    rs_string training = {"", 0};
     RS_TRY(rs_gguf_string_or(l->gguf, "rasure.adapter.training", &training, l->error));
-    (void)snprintf(g->name, sizeof g->name, "%.*s",
-                   (int)(name.bytes < sizeof g->name ? name.bytes : sizeof g->name - 1), name.data);
     g->training = malloc(training.bytes + 1);
     if (g->training == NULL) return rs_fail(l->error, RS_NO_MEMORY, "no memory for the training record");
     memcpy(g->training, training.data, training.bytes);

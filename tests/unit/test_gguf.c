@@ -695,6 +695,33 @@ static void test_type_table(void **state) {
     }
 }
 
+static void check_name(const char *name, const char *expected) {
+    builder *b = malloc(sizeof *b);
+    assert_non_null(b);
+    put_header(b, 3, 0, 1);
+    put_key(b, "general.name", RS_GGUF_STRING);
+    put_string(b, name);
+    rs_gguf *gguf;
+    char text[8];
+    assert_int_equal(rs_gguf_open(b->bytes, b->n, &gguf, NULL), RS_OK);
+    assert_int_equal(rs_gguf_name(gguf, text, sizeof text, NULL), RS_OK);
+    assert_string_equal(text, expected);
+    rs_gguf_close(gguf);
+    free(b);
+}
+
+static void test_name(void **state) {
+    (void)state;
+    check_name("", "");
+    check_name("seven 7", "seven 7");
+    check_name("eight 88", "eight 8");
+    check_name("\x1b[2J\n\x7f", "?[2J??");
+    check_name("sechs \u00e4", "sechs ");
+    check_name("f\u00fcnf \u00e4", "f\u00fcnf ");
+    check_name("f\u00fcnf x", "f\u00fcnf x");
+    check_name("\x80\x80\x80\x80\x80\x80\x80\x80", "");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_integers),
@@ -717,6 +744,7 @@ int main(void) {
         cmocka_unit_test(test_bad_shapes),
         cmocka_unit_test(test_tensor_placement),
         cmocka_unit_test(test_type_table),
+        cmocka_unit_test(test_name),
     };
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }
