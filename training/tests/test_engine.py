@@ -116,6 +116,13 @@ def test_bridge_sees_sinks_and_window_alone(llama: GgufModel) -> None:
     assert difference(a, b, SPAN[0], SPAN[0] + 6) == 0
 
 
+def test_a_window_of_0_is_everything(llama: GgufModel) -> None:
+    """As the runtime reads it in an adapter's file."""
+    all_of_it, wide = (engine_of(llama, "bridge", window=window, sinks=2) for window in (0, N))
+    context = all_of_it.read(random_tokens(N))
+    assert difference(all_of_it.erase(context, [SPAN], "bridge"), wide.erase(context, [SPAN], "bridge")) == 0
+
+
 def test_whole_repair_in_a_short_context_is_a_recomputation(any_model: GgufModel) -> None:
     """Every suffix token re-encoded, with all rows in sight: a context that never held the span, with its positions."""
     engine = engine_of(any_model, "bridge")

@@ -46,8 +46,8 @@ WORDS_BEFORE = 8  # tokens in front of a span whose words count as its own
 QUIET = 8  # tokens
 
 METHODS = (
-    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "adaptive", "refill", "steer:full", "steer",
-    "bridge:16", "bridge:32", "bridge+shift", "steer+repair:16",
+    "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "repair:16+shift", "adaptive", "refill",
+    "steer:full", "steer", "bridge:16", "bridge:32", "bridge+shift", "steer+repair:16",
 )  # fmt: skip
 
 
@@ -212,6 +212,8 @@ class Engine:
             return torch.arange(n_before)
         if self.settings is None:
             raise MethodError("a windowed pass needs sinks and a window")
+        if self.settings.window == 0:  # everything, as an adapter file says it
+            return torch.arange(n_before)
         first = min(self.settings.sinks, n_before)
         last = max(first, n_before - self.settings.window)
         return torch.cat((torch.arange(first), torch.arange(last, n_before)))
