@@ -20,6 +20,7 @@ from rasure_training.pages.cells import NO_WIDTH
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMITTED = sorted(path for path in DOCS.glob("*.json") if "page" in page.read(path))
+GOALS = [{"text": "a", "wanted": "<= 1", "found": "0.50", "met": True}, {"text": "b", "wanted": "<= 1", "found": "2.00", "met": False}]
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_page_that_quotes_a_report_is_held_to_it(
     assert call(monkeypatch, docs) == 0
     kinds = [{"group": "values", "tokens": size, "method": method, "kl": kl}
              for size, method, kl in (("527", "drop", 0.1634), ("1,026", "drop", 0.2514), ("527", "adaptive", 0.00731))]  # fmt: skip
-    (docs / "report.json").write_text(json.dumps({"kinds": kinds, "short": []}))
+    (docs / "report.json").write_text(json.dumps({"kinds": kinds, "short": [], "goals": GOALS}))
     quoting = docs / "quoting.md"
     quoting.write_text("# By hand\n<!-- report_kinds:begin -->\n<!-- report_kinds:end -->\n")
     assert call(monkeypatch, docs, "--check") == 1
@@ -119,6 +120,12 @@ def test_a_page_that_quotes_a_report_is_held_to_it(
     capsys.readouterr()
     quoting.write_text("<!-- report_kinds:begin -->\n")
     assert call(monkeypatch, docs) == 1 and "not the other behind it" in capsys.readouterr().err
+
+
+def test_goals_that_were_missed_are_quoted() -> None:
+    lines = quoted.parts_of("report", {"kinds": [], "short": [], "goals": GOALS})["report_goals"]
+    assert lines[0] == "1 of 2 goals were met. The others:" and lines[-1] == "| b | <= 1 | 2.00 | missed |" and len(lines) == 5
+    assert quoted.missed_table(GOALS[:1]) == ["1 of 1 goals were met."]
 
 
 def test_without_all_parts_there_is_no_page_of_them(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

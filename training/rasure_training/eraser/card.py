@@ -17,7 +17,7 @@ from typing import Any
 from gguf import GGUFReader
 
 from ..files import sha256
-from ..pages.cells import NO_WIDTH, table
+from ..pages.cells import NO_WIDTH, SHARED_TEXT, cell, table
 from ..runs import duration
 from .adapter_file import AdapterError, Header, read_header
 from .tables import group_table
@@ -71,6 +71,17 @@ def training_section(record: dict[str, Any]) -> list[str]:
     return table(["", ""], rows)
 
 
+def answers_table(groups: list[dict[str, Any]], methods: list[str]) -> list[str]:
+    """Methods down; of each kind of case with answers that are right or wrong, or values that may be said, both figures across."""
+    by = {(row["group"], row["method"]): row for row in groups}
+    metrics = {"exact_match": "exact match", "leak_minus_clean": "log P(erased) - clean"}
+    columns = [(name, metric) for name in dict.fromkeys(row["group"] for row in groups) for metric in metrics
+               if any(metric in row for row in groups if row["group"] == name)]  # fmt: skip
+    titles = ["method", *(f"{name}: {metrics[metric]}" for name, metric in columns)]
+    return table(titles, ([f"`{method}`", *(cell(by.get((name, method), {}).get(metric), 2)
+                                             for name, metric in columns)] for method in methods))  # fmt: skip
+
+
 def figures_section(figures: dict[str, Any], page: str, kind: str, digest: str) -> list[str]:
     """page: the name of what the figures are from."""
     if digest not in figures["adapters"].values():
@@ -79,12 +90,17 @@ def figures_section(figures: dict[str, Any], page: str, kind: str, digest: str) 
     contexts = sum(part["contexts"] for part in figures["parts"])
     sizes = " to ".join(dict.fromkeys((figures["sizes"][0], figures["sizes"][-1])))
     return [
-        f"In the runtime, int8 KV cache, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || "
+        f"In the runtime, int8 KV cache, kernels: {figures['isa']}, the {figures['split']} split: {contexts:,} contexts of about {sizes} tokens. KL(exact || "
         "method) in nats, means with 95 % intervals from a bootstrap over contexts; `exact` is a context that never held the span. "
-        f"{NO_WIDTH} "
+        f"{SHARED_TEXT} {NO_WIDTH} "
         f"`docs/{page}.md` has every task by itself.",
         "",
         *group_table(figures["groups"], methods),
+        "",
+        "Right answers (exact match), and log P(erased value) minus that of a context that never held it: above 0 it is remembered, "
+        "below 0 it is pushed under what was never read, which tells of it, too.",
+        "",
+        *answers_table(figures["groups"], methods),
     ]
 
 

@@ -31,6 +31,7 @@ from .engine import Engine, MethodError, Settings
 from .evaluate import SINKS, WINDOW, Evaluator
 from .lora import EraserModel
 from .make_cases import make_cases, task_list
+from .measured import FAR, kl_of
 
 SHARES = (2, 5, 10, 15, 30, 50)
 # The ways to choose, by what the methods of each are called, from little work to much.
@@ -42,11 +43,6 @@ WAYS = {
     "echoes": [f"adaptive:echo={bound}" for bound in (2, 1, 0.5, 0.3, 0.1, 0.03)],
 }
 BASELINES = ("exact", "drop", "shift")
-FAR = 0.1  # nats that `drop` is from exact
-
-
-def kl_of(row: Row) -> float | None:
-    return row.get("kl_target", row.get("kl"))
 
 
 def evaluate(args: argparse.Namespace) -> list[Row]:

@@ -58,7 +58,10 @@ def draw(measured: Measured, path: Path) -> None:
     looks = _looks(measured)
     seen: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
-        for method, (colour, marker) in looks.items():
+        for method in measured.everywhere():
+            if method not in looks:
+                continue
+            colour, marker = looks[method]
             rows = measured.select(GROUPS[name], method)
             kl = mean_of(rows, "kl")
             times = [row["erase_ms"] for row in rows if row.get("erase_ms") is not None]

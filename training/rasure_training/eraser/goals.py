@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..pages.cells import cell, table
-from .measured import GROUPS, Measured, Row, difference, mean_of, share_of
+from ..pages.cells import cell
+from .measured import FAR, GROUPS, Measured, Row, difference, mean_of, share_of
 
 LEARNED = ("steer:full", "steer", "bridge:16", "bridge:32", "bridge:64", "bridge:16+shift", "bridge:64+shift", "steer+repair:16")
+# Trained, and of a cost that does not grow with the context: what sees a prefix of any length is not among them.
+BOUNDED = tuple(method for method in LEARNED if ":full" not in method and "repair" not in method)
 # What computes all of the suffix again is no cheap method.
 WHOLE = ("exact", "repair:100%+shift")
-
-
-FAR = 0.1  # nats that `drop` is from exact where more than dropping is needed
+STALE = ("stale then fresh, answers", "stale then fresh, reciting")
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,18 @@ def leak_goals(measured: Measured, method: str) -> list[Goal]:
     if mean:
         text = f"`{method}`: log P(erased value) minus clean, all tasks"
         goals.append(Goal(text, "within 0.3", cell(mean, 2), abs(mean["mean"]) <= 0.3))
-    above = []
+    above, shown = [], False
     for task in measured.tasks():
-        gap = difference(measured.select([task], method), measured.select([task], "drop"), "leak_minus_clean")
-        if gap and gap["low"] > 0:
-            above.append(f"{task} {cell(gap, 2)}")
-    goals.append(Goal(f"`{method}`: tasks with log P(erased value) above `drop`", "none", "; ".join(above) or "none", not above))
+        for tokens in measured.lengths():
+            ours, dropped = (measured.select([task], which, tokens) for which in (method, "drop"))
+            gap = difference(ours, dropped, "leak_minus_clean")
+            if gap and gap["mean"] > 0:
+                above.append(f"{task}, {measured.size(tokens)} tokens: {cell(gap, 3)}")
+                shown = shown or gap["low"] > 0
+    text = f"`{method}`: mean log P(erased value) above that of `drop`, by task and length"
+    found = "; ".join(above) or "none"
+    goals.append(Goal(text, "nowhere shown (95 %)", found if shown or not above else f"{found}; nowhere shown to be more (95 %)",
+                      not shown))  # fmt: skip
     return goals
 
 
@@ -83,10 +89,21 @@ def adaptive_goals(measured: Measured) -> list[Goal | None]:
             met = kl["mean"] <= 0.02 and work["mean"] <= 0.15
             found.append(Goal(text, "<= 0.02; <= 0.15", f"{cell(kl, 4)}; {cell(work, 3)}", met))
     found.append(ratio_goal(measured, "redaction", ["redact"], "adaptive", "drop", 0.25))
-    for what in ("stale then fresh, answers", "stale then fresh, reciting"):
+    for what in STALE:
         found.append(ratio_goal(measured, what, GROUPS[what], "adaptive", "drop", 0.4))
         found.append(ratio_goal(measured, what, GROUPS[what], "adaptive", "repair:15%", 1.0))
     return found + [ratio_goal(measured, task, [task], "adaptive", "shift", 1.0) for task in ("prose", "bystander")]
+
+
+def best_learned(measured: Measured) -> str | None:
+    """The one trained method that is judged on answers and on reciting: that whose worse share of what `drop` leaves is the
+    least."""
+    worse = {}
+    for method in BOUNDED:
+        shares = [_ratio(measured, GROUPS[what], method, "drop") for what in STALE]
+        if None not in shares:
+            worse[method] = max(shares)
+    return min(worse, key=worse.__getitem__) if worse else None
 
 
 def goals(measured: Measured, default: str) -> list[Goal]:
@@ -95,14 +112,11 @@ def goals(measured: Measured, default: str) -> list[Goal]:
         found += [best_cheap(measured, [task], tokens, default) for tokens in measured.lengths()]
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "repair:16", 0.5))
     found.append(ratio_goal(measured, "redaction", ["redact"], "bridge:16", "drop", 0.25))
-    for what in ("stale then fresh, answers", "stale then fresh, reciting"):
-        tasks = GROUPS[what]
-        means = {method: mean_of(measured.select(tasks, method), "kl") for method in LEARNED}
-        known = {method: figure["mean"] for method, figure in means.items() if figure}
-        if known:
-            best = min(known, key=lambda method: known[method])
-            found += [ratio_goal(measured, f"{what}, the best that was trained", tasks, best, other, most)
-                      for other, most in (("drop", 0.4), ("repair:15%", 1.0))]  # fmt: skip
+    best = best_learned(measured)
+    if best:
+        found += [ratio_goal(measured, f"{what}, the best on both that was trained and whose cost does not grow", GROUPS[what],
+                             best, other, most)
+                  for what in STALE for other, most in (("drop", 0.4), ("repair:15%", 1.0))]  # fmt: skip
     for task in ("prose", "bystander"):
         found.append(ratio_goal(measured, task, [task], "bridge:16+shift", "shift", 1.0))
     found += adaptive_goals(measured) + leak_goals(measured, default)
@@ -110,14 +124,10 @@ def goals(measured: Measured, default: str) -> list[Goal]:
 
 
 def torch_goal(figures: Sequence[Row]) -> Goal:
-    """Of all tasks and learned methods, none whose KL is more than 0.01 above PyTorch's (as tables.torch_table gives them)."""
+    """Of all tasks and learned methods, none whose KL is more than 0.01 from PyTorch's (as tables.torch_table gives them)."""
     learned = [row for row in figures if row["method"] in LEARNED]
-    above = sorted((row for row in learned if row["difference"]["mean"] > 0.01), key=lambda row: -row["difference"]["mean"])
-    found = "; ".join(f"{row['task']} `{row['method']}` {cell(row['difference'], 3)}" for row in above)
-    text = f"KL of the int8 runtime minus that of bfloat16 PyTorch, {len(learned)} tasks and methods: those above 0.01"
-    return Goal(text, "none", found or "none", not above)
-
-
-def goal_table(found: Sequence[Goal]) -> list[str]:
-    said = {True: "met", False: "missed", None: "not measured"}
-    return table(["what", "goal", "measured", ""], ([goal.text, goal.wanted, goal.found, said[goal.met]] for goal in found))
+    far = sorted((row for row in learned if abs(row["difference"]["mean"]) > 0.01),
+                 key=lambda row: -abs(row["difference"]["mean"]))  # fmt: skip
+    found = "; ".join(f"{row['task']} `{row['method']}` {cell(row['difference'], 4)}" for row in far)
+    text = f"KL of the int8 runtime minus that of bfloat16 PyTorch, {len(learned)} tasks and methods: those more than 0.01 from 0"
+    return Goal(text, "none", found or "none", not far)

@@ -26,18 +26,26 @@ GROUPS = {
     "prose": ("prose",),
     "bystanders": ("bystander",),
 }
+FAR = 0.1  # nats that `drop` is from exact where more than dropping is needed
 METRICS = ("kl", "exact_match", "leak", "agree", "leak_minus_clean", "erase_ms", "n_recomputed")
 
 
 Figure = dict[str, float | int]
 
 
+def kl_of(outcome: Row) -> float | None:
+    """The KL of an outcome that counts: along the right answer or the given text; along the exact run's own answer where nothing
+    is known of what should be said."""
+    return outcome.get("kl_target", outcome.get("kl"))
+
+
 def case_row(row: Row, tokens: int) -> Row:
-    """One outcome of the runtime. Its KL is that along the right answer or the given text; along the exact run's own answer where
-    nothing is known of what should be said. A bystander is one, whatever was erased."""
+    """One outcome of the runtime, with the one KL that counts (`kl_of`). A bystander is one, whatever was erased."""
     found = outcome(row)
-    if "kl_target" in found:
-        found["kl"] = found.pop("kl_target")
+    kl = kl_of(found)
+    found.pop("kl_target", None)
+    if kl is not None:
+        found["kl"] = kl
     if row.get("probe") == "bystander":
         found["task"] = "bystander"
     return found | {"tokens": tokens, "erase_ms": row.get("erase_ms"), "n_erased": row.get("n_erased", 0),
@@ -65,6 +73,11 @@ class Measured:
     def methods(self) -> list[str]:
         return list(dict.fromkeys(row["method"] for row in self.rows))
 
+    def everywhere(self) -> list[str]:
+        """The methods that were measured at every length: means over the lengths are comparable among these alone."""
+        return [method for method in self.methods()
+                if {row["tokens"] for row in self.rows if row["method"] == method} == set(self.lengths())]  # fmt: skip
+
     def erased(self, task: str) -> dict[str, int]:
         """Tokens that were erased, by case: what every method says that erases."""
         return {row["id"]: row["n_erased"] for row in self.rows if row["task"] == task and row["n_erased"]}
@@ -91,7 +104,7 @@ class Measured:
 
     def with_torch(self, outcomes: Iterable[Row]) -> Measured:
         """The same with `kl_torch` where PyTorch (`evaluate --per-case`) has run a case, too; along the same text as `kl`."""
-        theirs = {(row["id"], row["method"]): row.get("kl_target", row.get("kl")) for row in outcomes}
+        theirs = {(row["id"], row["method"]): kl_of(row) for row in outcomes}
         found = [(row, theirs.get((row["id"], row["method"]))) for row in self.rows]
         return Measured(self.records, [row if kl is None or "kl" not in row else row | {"kl_torch": kl} for row, kl in found])
 

@@ -20,9 +20,9 @@ from .. import archive
 from ..arguments import add_sources
 from ..files import Row, read_json_lines, write_json_object
 from ..pages import quoted
-from ..pages.cells import NO_WIDTH
+from ..pages.cells import NO_WIDTH, SHARED_TEXT
 from .frontier import draw, draw_lengths
-from .goals import Goal, goal_table, goals, torch_goal
+from .goals import Goal, goals, torch_goal
 from .measured import Measured, MeasuredError, builds_of, figures_of, groups_of, kinds_of, load, short_of
 from .tables import (
     free_table,
@@ -65,7 +65,7 @@ def heading(measured: Measured, name: str) -> list[str]:
         f"{adapters}. "
         "KL(exact || method) in nats: the mean along the right answer, or along the text that is to be recited or goes on; along "
         "the answer after an exact erase where the erased thing itself is asked for. Brackets are 95 % intervals from a bootstrap "
-        f"over contexts. {NO_WIDTH} They are not corrected for the number of comparisons, which is {comparisons:,} (methods by "
+        f"over contexts. {SHARED_TEXT} {NO_WIDTH} They are not corrected for the number of comparisons, which is {comparisons:,} (methods by "
         "tasks by lengths). In the picture, medians of the erase times of these runs, of one thread each.",
         "",
         f"![KL against cost]({name}.svg)",
@@ -80,10 +80,11 @@ def details(measured: Measured, short: Sequence[Row], found: Sequence[Goal], def
     lines += ["", f"## In short, contexts of {measured.size(measured.lengths()[0])} tokens", "", *quoted.short_table(short)]
     if any(task.endswith("/free") for task in measured.tasks()):
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
-    lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case.", "", *gain_table(measured)]
+    lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case, over all lengths; "
+              "of methods that were measured at every length.", "", *gain_table(measured)]
     lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]
     lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`. A method that is called the best was "
-              "selected on the cases that its row judges it by; the default was not.", "", *goal_table(found)]  # fmt: skip
+              "selected on the cases that its row judges it by; the default was not.", "", *quoted.goal_table(list(map(vars, found)))]  # fmt: skip
     for task in measured.tasks():
         lines += ["", f"## {task}", "", *task_table(measured, task)]
     if torch:

@@ -40,10 +40,11 @@ def group_table(groups: Sequence[Row], methods: Sequence[str] | None = None) -> 
 
 
 def gain_table(measured: Measured) -> list[str]:
-    """Methods down: KL minus that of `drop`, case by case, on each kind of case. Below zero is nearer to exact."""
+    """Methods down: KL minus that of `drop`, case by case, on each kind of case. Below zero is nearer to exact. A method that was
+    not measured at every length is left out: its mean would be of other cases."""
     names = [name for name, tasks in GROUPS.items() if measured.select(tasks, "drop")]
     lines = head(["method", *names])
-    for method in measured.methods():
+    for method in measured.everywhere():
         if method in ("none", "exact", "drop"):
             continue
         cells = [cell(difference(measured.select(GROUPS[name], method), measured.select(GROUPS[name], "drop"), "kl"), 4)
@@ -83,21 +84,32 @@ def by_span(measured: Measured, method: str) -> dict[str, Figure | None]:
 
 def span_table(measured: Measured) -> list[str]:
     """Methods down, KL of prose by the length of the erased span across."""
-    found = {method: by_span(measured, method) for method in measured.methods()}
+    found = {method: by_span(measured, method) for method in measured.everywhere()}
     lines = head(["method", *next(iter(found.values()))])
     return lines + [line([f"`{method}`", *(cell(kl, 4) for kl in spans.values())]) for method, spans in found.items()]
 
 
+FEWEST_RIGHT = 30  # right answers of `exact` below which a share of them says nothing
+
+
 def free_table(measured: Measured) -> list[str]:
-    """Questions on real passages, answered freely: agreement and KL on all cases, exact match where `exact` answers right."""
+    """Questions on real passages, answered freely: agreement and KL on all cases, exact match where `exact` answers right, if it
+    does often enough."""
     tasks = [task for task in measured.tasks() if task.endswith("/free")]
     right = measured.right(tasks)
-    lines = head(["method", "KL to exact", "same answer as exact", "leak", "n", "right where exact is right", "n"])
+    enough = len(right) >= FEWEST_RIGHT
+    lines = []
+    if not enough:
+        lines = [f"No exact match: of {len(measured.select(tasks, 'exact')):,} cases `exact` itself answers {len(right)} with the words "
+                 f"of the data set, in the up to {measured.records[0]['max_tokens']} tokens that this model says, so that there is "
+                 "nothing for a method to lose. What is left to compare is the answer that `exact` gives, right or wrong.", ""]  # fmt: skip
+    lines += head(["method", "KL to exact", "same answer as exact", "leak", "n", *(["right where exact is right", "n"] if enough else [])])
     for method in measured.methods():
         rows = measured.select(tasks, method)
-        answered = [row for row in rows if row["id"] in right]
         columns = [cell(mean_of(rows, "kl"), 4), cell(mean_of(rows, "agree"), 3), cell(mean_of(rows, "leak"), 3), str(len(rows))]
-        columns += [cell(mean_of(answered, "exact_match"), 3), str(len(answered))]
+        if enough:
+            answered = [row for row in rows if row["id"] in right]
+            columns += [cell(mean_of(answered, "exact_match"), 3), str(len(answered))]
         lines.append(line([f"`{method}`", *columns]))
     return lines
 

@@ -11,6 +11,11 @@ NO_WIDTH = (
     "Where all n contexts are alike, as in 0.00 (0.00 to 0.00), a bootstrap has no width: with 95 %, at most about 3 / n of all "
     "contexts are then otherwise, and a share is within that of the truth (rule of three)."
 )
+# And of contexts that are cut from the same texts.
+SHARED_TEXT = (
+    "It takes contexts for independent of each other, which they are not quite: all draw on the same prose and passages of the split, "
+    "and the longer they are, the more of it they share, so that intervals are too narrow by what that makes alike."
+)
 
 
 def cell(figure: Row | None, digits: int) -> str:

@@ -50,6 +50,22 @@ def short_table(short: Sequence[Row]) -> list[str]:
                           for row in short))  # fmt: skip
 
 
+SAID = {True: "met", False: "missed", None: "not measured"}
+
+
+def goal_table(goals: Sequence[Row]) -> list[str]:
+    """Goals as a report has them, and whether they were met."""
+    return table(["what", "goal", "measured", ""], ([goal["text"], goal["wanted"], goal["found"], SAID[goal["met"]]] for goal in goals))
+
+
+def missed_table(goals: Sequence[Row]) -> list[str]:
+    """How many of the goals were met, and those that were not."""
+    missed = [goal for goal in goals if not goal["met"]]
+    met = f"{len(goals) - len(missed)} of {len(goals)} goals were met."
+    return [f"{met} The others:", "", *goal_table(missed)] if missed else [met]
+
+
 def parts_of(name: str, data: Row) -> dict[str, list[str]]:
     """By the names of their markers. name: of the report's files; data: its JSON file, or what is to be in it."""
-    return {f"{name}_kinds": kind_table(data["kinds"]), f"{name}_short": short_table(data["short"])}
+    return {f"{name}_kinds": kind_table(data["kinds"]), f"{name}_short": short_table(data["short"]),
+            f"{name}_goals": missed_table(data["goals"])}  # fmt: skip
