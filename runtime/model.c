@@ -625,7 +625,7 @@ rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uin
     if (model == NULL || (text == NULL && bytes > 0) || (tokens == NULL && capacity > 0) || count == NULL) {
         return rs_fail(error, RS_INVALID_ARGUMENT, "model, text, tokens or count is NULL");
     }
-    if ((flags & ~(uint32_t)(RS_TOKENIZE_SPECIAL | RS_TOKENIZE_BOS)) != 0) {
+    if ((flags & ~(uint32_t)(RS_TOKENIZE_SPECIAL | RS_TOKENIZE_BOS | RS_TOKENIZE_CONTINUES)) != 0) {
         return rs_fail(error, RS_INVALID_ARGUMENT, "tokenize flags %" PRIu32 " are not known", flags);
     }
     return rs_tokenizer_encode(model->tokenizer, text, bytes, flags, tokens, capacity, count, error);

@@ -59,7 +59,8 @@ static void read_text(agent *a, const char *text) {
     int32_t tokens[MAX_TOKENS];
     size_t count;
     rs_error error;
-    must(rs_tokenize(a->model, text, strlen(text), 0, tokens, MAX_TOKENS, &count, &error), error.message);
+    must(rs_tokenize(a->model, text, strlen(text), RS_TOKENIZE_CONTINUES, tokens, MAX_TOKENS, &count, &error),
+         error.message);
     must_in(a, rs_decode(a->context, tokens, count));
 }
 

@@ -121,7 +121,8 @@ static cli_exit say(chat *c, const char *text, size_t bytes) {
     if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_OPEN, RS_ROLE_USER);
     const size_t text_begin = before + tokens.count;
     cli_text_add(&c->now.lead, text, bytes);
-    if (code == CLI_OK) code = cli_add_text(&c->engine, &tokens, c->now.lead.data, c->now.lead.bytes, 0);
+    if (code == CLI_OK)
+        code = cli_add_text(&c->engine, &tokens, c->now.lead.data, c->now.lead.bytes, RS_TOKENIZE_CONTINUES);
     const size_t text_end = before + tokens.count;
     if (code == CLI_OK) code = cli_add_part(&c->engine, &tokens, RS_CHAT_CLOSE, RS_ROLE_USER);
     const size_t user_end = before + tokens.count;
@@ -319,7 +320,7 @@ static cli_exit in_place_of(const chat *c, const cli_view *v, const cli_span *ol
     while (space < with.bytes && strchr(" \n\t", with.data[space]) != NULL) space++;
     with.bytes = space;
     cli_text_add(&with, text, strlen(text));
-    if (code == CLI_OK) code = cli_add_text(&c->engine, tokens, with.data, with.bytes, 0);
+    if (code == CLI_OK) code = cli_add_text(&c->engine, tokens, with.data, with.bytes, RS_TOKENIZE_CONTINUES);
     cli_text_free(&with);
     return code;
 }

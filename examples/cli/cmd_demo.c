@@ -107,16 +107,18 @@ static cli_exit build(demo *d) {
     if (code == CLI_OK) code = cli_add_part(engine, &d->text, RS_CHAT_OPEN, RS_ROLE_USER);
     cli_text_add(&lead, instruction, strlen(instruction));
     cli_text_add(&lead, text_before, strlen(text_before));
-    if (code == CLI_OK) code = cli_add_text(engine, &d->text, lead.data, lead.bytes, 0);
+    if (code == CLI_OK) code = cli_add_text(engine, &d->text, lead.data, lead.bytes, RS_TOKENIZE_CONTINUES);
     d->span.begin = (int32_t)d->text.count;
-    if (code == CLI_OK) code = cli_add_text(engine, &d->text, text_wrong, strlen(text_wrong), 0);
+    if (code == CLI_OK)
+        code = cli_add_text(engine, &d->text, text_wrong, strlen(text_wrong), RS_TOKENIZE_CONTINUES);
     d->span.end = (int32_t)d->text.count;
-    if (code == CLI_OK) code = cli_add_text(engine, &d->text, text_after, strlen(text_after), 0);
+    if (code == CLI_OK)
+        code = cli_add_text(engine, &d->text, text_after, strlen(text_after), RS_TOKENIZE_CONTINUES);
 
     lead.bytes = 0;
     cli_text_add(&lead, "\n\nQuestion: ", 12);
     cli_text_add(&lead, question, strlen(question));
-    if (code == CLI_OK) code = cli_add_text(engine, &d->ask, lead.data, lead.bytes, 0);
+    if (code == CLI_OK) code = cli_add_text(engine, &d->ask, lead.data, lead.bytes, RS_TOKENIZE_CONTINUES);
     if (code == CLI_OK) code = cli_add_part(engine, &d->ask, RS_CHAT_CLOSE, RS_ROLE_USER);
     if (code == CLI_OK) code = cli_add_part(engine, &d->ask, RS_CHAT_OPEN, RS_ROLE_ASSISTANT);
     cli_text_free(&lead);

@@ -38,9 +38,11 @@ static cli_exit build(const cli_engine *engine, job *j) {
     size_t system_begin, system_end;
     cli_exit code = cli_add_opening(engine, &j->body, j->system, &lead, &system_begin, &system_end);
     if (code == CLI_OK) code = cli_add_part(engine, &j->body, RS_CHAT_OPEN, RS_ROLE_USER);
-    if (code == CLI_OK && lead.bytes > 0) code = cli_add_text(engine, &j->body, lead.data, lead.bytes, 0);
+    if (code == CLI_OK && lead.bytes > 0)
+        code = cli_add_text(engine, &j->body, lead.data, lead.bytes, RS_TOKENIZE_CONTINUES);
     j->text_begin = j->body.count;
-    if (code == CLI_OK) code = cli_add_text(engine, &j->body, j->text.data, j->text.bytes, special);
+    if (code == CLI_OK)
+        code = cli_add_text(engine, &j->body, j->text.data, j->text.bytes, special | RS_TOKENIZE_CONTINUES);
     if (code == CLI_OK) code = cli_add_part(engine, &j->tail, RS_CHAT_CLOSE, RS_ROLE_USER);
     if (code == CLI_OK) code = cli_add_part(engine, &j->tail, RS_CHAT_OPEN, RS_ROLE_ASSISTANT);
     cli_text_free(&lead);

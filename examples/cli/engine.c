@@ -290,7 +290,7 @@ cli_exit cli_add_opening(const cli_engine *engine, cli_tokens *tokens, const cha
     }
     code = cli_add_part(engine, tokens, RS_CHAT_OPEN, RS_ROLE_SYSTEM);
     *text_begin = tokens->count;
-    if (code == CLI_OK) code = cli_add_text(engine, tokens, system, strlen(system), 0);
+    if (code == CLI_OK) code = cli_add_text(engine, tokens, system, strlen(system), RS_TOKENIZE_CONTINUES);
     *text_end = tokens->count;
     if (code == CLI_OK) code = cli_add_part(engine, tokens, RS_CHAT_CLOSE, RS_ROLE_SYSTEM);
     return code;

@@ -36,8 +36,9 @@ int main(int argc, char **argv) {
     int32_t tokens[256];
     size_t end[3], used = 0; /* end[i]: position behind piece i */
     for (size_t i = 0, count; i < 3; i++) {
-        must(rs_tokenize(model, pieces[i], strlen(pieces[i]), RS_TOKENIZE_SPECIAL, tokens + used, 256 - used,
-                         &count, &error),
+        must(rs_tokenize(model, pieces[i], strlen(pieces[i]),
+                         RS_TOKENIZE_SPECIAL | (i > 0 ? RS_TOKENIZE_CONTINUES : 0U), tokens + used,
+                         256 - used, &count, &error),
              error.message);
         end[i] = used += count;
     }

@@ -226,17 +226,19 @@ RS_API uint64_t rs_model_fingerprint(const rs_model *model);
 /* ---------------------------------------------------------------------------------------- tokenizer -- */
 
 enum {
-    RS_TOKENIZE_SPECIAL = 1, /* "<|im_end|>" in the text becomes that token; without it, plain text */
-    RS_TOKENIZE_BOS = 2,     /* the model's BOS first, if its file asks for one */
+    RS_TOKENIZE_SPECIAL = 1,   /* "<|im_end|>" in the text becomes that token; without it, plain text */
+    RS_TOKENIZE_BOS = 2,       /* the model's BOS first, if its file asks for one */
+    RS_TOKENIZE_CONTINUES = 4, /* the text goes on where other text ends: SPM vocabularies put no space in
+                                  front */
 };
 
 /*
  * Text (any bytes; need not be valid UTF-8, may hold zeros) to token ids. *count is always the number that
  * the text needs; with tokens NULL and capacity 0 only that is computed. RS_NO_SPACE: capacity too small,
  * nothing written. Detokenizing gives the same bytes back, but for a BOS and for the space that some SPM
- * vocabularies put first. RS_UNSUPPORTED: the text has a byte for which the vocabulary has no token (SmolLM2
- * lacks 04, 06, 13, 14, 16, 1D and bytes of no assigned character: put spaces in their place beforehand).
- * Tokens that a file declares user-defined are matched in plain text too.
+ * vocabularies put first and after each special token. RS_UNSUPPORTED: the text has a byte for which the
+ * vocabulary has no token (SmolLM2 lacks 04, 06, 13, 14, 16, 1D and bytes of no assigned character: put
+ * spaces in their place beforehand). Tokens that a file declares user-defined are matched in plain text too.
  */
 RS_API rs_status rs_tokenize(const rs_model *model, const char *text, size_t bytes, uint32_t flags,
                              int32_t *tokens, size_t capacity, size_t *count, rs_error *error);
@@ -260,7 +262,8 @@ typedef enum rs_chat_part {
 
 /*
  * The template's own tokens around a turn, so that the text between them is tokenized as plain text and
- * can never forge a marker:  BEGIN, then per turn OPEN, rs_tokenize(text), CLOSE.
+ * can never forge a marker:  BEGIN, then per turn OPEN, rs_tokenize(text, RS_TOKENIZE_CONTINUES), CLOSE.
+ * The templates of Llama 3 and Gemma trim the white space around the text of a turn; that is the caller's.
  * RS_UNSUPPORTED, naming the known formats, when the file's template is not one of them, and for
  * RS_ROLE_SYSTEM with a format that has no such role (gemma: put the text first in the user's turn).
  */

@@ -55,9 +55,10 @@ typedef struct rs_spm {
 bool rs_spm_spelling(const char *piece, size_t bytes, char *text, size_t *text_bytes);
 rs_status rs_spm_open(const rs_gguf *gguf, const rs_vocab *vocab, rs_spm *spm, rs_error *error);
 void rs_spm_close(rs_spm *spm);
-/* As rs_bpe_encode; only characters that are no token themselves are encoded by their bytes. */
+/* As rs_bpe_encode; only characters that are no token themselves are encoded by their bytes. `continues`: no
+ * space goes before the text. */
 rs_status rs_spm_encode(const rs_spm *spm, rs_encoding *encoding, const char *text, size_t bytes,
-                        rs_error *error);
+                        bool continues, rs_error *error);
 
 /* ------------------------------------------------------------------------------------------- messages -- */
 

@@ -90,8 +90,9 @@ static rs_status encode_merged(const rs_spm *spm, rs_encoding *e, const char *te
     return RS_OK;
 }
 
-rs_status rs_spm_encode(const rs_spm *spm, rs_encoding *e, const char *text, size_t bytes, rs_error *error) {
-    if (!spm->space_prefix) return encode_merged(spm, e, text, bytes, error);
+rs_status rs_spm_encode(const rs_spm *spm, rs_encoding *e, const char *text, size_t bytes, bool continues,
+                        rs_error *error) {
+    if (continues || !spm->space_prefix) return encode_merged(spm, e, text, bytes, error);
     char *spaced = malloc(bytes + 1);
     if (spaced == NULL) return rs_fail(error, RS_NO_MEMORY, "no memory to tokenize %zu bytes", bytes);
     spaced[0] = ' ';

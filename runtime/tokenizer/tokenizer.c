@@ -113,9 +113,10 @@ void rs_tokenizer_close(rs_tokenizer *t) {
 /* -------------------------------------------------------------------------------------------- encoding -- */
 
 static rs_status encode_plain(const rs_tokenizer *t, rs_encoding *e, const char *text, size_t begin,
-                              size_t end, rs_error *error) {
+                              size_t end, uint32_t flags, rs_error *error) {
     if (begin == end) return RS_OK;
-    return t->is_spm ? rs_spm_encode(&t->spm, e, text + begin, end - begin, error)
+    const bool continues = begin == 0 && (flags & RS_TOKENIZE_CONTINUES) != 0;
+    return t->is_spm ? rs_spm_encode(&t->spm, e, text + begin, end - begin, continues, error)
                      : rs_bpe_encode(&t->bpe, e, text + begin, end - begin, error);
 }
 
@@ -131,18 +132,18 @@ static rs_status encode(const rs_tokenizer *t, rs_encoding *e, const char *text,
             at++;
             continue;
         }
-        RS_TRY(encode_plain(t, e, text, plain, at, error));
+        RS_TRY(encode_plain(t, e, text, plain, at, flags, error));
         e->tokens[e->count++] = token;
         plain = at += matched;
     }
-    return encode_plain(t, e, text, plain, bytes, error);
+    return encode_plain(t, e, text, plain, bytes, flags, error);
 }
 
 rs_status rs_tokenizer_encode(const rs_tokenizer *t, const char *text, size_t bytes, uint32_t flags,
                               int32_t *tokens, size_t capacity, size_t *count, rs_error *error) {
     if ((text == NULL && bytes > 0) || (tokens == NULL && capacity > 0) || count == NULL)
         return rs_fail(error, RS_INVALID_ARGUMENT, "tokenizing: a pointer is NULL");
-    if ((flags & ~(uint32_t)(RS_TOKENIZE_SPECIAL | RS_TOKENIZE_BOS)) != 0)
+    if ((flags & ~(uint32_t)(RS_TOKENIZE_SPECIAL | RS_TOKENIZE_BOS | RS_TOKENIZE_CONTINUES)) != 0)
         return rs_fail(error, RS_INVALID_ARGUMENT, "tokenizing: flags 0x%X are not known", flags);
     if (bytes > INT32_MAX - 1)
         return rs_fail(error, RS_INVALID_ARGUMENT, "tokenizing: a text of %zu bytes is too long", bytes);

@@ -470,6 +470,14 @@ static void spm_space_prefix(void **state) {
         assert_memory_equal(tokens, expected, sizeof expected);
         assert_int_equal(rs_tokenizer_encode(t, "", 0, 0, tokens, 16, &count, NULL), RS_OK);
         assert_int_equal(count, 0);
+        CHECK(t, "ab", RS_TOKENIZE_CONTINUES, SPM_AB);
+        /* The space after a special token is still put there. */
+        assert_int_equal(rs_tokenizer_encode(t, "ab</s>ab", 8, RS_TOKENIZE_SPECIAL | RS_TOKENIZE_CONTINUES,
+                                             tokens, 16, &count, NULL),
+                         RS_OK);
+        const int32_t continued[] = {SPM_AB, SPM_EOS, SPM_SPACE_A, SPM_B};
+        assert_int_equal(count, 4);
+        assert_memory_equal(tokens, continued, sizeof continued);
         rs_tokenizer_close(t);
     }
     free(w);
@@ -612,7 +620,7 @@ static void counts_and_capacities(void **state) {
     assert_int_equal(rs_tokenizer_encode(t, NULL, 1, 0, NULL, 0, &count, &error), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_tokenizer_encode(t, "x", 1, 0, NULL, 1, &count, &error), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_tokenizer_encode(t, "x", 1, 0, NULL, 0, NULL, &error), RS_INVALID_ARGUMENT);
-    assert_int_equal(rs_tokenizer_encode(t, "x", 1, 4, NULL, 0, &count, &error), RS_INVALID_ARGUMENT);
+    assert_int_equal(rs_tokenizer_encode(t, "x", 1, 8, NULL, 0, &count, &error), RS_INVALID_ARGUMENT);
     assert_int_equal(rs_tokenizer_encode(t, "x", (size_t)1 << 31, 0, NULL, 0, &count, &error),
                      RS_INVALID_ARGUMENT);
     assert_int_equal(rs_tokenizer_decode(t, NULL, 1, false, NULL, 0, &count, &error), RS_INVALID_ARGUMENT);
