@@ -246,7 +246,8 @@ typedef void rs_attend_keys_kernel(const int8_t *q, const float *q_scale, size_t
  * -INFINITY) and *sum the running sum. Scores become exp(score - new max), invisible ones exactly 0.
  * Returns the factor exp(old max - new max) that earlier accumulations are to be multiplied with (1 when
  * the maximum stays, so that an invisible block changes nothing to the bit; 0 at the first visible
- * block). */
+ * block). Where a score is no number, it stays none and *sum becomes none; *max is then anything but
+ * -INFINITY. */
 typedef float rs_softmax_step_kernel(float *score, size_t n, float *max, float *sum);
 
 /* acc[r][d] = acc[r][d] * factor[r] + sum_{p, e} w[r][p][e] * v[p][e][d] for r < rows, where

@@ -279,7 +279,10 @@ static void attend_tokens(void *argument, size_t thread, size_t index) {
 
     quantize_queries(a, kernels, scratch, kv_head, queries);
     /* The queries are in int8 now: where they were is free for the output. */
-    for (uint32_t r = 0; r < rows; r++) scratch->total.max[r] = -INFINITY;
+    for (uint32_t r = 0; r < rows; r++) {
+        scratch->total.max[r] = -INFINITY;
+        scratch->total.sum[r] = 0;
+    }
     for (uint32_t s = 0; s < segments; s++) {
         if (!meets(within, s * SEGMENT_PAGES, (s + 1) * SEGMENT_PAGES)) continue;
         attend_segment(a, kernels, scratch, kv_head, s, queries, within, &scratch->part);

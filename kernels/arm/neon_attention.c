@@ -28,10 +28,7 @@ float rs_neon_softmax_step(float *score, size_t n, float *max, float *sum) {
     for (size_t i = 0; i < even; i += 4) top_lanes = vmaxq_f32(top_lanes, vld1q_f32(score + i));
     float top = rs_neon_max(top_lanes);
     for (size_t i = even; i < n; i++) top = score[i] > top ? score[i] : top;
-    if (top == -INFINITY) { /* nothing visible so far: there is no maximum to subtract */
-        memset(score, 0, n * sizeof *score);
-        return 1.0f;
-    }
+    if (top == -INFINITY) return rs_softmax_of_none(score, n, max, sum);
     const float factor = top > *max ? rs_exp(*max - top) : 1.0f;
     float32x4_t total_lanes = vdupq_n_f32(0.0f);
     for (size_t i = 0; i < even; i += 4) {

@@ -47,10 +47,7 @@ float rs_ref_softmax_step(float *score, size_t n, float *max, float *sum) {
     for (size_t l = 0; l < LANES; l++) top = lane[l] > top ? lane[l] : top;
     for (size_t i = even; i < n; i++) top = score[i] > top ? score[i] : top;
 
-    if (top == -INFINITY) { /* nothing visible so far: there is no maximum to subtract */
-        memset(score, 0, n * sizeof *score);
-        return 1.0f;
-    }
+    if (top == -INFINITY) return rs_softmax_of_none(score, n, max, sum);
     const float factor = top > *max ? rs_exp(*max - top) : 1.0f;
     for (size_t i = 0; i < n; i++) score[i] = rs_exp(score[i] - top);
 

@@ -3,6 +3,7 @@
 #ifndef RASURE_KERNELS_REF_MATH_H
 #define RASURE_KERNELS_REF_MATH_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -46,6 +47,16 @@ static inline float rs_exp(float x) {
     p = p * r + 1.0f;
     const float power = rs_bits_float((rs_float_bits(shifted) + 127u) << 23);
     return y < -87.0f ? 0.0f : p * power;
+}
+
+/* softmax_step where the maximum came out as -INFINITY: nothing is visible so far, so that there is none to
+ * subtract, or comparisons have lost a NaN, and maybe the numbers before it: the row is none then. */
+static inline float rs_softmax_of_none(float *score, size_t n, float *max, float *sum) {
+    for (size_t i = 0; i < n; i++) {
+        if (score[i] == -INFINITY) score[i] = 0.0f;
+        else score[i] = *max = *sum = NAN;
+    }
+    return 1.0f;
 }
 
 /* n floats to int8 by their largest magnitude; returns the scale. */

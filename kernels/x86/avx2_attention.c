@@ -34,10 +34,7 @@ float rs_avx2_softmax_step(float *score, size_t n, float *max, float *sum) {
         top_lanes = _mm256_max_ps(top_lanes, _mm256_blendv_ps(top_lanes, x, _mm256_castsi256_ps(rest)));
     }
     const float top = rs_avx2_max(top_lanes);
-    if (top == -INFINITY) { /* nothing visible so far: there is no maximum to subtract */
-        memset(score, 0, n * sizeof *score);
-        return 1.0f;
-    }
+    if (top == -INFINITY) return rs_softmax_of_none(score, n, max, sum);
     const float factor = top > *max ? rs_exp(*max - top) : 1.0f;
     const __m256 top_all = _mm256_set1_ps(top);
     __m256 total = _mm256_setzero_ps();

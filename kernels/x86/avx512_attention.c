@@ -112,10 +112,7 @@ float rs_avx512_softmax_step(float *score, size_t n, float *max, float *sum) {
         top_lanes = _mm512_mask_max_ps(top_lanes, rest, top_lanes, x);
     }
     const float top = _mm512_reduce_max_ps(top_lanes);
-    if (top == -INFINITY) { /* nothing visible so far: there is no maximum to subtract */
-        memset(score, 0, n * sizeof *score);
-        return 1.0f;
-    }
+    if (top == -INFINITY) return rs_softmax_of_none(score, n, max, sum);
     const float factor = top > *max ? rs_exp(*max - top) : 1.0f;
     const __m512 top_all = _mm512_set1_ps(top);
     __m512 total = _mm512_setzero_ps();

@@ -1459,6 +1459,27 @@ static void attend_values_is_close_and_independent_of_rows(void **state) {
     }
 }
 
+/* A NaN at each place of n scores, or (at n) at all of them, the others being `rest`: it stays, through a
+ * further block without one, too. */
+static void check_scores_of_none(const rs_kernels *k) {
+    static const size_t counts[] = {1, 9, 16, 33, 128};
+    static const float rests[] = {-INFINITY, -2, 3}, before[] = {-INFINITY, 1};
+    for (size_t c = 0; c < COUNT(counts); c++) {
+        for (size_t i = 0; i < (counts[c] + 1) * COUNT(rests) * COUNT(before); i++) {
+            const size_t n = counts[c], at = i / (COUNT(rests) * COUNT(before));
+            const float rest = rests[i % COUNT(rests)];
+            float score[128], max = before[i / COUNT(rests) % COUNT(before)], sum = isinf(max) ? 0.0f : 1.0f;
+            for (size_t j = 0; j < n; j++) score[j] = at == n || at == j ? NAN : rest;
+            k->softmax_step(score, n, &max, &sum);
+            for (size_t j = 0; j < n; j++) assert_true((at != n && at != j) || isnan(score[j]));
+            assert_true(isnan(sum) && max != -INFINITY);
+            for (size_t j = 0; j < n; j++) score[j] = rest;
+            k->softmax_step(score, n, &max, &sum);
+            assert_true(isnan(sum) && max != -INFINITY);
+        }
+    }
+}
+
 /* Where a weight of a file is no number, neither are the logits: it must come through every rounding. */
 static void what_is_no_number_stays_none(void **state) {
     const table_list *list = *state;
@@ -1490,6 +1511,7 @@ static void what_is_no_number_stays_none(void **state) {
             for (size_t d = 0; d < DIM; d++) assert_true(isfinite(acc[d]) == 0);
             free_block(&block);
         }
+        check_scores_of_none(k);
     }
 }
 

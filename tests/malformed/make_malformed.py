@@ -342,13 +342,14 @@ def not_finite(f):
 
 
 def one_scale(name, row):
-    """The first scale of a row of a quantised matrix is NaN, and nothing else."""
+    """The first scale of a row of a matrix is NaN, or where it has none the first weight, and nothing else."""
 
     def mutate(f):
         t = f.tensor(name)
         data = bytearray(t.data)
         at = row * (len(data) // t.ne[1])
-        data[at : at + 2] = struct.pack("<e", NAN)
+        nan = struct.pack("<f" if t.kind == TENSOR_F32 else "<e", NAN)
+        data[at : at + len(nan)] = nan
         t.data = bytes(data)
 
     return mutate
@@ -393,8 +394,8 @@ MODEL_CASES = [
         "tokenizer.chat_template", "{{ ''.__class__.__mro__[1].__subclasses__() }}{% for x in y %}", STRING)),
     ("valid_bos_none", OK, "", value(BOS, MAX32)),  # what files write for "none"
     ("weights_not_finite", OK, "logits", not_finite),
-    *((f"{part}_row_{row}_nan", OK, "logits", one_scale(f"blk.0.{part}.weight", row))
-      for part in ("ffn_up", "attn_k", "attn_v") for row in (0, 3, 9)),
+    *((f"blk_{block}_{part}_row_{row}_nan", OK, "logits", one_scale(f"blk.{block}.{part}.weight", row))
+      for block in (0, 1) for part in ("ffn_up", "attn_k", "attn_v") for row in (0, 3, 9)),
     # header
     ("magic_wrong", BAD, "GGUF", header(magic=b"GGUE")),
     ("magic_of_older_format", BAD, "GGUF", header(magic=b"tjgg")),
