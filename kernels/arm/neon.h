@@ -13,6 +13,9 @@ rs_unpack_kernel rs_neon_unpack_q4_0, rs_neon_unpack_q4_1, rs_neon_unpack_q5_0, 
 rs_quantize_acts_kernel rs_neon_quantize_acts;
 /* u4: RS_PANEL_U5 too */
 rs_multiply_kernel rs_neon_multiply_u4, rs_neon_multiply_u6, rs_neon_multiply_s8;
+rs_multiply_blocks_kernel rs_neon_multiply_q4_0, rs_neon_multiply_q4_1, rs_neon_multiply_q5_0,
+    rs_neon_multiply_q5_1, rs_neon_multiply_q8_0, rs_neon_multiply_q4_k, rs_neon_multiply_q5_k,
+    rs_neon_multiply_q6_k;
 rs_dot_f32_kernel rs_neon_dot_f32;
 
 rs_rms_norm_kernel rs_neon_rms_norm;

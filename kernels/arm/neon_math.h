@@ -26,6 +26,40 @@ RS_INLINE int8x16_t rs_neon_spread(const int8_t *bytes) {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
+RS_INLINE uint32_t rs_neon_load_u32(const uint8_t *bytes) {
+    uint32_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+/* Lane r = four bytes of row r, rows being `stride` apart. */
+RS_INLINE uint32x4_t rs_neon_load_words(const uint8_t *bytes, size_t stride) {
+    uint32x4_t words = vdupq_n_u32(rs_neon_load_u32(bytes));
+    words = vsetq_lane_u32(rs_neon_load_u32(bytes + stride), words, 1);
+    words = vsetq_lane_u32(rs_neon_load_u32(bytes + 2 * stride), words, 2);
+    return vsetq_lane_u32(rs_neon_load_u32(bytes + 3 * stride), words, 3);
+}
+
+/* column[j] lane r = bytes 4 j to 4 j + 3 of row r, rows being `stride` apart. */
+RS_INLINE void rs_neon_load_columns(const uint8_t *bytes, size_t stride, uint8x16_t column[4]) {
+    const uint32x4_t row0 = vreinterpretq_u32_u8(vld1q_u8(bytes));
+    const uint32x4_t row1 = vreinterpretq_u32_u8(vld1q_u8(bytes + stride));
+    const uint32x4_t row2 = vreinterpretq_u32_u8(vld1q_u8(bytes + 2 * stride));
+    const uint32x4_t row3 = vreinterpretq_u32_u8(vld1q_u8(bytes + 3 * stride));
+    const uint32x4x2_t top = vtrnq_u32(row0, row1), bottom = vtrnq_u32(row2, row3);
+    for (size_t j = 0; j < 2; j++) {
+#ifdef __aarch64__
+        const uint64x2_t a = vreinterpretq_u64_u32(top.val[j]), b = vreinterpretq_u64_u32(bottom.val[j]);
+        column[j] = vreinterpretq_u8_u64(vzip1q_u64(a, b));
+        column[j + 2] = vreinterpretq_u8_u64(vzip2q_u64(a, b));
+#else
+        const uint32x4_t a = top.val[j], b = bottom.val[j];
+        column[j] = vreinterpretq_u8_u32(vcombine_u32(vget_low_u32(a), vget_low_u32(b)));
+        column[j + 2] = vreinterpretq_u8_u32(vcombine_u32(vget_high_u32(a), vget_high_u32(b)));
+#endif
+    }
+}
+
 RS_INLINE float rs_neon_max(float32x4_t x) {
 #ifdef __aarch64__
     return vmaxvq_f32(x);

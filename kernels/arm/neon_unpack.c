@@ -9,35 +9,9 @@
 
 enum { LANES = RS_PANEL_ROWS, QUAD = 4 * RS_PANEL_ROWS };
 
-static inline uint32_t load_u32(const uint8_t *bytes) {
-    uint32_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
 /* Where four bytes of each of the rows from `row` on go. */
 static inline void store_quad(int8_t *q, size_t quad, size_t row, uint8x16_t bytes) {
     vst1q_s8(q + quad * QUAD + 4 * row, vreinterpretq_s8_u8(bytes));
-}
-
-/* column[j] lane r = bytes 4 j to 4 j + 3 of row r, rows being `stride` apart. */
-RS_INLINE void load_columns(const uint8_t *bytes, size_t stride, uint8x16_t column[4]) {
-    const uint32x4_t row0 = vreinterpretq_u32_u8(vld1q_u8(bytes));
-    const uint32x4_t row1 = vreinterpretq_u32_u8(vld1q_u8(bytes + stride));
-    const uint32x4_t row2 = vreinterpretq_u32_u8(vld1q_u8(bytes + 2 * stride));
-    const uint32x4_t row3 = vreinterpretq_u32_u8(vld1q_u8(bytes + 3 * stride));
-    const uint32x4x2_t top = vtrnq_u32(row0, row1), bottom = vtrnq_u32(row2, row3);
-    for (size_t j = 0; j < 2; j++) {
-#ifdef __aarch64__
-        const uint64x2_t a = vreinterpretq_u64_u32(top.val[j]), b = vreinterpretq_u64_u32(bottom.val[j]);
-        column[j] = vreinterpretq_u8_u64(vzip1q_u64(a, b));
-        column[j + 2] = vreinterpretq_u8_u64(vzip2q_u64(a, b));
-#else
-        const uint32x4_t a = top.val[j], b = bottom.val[j];
-        column[j] = vreinterpretq_u8_u32(vcombine_u32(vget_low_u32(a), vget_low_u32(b)));
-        column[j + 2] = vreinterpretq_u8_u32(vcombine_u32(vget_high_u32(a), vget_high_u32(b)));
-#endif
-    }
 }
 
 /* Fills scale[block][row] with the four bytes at the head of each block, to be turned into floats later. */
@@ -45,7 +19,7 @@ RS_INLINE void gather_heads(const uint8_t *bytes, size_t row_bytes, size_t block
                             float *scale) {
     for (size_t r = 0; r < LANES; r++, bytes += row_bytes) {
         for (size_t b = 0; b < blocks; b++) {
-            const uint32_t head = load_u32(bytes + b * block_bytes);
+            const uint32_t head = rs_neon_load_u32(bytes + b * block_bytes);
             memcpy(scale + b * LANES + r, &head, sizeof head);
         }
     }
@@ -93,13 +67,8 @@ RS_INLINE void unpack_nibbles(const void *blocks, size_t row_bytes, size_t n, co
         for (size_t row = 0; row < LANES; row += 4, rows += 4 * row_bytes) {
             uint8x16_t column[4];
             uint32x4_t high = vdupq_n_u32(0);
-            load_columns(rows + nibbles_at, row_bytes, column);
-            if (has_high) {
-                high = vsetq_lane_u32(load_u32(rows + high_at), high, 0);
-                high = vsetq_lane_u32(load_u32(rows + row_bytes + high_at), high, 1);
-                high = vsetq_lane_u32(load_u32(rows + 2 * row_bytes + high_at), high, 2);
-                high = vsetq_lane_u32(load_u32(rows + 3 * row_bytes + high_at), high, 3);
-            }
+            rs_neon_load_columns(rows + nibbles_at, row_bytes, column);
+            if (has_high) high = rs_neon_load_words(rows + high_at, row_bytes);
             for (size_t j = 0; j < 4; j++) {
                 uint8x16_t first = vandq_u8(column[j], vdupq_n_u8(15)), second = vshrq_n_u8(column[j], 4);
                 if (has_high) {
@@ -157,7 +126,7 @@ void rs_neon_unpack_q8_0(const void *blocks, size_t row_bytes, size_t rows, size
         for (size_t row = 0; row < LANES; row += 4) {
             for (size_t half = 0; half < 2; half++) {
                 uint8x16_t column[4];
-                load_columns(block + row * row_bytes + 2 + 16 * half, row_bytes, column);
+                rs_neon_load_columns(block + row * row_bytes + 2 + 16 * half, row_bytes, column);
                 for (size_t j = 0; j < 4; j++) store_quad(panel->q, 8 * b + 4 * half + j, row, column[j]);
             }
         }
@@ -188,10 +157,12 @@ RS_INLINE void unpack_k_scales(const uint8_t *bytes, size_t row_bytes, size_t bl
     for (size_t r = 0; r < LANES; r++, bytes += row_bytes) {
         const uint8_t *block = bytes;
         for (size_t i = 0; i < blocks; i++, block += block_bytes) {
-            const uint32_t a = load_u32(block + 4), b = load_u32(block + 8), c = load_u32(block + 12);
+            const uint32_t a = rs_neon_load_u32(block + 4), b = rs_neon_load_u32(block + 8),
+                           c = rs_neon_load_u32(block + 12);
             const uint32_t scales_high = (c & low4) | (a >> 6 & low2) << 4;
             const uint32_t mins_high = (c >> 4 & low4) | (b >> 6 & low2) << 4;
-            const float32x4_t factors = rs_neon_from_f16(vreinterpret_u16_u32(vdup_n_u32(load_u32(block))));
+            const float32x4_t factors =
+                rs_neon_from_f16(vreinterpret_u16_u32(vdup_n_u32(rs_neon_load_u32(block))));
             const float32x2_t d = vget_low_f32(factors);
             const size_t at = 8 * i * LANES + r;
             scatter_bytes(a & low6, scales_high, vdupq_lane_f32(d, 0), panel->scale + at);
@@ -213,11 +184,11 @@ RS_INLINE void unpack_k(const void *blocks, size_t row_bytes, size_t n, const rs
             const size_t row = at % LANES, half = at / LANES;
             const uint8_t *rows = block + row * row_bytes + 16 * half;
             uint8x16_t high[4]; /* bits 0 and 1 are those of the part at hand */
-            if (has_high) load_columns(rows + 16, row_bytes, high);
+            if (has_high) rs_neon_load_columns(rows + 16, row_bytes, high);
             for (size_t part = 0; part < 4; part++) {
                 const size_t quad = 64 * b + 16 * part + 4 * half;
                 uint8x16_t column[4];
-                load_columns(rows + nibbles_at + 32 * part, row_bytes, column);
+                rs_neon_load_columns(rows + nibbles_at + 32 * part, row_bytes, column);
                 for (size_t j = 0; j < 4; j++) {
                     uint8x16_t first = vandq_u8(column[j], low4), second = vshrq_n_u8(column[j], 4);
                     if (has_high) {
@@ -285,9 +256,9 @@ void rs_neon_unpack_q6_k(const void *blocks, size_t row_bytes, size_t rows, size
             const size_t row = at % LANES, half = at / LANES / 2, first = at / LANES % 2 * 16;
             const uint8_t *four = block + row * row_bytes + first;
             uint8x16_t low_a[4], low_b[4], pairs[4];
-            load_columns(four + 64 * half, row_bytes, low_a);
-            load_columns(four + 64 * half + 32, row_bytes, low_b);
-            load_columns(four + 128 + 32 * half, row_bytes, pairs);
+            rs_neon_load_columns(four + 64 * half, row_bytes, low_a);
+            rs_neon_load_columns(four + 64 * half + 32, row_bytes, low_b);
+            rs_neon_load_columns(four + 128 + 32 * half, row_bytes, pairs);
             for (size_t j = 0; j < 4; j++) {
                 const uint8x16_t a = low_a[j], b4 = low_b[j], upper = vshrq_n_u8(pairs[j], 2);
                 const size_t quad = 64 * b + 32 * half + first / 4 + j;
