@@ -20,7 +20,11 @@ static void run(const rs_gates *gates, rs_policy policy) {
         .policy = {.policy = policy, .sinks = 1, .window = 2, .budget = 6, .floor = 2, .gates = gates}};
     size_t bytes;
     rs_context *context;
-    if (rs_context_size(base(), &params, &bytes, NULL) != RS_OK) abort();
+    rs_gates_info info;
+    if (rs_gates_get_info(gates, &info) != RS_OK) abort();
+    const bool refused = info.by_head && policy == RS_POLICY_GATES;
+    if (rs_context_size(base(), &params, &bytes, NULL) != (refused ? RS_MISMATCH : RS_OK)) abort();
+    if (refused) return;
     void *memory = aligned_alloc(64, bytes);
     if (memory == NULL) return;
     if (rs_context_init(memory, bytes, base(), &params, &context, NULL) != RS_OK) abort();

@@ -46,8 +46,7 @@ def test_what_pages_take_for_granted_is_what_was_measured() -> None:
 
 
 def test_every_page_of_the_documentation_can_be_made_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The page of ablations is older than its figures' file: what made it wrote Markdown.
-    assert {page.read(path)["page"] for path in COMMITTED} | {"erase_ablations"} == set(page.KINDS)
+    assert {page.read(path)["page"] for path in COMMITTED} == set(page.KINDS)
     assert call(monkeypatch, docs) == 0
     made = {path.name for path in docs.iterdir()}
     assert made == {path.with_suffix(suffix).name for path in COMMITTED for suffix in (".json", ".md", ".svg")} | {

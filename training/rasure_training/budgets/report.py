@@ -17,10 +17,11 @@ from pathlib import Path
 
 from .. import archive
 from ..arguments import add_sources
-from ..eraser.goals import Goal, goal_table
+from ..eraser.goals import Goal
 from ..eraser.measured import rounded
 from ..files import write_json_object
 from ..markers import MarkersError, fill
+from ..pages import quoted
 from ..pages.cells import NO_WIDTH
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
 from .passline import BUDGET, GATES, RIVALS, pass_line
@@ -92,7 +93,7 @@ def document(measured: Measured, found: Sequence[Goal]) -> list[str]:
     refusals = refusal_lines(measured)
     if refusals:
         lines += ["", "### Refused", "", *refusals]
-    return [*lines, "", "### The pass line", "", *goal_table(found)]
+    return [*lines, "", "### The pass line", "", *quoted.goal_table(list(map(vars, found)))]
 
 
 def figures_of(measured: Measured) -> list[Row]:
