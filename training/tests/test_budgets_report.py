@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from rasure_training.budgets import card, report
 from rasure_training.budgets.critical import critical_footprint, surely_at_most
 from rasure_training.budgets.measured import RECENT, MeasuredError, difference, load, nll_increase

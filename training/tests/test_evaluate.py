@@ -117,7 +117,7 @@ def test_cases_that_say_no_more_than_they_must(llama: GgufModel, tmp_path: Path)
     assert done == 0
     figures = json.loads((tmp_path / "f.json").read_text())["figures"]
     assert {figure["method"] for figure in figures} == {
-        "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "adaptive", "refill"
+        "none", "exact", "drop", "shift", "repair:16", "repair:64", "repair:15%", "repair:16+shift", "adaptive", "refill"
     }  # fmt: skip
 
 
