@@ -4,9 +4,11 @@
     python3 tests/quality/test_quality.py RASURE            checks
     python3 tests/quality/test_quality.py RASURE --set      sets the limits anew
 
-`cases.jsonl` is a slice of the evaluation (docs/erase_quality.md) on the test split; `limits.json` holds what is demanded of it:
-the end on the wrong side of a 99 % bootstrap interval of the same cases, drawn by context, as they were measured when the
-limits were set. Uses the default model. Standard library only.
+`cases.jsonl` is a slice of the evaluation (docs/erase_lengths.md) on the test split; `limits.json` holds what is demanded of it: the
+end on the wrong side of a 99 % bootstrap interval of the same cases, drawn by context, as they were measured when the limits were
+set. Right answers are held against those of an exact erase, case by case. What was erased may become neither likelier than in a
+context that never held it nor less likely: there both ends count, and to come nearer to zero is never wrong. Uses the default model.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
 ERASERS = ("smollm2-135m-instruct.bridge.gguf", "smollm2-135m-instruct.steer.gguf")
-METHODS = ("none", "drop", "shift", "repair:16", "steer", "bridge:16", "bridge:64", "bridge:16+shift", "adaptive")
-# By metric: whether less is better.
-METRICS = {"exact_match": False, "kl": True, "leak_minus_clean": True}
+METHODS = ("none", "exact", "drop", "shift", "repair:16", "steer", "bridge:16", "bridge:64", "bridge:16+shift", "adaptive")
+RIGHT, BEHIND = "exact_match", "exact_match minus that of exact"
+METRICS = (RIGHT, BEHIND, "kl", "leak_minus_clean")
 # Single tasks have four contexts, and prose and bystanders hardly differ from exact: there the last bits of another instruction
 # set weigh more than what is looked for.
 GROUPS = {
@@ -55,9 +57,11 @@ def outcomes(rasure: Path) -> dict[Key, dict[str, list[float]]]:
             command += ["--eraser", MODELS / name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
         found: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for line in rows.read_text(encoding="utf-8").splitlines():
-            row: dict[str, Any] = json.loads(line)
+        outcomes = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+        right = {row["id"]: row[RIGHT] for row in outcomes if row["method"] == "exact"}
+        for row in outcomes:
             row["kl"] = row["kl_to_exact"] if row["kl_target"] is None else row["kl_target"]
+            row[BEHIND] = None if row[RIGHT] is None else row[RIGHT] - right[row["id"]]
             if row["method"] == AUTO:
                 if row["expected_kl_most"] > 0:
                     found["all", AUTO, "as expected"][row["context"]].append(float(row["kl"] <= row["expected_kl_most"]))
@@ -93,17 +97,33 @@ def value_of(found: dict[Key, dict[str, list[float]]], limit: dict[str, Any]) ->
     return mean(found[limit["group"], limit["method"], limit["metric"]])
 
 
+def is_demanded(group: str, method: str, metric: str) -> bool:
+    if method == "none":  # a control
+        return False
+    if metric in (RIGHT, BEHIND) and group != "all":  # of the four to nine answers of a group chance hides most
+        return False
+    if method == "exact":  # what the others are held against
+        return metric == RIGHT
+    return metric in METRICS and metric != RIGHT and (method, metric) != (NEAR_EXACT, "kl")
+
+
+def limit_of(metric: str, contexts: dict[str, list[float]]) -> dict[str, float]:
+    low, high = interval(contexts)
+    if low == high:  # all contexts alike: of so many, chance hides no more than this share of others (99 %)
+        hidden = 1 - 0.01 ** (1 / len(contexts))
+        low, high = low - hidden, high + hidden
+    if metric == "kl":
+        return {"most": high}
+    if metric == "leak_minus_clean":
+        return {"least": min(low, 0.0), "most": max(high, 0.0)}
+    return {"least": low}
+
+
 def set_limits(found: dict[Key, dict[str, list[float]]]) -> None:
     limits = []
     for (group, method, metric), contexts in sorted(found.items()):
-        # A control, of which nothing is demanded; and what is held against something else.
-        if method == "none" or metric not in METRICS or (method, metric) == (NEAR_EXACT, "kl"):
-            continue
-        low, high = interval(contexts)
-        if low == high:  # a few cases that all come out alike have no interval
-            continue
-        limit = {"most": high} if METRICS[metric] else {"least": low}
-        limits.append({"group": group, "method": method, "metric": metric, "measured": mean(contexts)} | limit)
+        if is_demanded(group, method, metric):
+            limits.append({"group": group, "method": method, "metric": metric, "measured": mean(contexts)} | limit_of(metric, contexts))
     for group in ("all", *GROUPS):
         share = share_of_drop(found, group)
         limits.append({"group": group, "method": NEAR_EXACT, "metric": SHARE_OF_DROP, "measured": share, "most": MOST_TIMES * share})
@@ -117,10 +137,10 @@ def check(found: dict[Key, dict[str, list[float]]]) -> int:
     missed = 0
     for limit in limits:
         value = value_of(found, limit)
-        good = value <= limit["most"] + 5e-5 if "most" in limit else value >= limit["least"] - 5e-5
+        good = limit.get("least", value) - 5e-5 <= value <= limit.get("most", value) + 5e-5
         missed += not good
         if not good or limit["group"] == "all" or limit["metric"] == SHARE_OF_DROP:
-            end = f"<= {limit['most']}" if "most" in limit else f">= {limit['least']}"
+            end = " and ".join(f"{sign} {limit[key]}" for key, sign in (("least", ">="), ("most", "<=")) if key in limit)
             name = f"{limit['metric']} of {limit['method']}, {limit['group']}"
             print(f"# figure: {name}: {value:.4f} (wanted {end}, was {limit['measured']}){'' if good else ' MISSED'}")
     as_expected = mean(found["all", AUTO, "as expected"])

@@ -16,10 +16,11 @@ from rasure_training import markers, parts
 from rasure_training.eraser import ablations, card, measure, report
 from rasure_training.eraser.adapter_file import Adapter, write_adapter
 from rasure_training.eraser.engine import Settings
+from rasure_training.eraser.facts import FAMILIES, NEW_FAMILIES
 from rasure_training.eraser.goals import best_learned, leak_goals, ratio_goal, torch_goal
 from rasure_training.eraser.lora import EraserModel
-from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference
-from rasure_training.eraser.tables import free_table, gain_table, torch_table
+from rasure_training.eraser.measured import GROUPS, Measured, case_row, difference, load
+from rasure_training.eraser.tables import family_table, free_table, gain_table, torch_table
 from rasure_training.gguf_model import load_model
 from rasure_training.pages import erase_ablations, quoted
 from rasure_training.pages.cells import NO_WIDTH, SHARED_TEXT
@@ -42,7 +43,7 @@ with open(value("--per-case"), "w") as out:
     for line in open(arguments[1]):
         case = json.loads(line)
         for method in value("--methods").split(","):
-            row = {{key: case[key] for key in ("id", "context", "task", "probe")}}
+            row = {{key: case[key] for key in ("id", "context", "task", "probe", "family")}}
             row |= {{"method": method, "kl_to_exact": kl[method], "kl_target": kl[method] if case["target"] else None,
                     "exact_match": True if case["answers"] else None, "leak": False, "agree_with_exact": True,
                     "leak_minus_clean": 0.1 if case["leak_target"] and method == "bridge:16" else 0.0, "erase_ms": 1.5,
@@ -210,6 +211,22 @@ def test_report(setting: list[object], tmp_path: Path) -> None:
     assert text.count("### 345 tokens") == 2
     assert text.count(NO_WIDTH) == text.count(SHARED_TEXT) == 1 and "builds of the tool" not in text
     assert all((out / f"erase_quality{which}.svg").stat().st_size > 1000 for which in ("", "_by_length"))
+
+
+def test_families_that_training_has_not_stand_apart(setting: list[object], tmp_path: Path) -> None:
+    assert NEW_FAMILIES == {family.name for family in FAMILIES if "train" not in family.splits} >= {"day", "room", "sport"}
+    assert call(measure, *setting) == 0
+    measured = load(tmp_path / "out")
+    assert {row["family"] for row in measured.rows} <= {family.name for family in FAMILIES}
+    rows = [
+        row(method, kl * (4 if i == 0 else 1), f"{task}-{i}", task=task, family="day" if i == 0 else "city")
+        for task in ("conflict", "redact") for i in range(4) for method, kl in (("exact", 0.0), ("drop", 0.25))
+    ]  # fmt: skip
+    head, _, exact, drop = family_table(Measured([], rows))
+    assert head == ("| method | whole sentences, families of training, n = 3 | whole sentences, families of the test split alone, n = 1 | "
+                    "values, families of training, n = 3 | values, families of the test split alone, n = 1 |")  # fmt: skip
+    assert drop == "| `drop` |" + 2 * " 0.2500 (0.2500 to 0.2500) | 1.0000 (1.0000 to 1.0000) |"
+    assert exact.count("0.0000 (") == 4
 
 
 def test_a_best_method_stands_beside_the_default(setting: list[object], tmp_path: Path) -> None:

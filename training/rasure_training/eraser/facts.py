@@ -269,6 +269,10 @@ NOTE_REPLIES = _by_split(
 )
 
 
+KNOWN_FAMILIES = frozenset(family.name for family in FAMILIES if "train" in family.splits)
+NEW_FAMILIES = frozenset(family.name for family in FAMILIES) - KNOWN_FAMILIES  # what training never saw
+
+
 def split_of(text: str) -> str:
     """The split of a key or value, by SHA-256."""
     byte = hashlib.sha256(text.encode()).digest()[0]

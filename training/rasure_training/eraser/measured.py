@@ -40,7 +40,8 @@ def kl_of(outcome: Row) -> float | None:
 
 
 def case_row(row: Row, tokens: int) -> Row:
-    """One outcome of the runtime, with the one KL that counts (`kl_of`). A bystander is one, whatever was erased."""
+    """One outcome of the runtime, with the one KL that counts (`kl_of`), and the family of its facts where the runtime says it. A
+    bystander is one, whatever was erased."""
     found = outcome(row)
     kl = kl_of(found)
     found.pop("kl_target", None)
@@ -48,6 +49,8 @@ def case_row(row: Row, tokens: int) -> Row:
         found["kl"] = kl
     if row.get("probe") == "bystander":
         found["task"] = "bystander"
+    if row.get("family"):
+        found["family"] = row["family"]
     return found | {"tokens": tokens, "erase_ms": row.get("erase_ms"), "n_erased": row.get("n_erased", 0),
                     "n_recomputed": row.get("n_recomputed", 0), "n_context": row.get("n_context", 0)}  # fmt: skip
 

@@ -21,10 +21,12 @@ from ..arguments import add_sources
 from ..files import Row, read_json_lines, write_json_object
 from ..pages import quoted
 from ..pages.cells import NO_WIDTH, SHARED_TEXT
+from .facts import NEW_FAMILIES
 from .frontier import draw, draw_lengths
 from .goals import Goal, goals, torch_goal
 from .measured import Measured, MeasuredError, builds_of, figures_of, groups_of, kinds_of, load, short_of
 from .tables import (
+    family_table,
     free_table,
     gain_table,
     group_table,
@@ -82,6 +84,10 @@ def details(measured: Measured, short: Sequence[Row], found: Sequence[Goal], def
         lines += ["", "## Natural Questions, answered freely", "", *free_table(measured)]
     lines += ["", "## Gains and losses against `drop`", "", "KL minus that of `drop`, case by case, over all lengths; "
               "of methods that were measured at every length.", "", *gain_table(measured)]
+    if any(row.get("family") in NEW_FAMILIES for row in measured.rows):
+        lines += ["", "## Families of facts that training never saw", "", "KL over all lengths. All keys, values and wordings are of "
+                  f"the {measured.records[0]['split']} split; of some families no fact is in training, neither: "
+                  f"{', '.join(sorted(NEW_FAMILIES & {row.get('family') for row in measured.rows}))}.", "", *family_table(measured)]
     lines += ["", "## The protocol of KVEraser", "", *protocol_table(measured)]
     lines += ["", "## Goals", "", f"The default whose leaks are looked at is `{default}`. A method that is called the best was "
               "selected on the cases that its row judges it by; the default was not.", "", *quoted.goal_table(list(map(vars, found)))]  # fmt: skip

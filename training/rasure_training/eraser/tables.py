@@ -9,6 +9,7 @@ from statistics import fmean
 
 from ..figures import clustered
 from ..pages.cells import cell, head, line
+from .facts import KNOWN_FAMILIES, NEW_FAMILIES
 from .measured import GROUPS, Figure, Measured, Row, difference, mean_of, share_of
 
 
@@ -87,6 +88,22 @@ def span_table(measured: Measured) -> list[str]:
     found = {method: by_span(measured, method) for method in measured.everywhere()}
     lines = head(["method", *next(iter(found.values()))])
     return lines + [line([f"`{method}`", *(cell(kl, 4) for kl in spans.values())]) for method, spans in found.items()]
+
+
+def family_table(measured: Measured) -> list[str]:
+    """Methods down, KL of sentences and of values across: of facts whose family training has in other words, and of families that
+    it has not."""
+    columns = [(name, families) for name in ("whole sentences", "values") for families in (KNOWN_FAMILIES, NEW_FAMILIES)]
+
+    def select(name: str, families: frozenset[str], method: str) -> list[Row]:
+        return [row for row in measured.select(GROUPS[name], method) if row.get("family") in families]
+
+    methods = measured.everywhere()
+    titles = [f"{name}, families of {'training' if families is KNOWN_FAMILIES else 'the test split alone'}, "
+              f"n = {len(select(name, families, methods[0])):,}" for name, families in columns]  # fmt: skip
+    return head(["method", *titles]) + [
+        line([f"`{method}`", *(cell(mean_of(select(*column, method), "kl"), 4) for column in columns)]) for method in methods
+    ]
 
 
 FEWEST_RIGHT = 30  # right answers of `exact` below which a share of them says nothing
