@@ -9,7 +9,7 @@
 
 typedef struct rs_level {
     rs_isa isa;
-    bool (*present)(void); /* on this CPU; cpuinfo is initialised */
+    bool (*present)(void); /* on this CPU; cpuinfo was asked to initialise */
     const rs_kernels *table;
 } rs_level;
 
