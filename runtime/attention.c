@@ -13,6 +13,7 @@
 
 enum {
     TASK_ROWS = 48, /* three tiles of AMX */
+    FEWEST_ROWS = 16,
     BLOCK = RS_ATTEND_PAGES * RS_PAGE_ENTRIES,
     SEGMENT_PAGES = 4 * RS_ATTEND_PAGES,
 };
@@ -260,6 +261,7 @@ typedef struct attend_task {
     const rs_attention_work *work;
     const rs_attention *attention;
     uint32_t columns; /* tasks of a KV head: blocks of tokens, or segments of a single token's stream */
+    uint32_t tokens;  /* of a block */
 } attend_task;
 
 /* All segments for a block of query tokens. */
@@ -269,9 +271,8 @@ static void attend_tokens(void *argument, size_t thread, size_t index) {
     const rs_kernels *kernels = task->work->kernels;
     const rs_attention_scratch *scratch = &task->work->threads[thread];
     const uint32_t kv_head = (uint32_t)index / task->columns;
-    const uint32_t most = tokens_of_task(a->group);
-    const uint32_t first = (uint32_t)index % task->columns * most, left = a->count - first;
-    const span queries = {first, left < most ? left : most};
+    const uint32_t first = (uint32_t)index % task->columns * task->tokens, left = a->count - first;
+    const span queries = {first, left < task->tokens ? left : task->tokens};
     const rs_kv_stream *stream = &a->kv->streams[a->first_stream + kv_head];
     const reach within = reach_of(a, stream, queries);
     const uint32_t segments = segments_of(stream->n_pages), rows = queries.count * a->group;
@@ -321,11 +322,23 @@ static void merge_parts(const rs_attention_work *work, const rs_attention *a, ui
     }
 }
 
+/* Blocks of as many tokens as a task takes; of fewer where so few tasks would leave threads without one: a
+ * short pass over a long cache, with three KV heads and two threads, or more threads than KV heads. */
+static void cut_tokens(attend_task *task, uint32_t threads) {
+    const rs_attention *a = task->attention;
+    enum { ENOUGH = 4 }; /* tasks a thread, of which the last may be one too many */
+    for (task->tokens = tokens_of_task(a->group);; task->tokens /= 2) {
+        task->columns = (a->count + task->tokens - 1) / task->tokens;
+        const uint32_t tasks = a->n_kv_heads * task->columns;
+        const bool smallest = task->tokens == 1 || task->tokens * a->group / 2 < FEWEST_ROWS;
+        if (tasks % threads == 0 || tasks >= ENOUGH * threads || smallest) return;
+    }
+}
+
 void rs_attention_run(const rs_attention_work *work, const rs_attention *attention) {
-    attend_task task = {work, attention, 0};
+    attend_task task = {work, attention, 0, 0};
     if (attention->count > 1) {
-        const uint32_t most = tokens_of_task(attention->group);
-        task.columns = (attention->count + most - 1) / most;
+        cut_tokens(&task, work->team->threads);
         rs_team_run(work->team, attend_tokens, &task, (size_t)attention->n_kv_heads * task.columns);
         return;
     }
