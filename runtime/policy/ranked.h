@@ -30,7 +30,7 @@ typedef struct rs_ranked_plan {
 /* lambda times the age that an entry at `position` has behind the newest: what its worth has become, as a
  * logarithm. */
 static inline float rs_ranked_score(float lambda, int32_t now, int32_t position) {
-    return lambda * (float)(now + 1 - position);
+    return lambda * ((float)(now - position) + 1.0f);
 }
 
 /* Evicts until no more than the budget is left, or nothing more may go. Whether any entry went. */
