@@ -25,32 +25,34 @@ typedef struct rs_arm_sums {
     float32x4_t total, base;
 } rs_arm_sums;
 
+/* The products of 16 weights with as many activations, two to a lane. */
+RS_INLINE int16x8_t rs_arm_products(uint8x16_t w, const int8_t *x) {
+    const int8x16_t v = vreinterpretq_s8_u8(w), y = vld1q_s8(x);
+    return rs_neon_add_high(vmull_s8(vget_low_s8(v), vget_low_s8(y)), v, y);
+}
+
+/* The sum of a row's products with the group, in four lanes. */
+RS_INLINE int32x4_t rs_arm_dot_row(rs_panel_kind kind, const uint8x16_t w[RS_ARM_PARTS], const int8_t *x) {
+    const int has_two = rs_panel_group(kind) == 32;
+#ifdef __ARM_FEATURE_DOTPROD
+    const int32x4_t dot = vdotq_s32(vdupq_n_s32(0), vreinterpretq_s8_u8(w[0]), vld1q_s8(x));
+    return has_two ? vdotq_s32(dot, vreinterpretq_s8_u8(w[1]), vld1q_s8(x + 16)) : dot;
+#else
+    int16x8_t sum = rs_arm_products(w[0], x);
+    if (!has_two) return vpaddlq_s16(sum);
+    /* 16 bits have room for four products of weights of 6 bits or less, for two of 8. */
+    if (kind == RS_PANEL_S8) return vpadalq_s16(vpaddlq_s16(sum), rs_arm_products(w[1], x + 16));
+    const int8x16_t v = vreinterpretq_s8_u8(w[1]), y = vld1q_s8(x + 16);
+    sum = vmlal_s8(sum, vget_low_s8(v), vget_low_s8(y));
+    return vpaddlq_s16(rs_neon_add_high(sum, v, y));
+#endif
+}
+
 /* Lane r: the products of row r's group with that of the activations. */
 RS_INLINE int32x4_t rs_arm_dot_rows(rs_panel_kind kind, uint8x16_t w[][RS_ARM_PARTS], const int8_t *x) {
-    const size_t parts = rs_panel_group(kind) / 16;
     int32x4_t dot[RS_ARM_BLOCK_ROWS];
     RS_UNROLL
-    for (size_t r = 0; r < RS_ARM_BLOCK_ROWS; r++) {
-#ifdef __ARM_FEATURE_DOTPROD
-        dot[r] = vdupq_n_s32(0);
-        for (size_t p = 0; p < parts; p++)
-            dot[r] = vdotq_s32(dot[r], vreinterpretq_s8_u8(w[r][p]), vld1q_s8(x + 16 * p));
-#else
-        /* A sum of 16 bits has room for four products of 6 bits or less, for two of 8. */
-        int16x8_t sum = vdupq_n_s16(0);
-        dot[r] = vdupq_n_s32(0);
-        for (size_t p = 0; p < parts; p++) {
-            const int8x16_t v = vreinterpretq_s8_u8(w[r][p]), y = vld1q_s8(x + 16 * p);
-            if (p == 0 || kind == RS_PANEL_S8) {
-                sum = vmull_s8(vget_low_s8(v), vget_low_s8(y));
-            } else {
-                sum = vmlal_s8(sum, vget_low_s8(v), vget_low_s8(y));
-            }
-            sum = rs_neon_add_high(sum, v, y);
-            if (kind == RS_PANEL_S8 || p == parts - 1) dot[r] = vpadalq_s16(dot[r], sum);
-        }
-#endif
-    }
+    for (size_t r = 0; r < RS_ARM_BLOCK_ROWS; r++) dot[r] = rs_arm_dot_row(kind, w[r], x);
     return rs_neon_add_pairs(rs_neon_add_pairs(dot[0], dot[1]), rs_neon_add_pairs(dot[2], dot[3]));
 }
 
