@@ -52,7 +52,8 @@ def draw_streams(measured: Measured, path: Path, budget: str, n_layers: int) -> 
     if not found:
         path.unlink(missing_ok=True)
         return
-    length = plain_mean([row for row in measured.rows if row["tokens"] == measured.lengths()[-1]], "n_context")
+    longest = measured.lengths()[-1]
+    length = plain_mean([row for row in measured.rows if row["tokens"] == longest], "n_context")
     figure, axes = pyplot.subplots(1, len(found), figsize=(1.2 + 1.3 * len(found), 6.0), layout="constrained", squeeze=False)
     image = None
     for axis, (arm, streams) in zip(axes[0], found.items(), strict=True):
