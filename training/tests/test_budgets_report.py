@@ -12,7 +12,7 @@ import pytest
 import torch
 from rasure_training.budgets import card, report
 from rasure_training.budgets.critical import critical_footprint, surely_at_most
-from rasure_training.budgets.measured import RECENT, MeasuredError, difference, load, nll_increase
+from rasure_training.budgets.measured import WINDOW_TOKENS, MeasuredError, difference, is_recent, load, nll_increase
 from rasure_training.budgets.passline import pass_line
 from rasure_training.eraser.goals import Goal
 from rasure_training.files import sha256
@@ -21,7 +21,7 @@ from rasure_training.heads.sidecar import write_sidecar
 from rasure_training.pages.cells import NO_WIDTH
 from rasure_training.pages.quoted import goal_table
 
-N, N_CONTEXT = 60, 1000
+N, N_CONTEXT, BATCH = 60, 1000, 128
 # What is measured at one budget alone: 70 % local heads, on texts.
 MORE = ("heads-prulong", "36%", "text")
 ARMS = ("full", "window", "snapkv", "gates", "gates-constant", "static", "heads-prulong", "heads-duo")
@@ -71,7 +71,7 @@ def outcome(arm: str, task: str, i: int, share: float) -> dict[str, Any]:
     if task == "text":
         return row | {"nll": [[1, 512, 511, 2.0 + 0.001 * i], [512, 1000, 488, 2.0 + worse(arm, share) * (share < 1)]]}
     right = arm == "full" or (i % 10 < {"gates": 9, "heads-prulong": 9}.get(arm, 1))
-    end = N_CONTEXT - RECENT + 1 if i >= N - 4 else 500
+    end = N_CONTEXT - BATCH - WINDOW_TOKENS + 1 if i >= N - 4 else 500
     return row | {"exact_match": right, "answer_logprob": -1.0, "question": 0, "evidence": [[end - 10, end]]}
 
 
@@ -99,7 +99,7 @@ def write_part(out: Path, order: int, arm: str, budget: str, task: str) -> None:
         "seed": 1,
         "model_sha256": "0",
         "max_tokens": 8,
-        "batch": 128,
+        "batch": BATCH,
         "isa": "auto",
         "contexts": N,
         "options": [],
@@ -128,6 +128,11 @@ def test_recent_items_are_left_out(folder: Path) -> None:
     assert len(measured.select("gates", "25%", ["needle"], recent=True)) == 4
     assert len(measured.select("gates", "25%", ["needle"], recent=None)) == N
     assert measured.arms() == list(ARMS) and measured.budgets() == [*BUDGETS, MORE[1]]
+
+
+def test_what_is_recent_follows_from_the_chunk() -> None:
+    row = {"n_context": N_CONTEXT, "evidence": [[100, 110], [N_CONTEXT - BATCH - WINDOW_TOKENS - 10, N_CONTEXT - BATCH - WINDOW_TOKENS]]}
+    assert not is_recent(row, BATCH) and is_recent(row, BATCH + 1) and is_recent(row, 4 * BATCH)
 
 
 def test_differences(folder: Path) -> None:

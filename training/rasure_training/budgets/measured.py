@@ -17,15 +17,14 @@ Figure = dict[str, float | int]
 
 FULL = "full"
 TEXT = "text"
-# Tokens at the end of a context that every arm keeps or may keep whatever it scores: the last chunk, and the window before it. A
-# question about them does not tell arms apart.
-RECENT = 128 + 32
+WINDOW_TOKENS = 32  # most that an arm protects of what precedes the chunk at hand, whatever it scores
 LEAST_SCORE, LEAST_LOW = 0.6, 0.5  # of the full cache, where a task counts
 
 
-def is_recent(row: Row) -> bool:
-    """Whether some of what must be known for the answer stands at the context's end."""
-    return any(end > row["n_context"] - RECENT for _, end in row["evidence"])
+def is_recent(row: Row, batch: int) -> bool:
+    """Whether some of what must be known for the answer stands at the context's end: in a last chunk of `batch` tokens or in the
+    window before it, which arms keep or may keep whatever they score. A question about it does not tell them apart."""
+    return any(end > row["n_context"] - batch - WINDOW_TOKENS for _, end in row["evidence"])
 
 
 def mean_nll(row: Row) -> float:
@@ -40,9 +39,7 @@ def case_row(row: Row, record: Row) -> Row:
     found = made_by | known | {"id": f"{row['id']}/{row.get('question', 0)}"}
     if row.get("nll"):
         return found | {"score": -mean_nll(row), "nll": row["nll"], "recent": False}
-    return found | {
-        "score": float(row["exact_match"]), "recent": is_recent(row),
-    }  # fmt: skip
+    return found | {"score": float(row["exact_match"]), "recent": is_recent(row, record["batch"])}
 
 
 @dataclass(frozen=True)
