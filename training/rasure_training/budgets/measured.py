@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,16 @@ def case_row(row: Row, record: Row) -> Row:
     return found | {"score": float(row["exact_match"]), "recent": is_recent(row, record["batch"])}
 
 
+def number_of(row: Row) -> int:
+    """Of the question among those of its context, from 0."""
+    return int(row["id"].rpartition("/")[2])
+
+
+def budget_place(budget: str) -> float:
+    """Among other budgets."""
+    return float(budget.rstrip("%MB"))
+
+
 @dataclass(frozen=True)
 class Measured:
     records: list[Row]
@@ -54,7 +65,7 @@ class Measured:
 
     def budgets(self) -> list[str]:
         found = {record["budget"] for record in self.records} - {""}
-        return sorted(found, key=lambda budget: float(budget.rstrip("%MB")))
+        return sorted(found, key=budget_place)
 
     def tasks(self) -> list[str]:
         """Those that ask something."""
@@ -63,9 +74,18 @@ class Measured:
     def lengths(self) -> list[int]:
         return sorted({row["tokens"] for row in self.rows})
 
+    def builds(self) -> list[str]:
+        """SHA-256 of the tools that measured the parts, in the order of their records."""
+        return list(dict.fromkeys(record["rasure_sha256"] for record in self.records))
+
     def size(self, tokens: int) -> str:
         """The median length of the contexts that were asked to have so many tokens."""
         return f"{median(row['n_context'] for row in self.rows if row['tokens'] == tokens):,.0f}"
+
+    def text_size(self, tokens: int) -> str:
+        """The median length of the texts among them; "-" where there are none."""
+        sizes = [row["n_context"] for row in self.select(FULL, "", [TEXT], tokens)]
+        return f"{median(sizes):,.0f}" if sizes else "-"
 
     def batch(self, tokens: int) -> int:
         """Tokens that were read at a time in contexts of this length."""
@@ -148,6 +168,33 @@ def nll_increase(rows: Sequence[Row], full: Sequence[Row]) -> Figure | None:
     if gap is None or base is None:
         return None
     return gap | {key: gap[key] / -base for key in ("mean", "low", "high")}
+
+
+def perplexity_increase(rows: Sequence[Row], full: Sequence[Row]) -> Figure | None:
+    """Over that of the same texts with the full cache, as a share, every text counting once: the mean of NLL differences is the
+    logarithm of the ratio of perplexities."""
+    gap = difference(full, rows)
+    return gap and _as_perplexity(gap)
+
+
+def perplexity_increase_at(rows: Sequence[Row], full: Sequence[Row], begin: int) -> Figure | None:
+    """The same of the bucket of positions that begins there, every token counting once, over the texts that reach so far."""
+    whole = {(row["id"], row["tokens"]): bucket_at(row, begin) for row in full}
+    pairs = [(row["context"], bucket_at(row, begin), whole[row["id"], row["tokens"]]) for row in rows]
+    known = [(context, mine, theirs) for context, mine, theirs in pairs if mine and theirs]
+    if not known:
+        return None
+    gaps = [mine[3] - theirs[3] for _, mine, theirs in known for _ in range(mine[2])]
+    return _as_perplexity(clustered(gaps, [context for context, mine, _ in known for _ in range(mine[2])]))
+
+
+def bucket_at(row: Row, begin: int) -> list[float] | None:
+    """Of a text: begin, end, tokens and mean NLL; None where the text does not reach so far."""
+    return next((bucket for bucket in row["nll"] if bucket[0] == begin), None)
+
+
+def _as_perplexity(gap: Figure) -> Figure:
+    return gap | {key: math.expm1(gap[key]) for key in ("mean", "low", "high")}
 
 
 def plain_mean(rows: Sequence[Row], metric: str) -> float | None:
