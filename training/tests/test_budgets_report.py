@@ -349,17 +349,34 @@ def test_card(llama: GgufModel, tmp_path: Path, capsys: pytest.CaptureFixture[st
                          "weight_decay": 0.0},
               "steps": 5, "seed": 3, "seconds": 61, "processes": 1, "threads": 1, "data": {"a": "b"}, "versions": {"torch": "2"}}  # fmt: skip
     write_sidecar(sidecar, llama.file, "tiny heads", torch.zeros(2, 2), 4, 32, record)
-    score = {"mean": 0.5, "low": 0.25, "high": 0.75}
-    found = {"split": "test", "parts": [{"arm": "heads", "files": {"--heads": sha256(sidecar)}}],
-             "figures": [{"arm": "heads", "budget": "25%", "task": "needle", "tokens": 1000, "score": score},
-                         {"arm": "heads", "budget": "25%", "task": "text", "tokens": 1000, "score": {"mean": -2.0, "low": -3.0, "high": -1.0}}]}  # fmt: skip
+    score, nll = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 60}, {"mean": -2.0, "low": -3.0, "high": -1.0, "n": 48}
+    figure = {"arm": "heads", "budget": "25%", "tokens": 1000}
+    found = {"split": "test", "isa": "ref", "parts": [{"arm": "heads", "files": {"--heads": sha256(sidecar)}}],
+             "figures": [figure | {"task": "needle", "n_context": 1030.2, "score": score},
+                         figure | {"task": "text", "n_context": 1133.5, "score": nll}]}  # fmt: skip
     figures.write_text(json.dumps(found))
     assert card.main([str(sidecar), "--figures", str(figures), "--arm", "heads", "--out", str(out)]) == 0
     text = out.read_text()
     assert "the first 4 tokens and the last\n32" in text and "DuoAttention" in text and "1 min" in text
     assert text.count(NO_WIDTH) == 1
+    assert "| bytes | needle, 1,030 tokens, n = 60 | NLL, 1,134 tokens, n = 48 |" in text and "kernels: ref" in text
     assert "| 25% | 0.50 (0.25 to 0.75) | 2.000 (1.000 to 3.000) |" in text
+    assert "up to 512 tokens of context" in text and "One seed." in text
     found["parts"][0]["files"] = {}
     figures.write_text(json.dumps(found))
     assert card.main([str(sidecar), "--figures", str(figures), "--arm", "heads", "--out", str(out)]) == 1
     assert "another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"), [("gates", "gates"), ("gates-static", "static"), ("heads", "heads-prulong"), ("heads-duo", "heads-duo")]
+)
+def test_shipped_cards_are_what_the_figures_make(name: str, arm: str) -> None:
+    sidecar = ROOT / "models" / f"smollm2-135m-instruct.{name}.gguf"
+    figures = json.loads((ROOT / "docs" / "kv_budgets.json").read_text(encoding="utf-8"))
+    assert card.card(sidecar, arm, figures) == sidecar.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_constant_gates_knows_no_network() -> None:
+    text = (ROOT / "models" / "smollm2-135m-instruct.gates-static.md").read_text(encoding="utf-8")
+    assert "and no network" in text and "small networks" not in text and "One seed" not in text and " 0 tokens" not in text

@@ -29,14 +29,18 @@ Which KV heads need the whole context: a number for each head of each layer, the
 Retention gates of the form **{form}** (DBTrimKV, arXiv 2605.09649; TRIM-KV, arXiv 2512.03324): small networks that say of each
 entry of the KV cache, when it is made, how fast it loses its worth. `rasure run --policy gates --gates FILE --budget B` keeps what is
 worth most.""",
+    "constant": """\
+Retention gates of the form **constant**: a number for each KV head of each layer, which says how fast all of its entries lose their
+worth, and no network. With `rasure run --policy gates --gates FILE --budget B` every head has a window, the lengths in the same
+proportion to each other whatever the text and the budget are.""",
 }
 HOW = {"prulong": "PruLong's objective (arXiv 2506.17121)", "duo": "DuoAttention's objective (arXiv 2410.10819)"}
 
 LIMITS = """\
 - For one model file, whose fingerprint is in the sidecar.
-- English text: Wikipedia paragraphs and made-up facts in training, up to {tokens} tokens of context.
+- English text: {origin}.
 - What is evicted is gone for later questions; nothing here promises that a value which is asked for is still there.
-- One seed. The figures above are for the cases named there and have the intervals that stand beside them."""
+- {seeds}The figures above are for the cases named there and have the intervals that stand beside them."""
 
 
 class CardError(Exception):
@@ -62,14 +66,15 @@ def training_rows(record: dict[str, Any]) -> list[str]:
 
 
 def figure_rows(figures: dict[str, Any], arm: str, digest: str) -> list[str]:
-    """Budgets down, tasks and lengths across: right answers, and the NLL of text."""
+    """Budgets down, tasks and lengths across, with how many items there are: right answers, and the NLL of text."""
     files = {value for part in figures["parts"] if part["arm"] == arm for value in part["files"].values()}
     if digest not in files:
         raise CardError(f"the figures of {arm} were made with another file than this one")
     mine = [row for row in figures["figures"] if row["arm"] == arm]
-    columns = list(dict.fromkeys((row["task"], row["tokens"]) for row in mine))
+    columns = {(row["task"], row["tokens"]): f"{'NLL' if row['task'] == TEXT else row['task']}, {row['n_context']:,.0f} tokens, "
+               f"n = {row['score']['n']}" for row in mine}  # fmt: skip
     by = {(row["budget"], row["task"], row["tokens"]): row["score"] for row in mine}
-    lines = head(["bytes", *(f"{'NLL' if task == TEXT else task}, {tokens:,} tokens" for task, tokens in columns)])
+    lines = head(["bytes", *columns.values()])
     for budget in dict.fromkeys(row["budget"] for row in mine):
         lines.append(line([budget, *(_score(by.get((budget, *column)), column[0]) for column in columns)]))
     return lines
@@ -81,6 +86,17 @@ def _score(score: dict[str, Any] | None, task: str) -> str:
     return cell({"mean": -score["mean"], "low": -score["high"], "high": -score["low"]}, 3)
 
 
+def limits(file: GgufFile, record: dict[str, Any]) -> str:
+    config = record.get("config")
+    if config is None:
+        length = file.value("rasure.gates.length", 0)
+        origin = f"the lengths are averages over {record.get('cases', 0)} contexts of up to {length:,} tokens"
+        return LIMITS.format(origin=origin, seeds="")
+    tokens = max(config.get("stage_tokens", [config.get("tokens", 0)]))
+    origin = f"Wikipedia paragraphs and made-up facts in training, up to {tokens:,} tokens of context"
+    return LIMITS.format(origin=origin, seeds="One seed. ")
+
+
 def card(path: Path, arm: str, figures: dict[str, Any] | None) -> str:
     file = GgufFile(path)
     kind = file.value("adapter.type")
@@ -90,12 +106,11 @@ def card(path: Path, arm: str, figures: dict[str, Any] | None) -> str:
     values = {key: file.value(f"rasure.heads.{key}", 0) for key in ("sinks", "window")} | {
         "form": file.value("rasure.gates.form", "-")
     }
-    config = record.get("config", {})
-    tokens = max(config.get("stage_tokens", [config.get("tokens", 0)]))
+    what = WHAT["constant" if values["form"] == "constant" else kind]
     lines = [
         f"# {file.value('general.name')}",
         "",
-        WHAT[kind].format(**values),
+        what.format(**values),
         "",
         "## File",
         "",
@@ -112,15 +127,17 @@ def card(path: Path, arm: str, figures: dict[str, Any] | None) -> str:
     ]
     if figures:
         lines += [
-            f"In the runtime, int8 KV cache, the {figures['split']} split, arm `{arm}` of `docs/kv-budgets.md`, which has the others "
-            "beside it: shares of right answers, and the negative log-likelihood of held-out text, means with 95 % intervals from a "
-            f"bootstrap over contexts. {NO_WIDTH} Items whose answer stands at the end of the context are left out.",
+            f"In the runtime, int8 KV cache, kernels: {figures['isa']}, the {figures['split']} split, arm `{arm}` of "
+            "`docs/kv-budgets.md`, which has the others beside it: shares of right answers, and the negative log-likelihood of held-out "
+            f"text, means with 95 % intervals from a bootstrap over contexts. {NO_WIDTH} Items whose answer stands at the end of the "
+            "context are left out; tokens are those of a context on average. Bytes are shares of a full cache with room for the longest "
+            "context of a task.",
             "",
             *figure_rows(figures, arm, sha256(path)),
         ]  # fmt: skip
     else:
         lines.append("None were given when this card was written.")
-    lines += ["", "## Limits", "", LIMITS.format(tokens=f"{tokens:,}"), "", "## Licence", ""]
+    lines += ["", "## Limits", "", limits(file, record), "", "## Licence", ""]
     lines.append("Weights: apache-2.0. The training texts are from Wikipedia (CC BY-SA); none of their text is in the file.")
     return "\n".join(lines) + "\n"
 
