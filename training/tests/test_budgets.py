@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from rasure_training.budgets import measure
 from rasure_training.budgets.arms import load_arms, parse_arms
 from rasure_training.budgets.make_tasks import ALL, load_texts, make_tasks, task_list

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from rasure_training import markers
 from rasure_training.budgets import card, report
 from rasure_training.budgets.arms import load_arms
@@ -190,7 +189,7 @@ def goal_of(met: bool | None) -> Goal:
     [
         ([True, True], [None], "`gates` meets the pass line"),
         ([True, False], [True, True], "`gates` misses the pass line. `heads` meets the pass line"),
-        ([False, None], [True, None], "`heads` meets the pass line is open: so far it was not measured what it asks for (what is None)"),
+        ([False, None], [True, None], "`heads` meets the pass line is open, for some of what it asks for has not been measured (what is None)"),
         ([True, None], [True], "`gates` meets the pass line is open"),
         ([False], [False, None], "is `window`"),
         ([False], [], "(anything of it)"),

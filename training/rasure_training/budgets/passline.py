@@ -138,6 +138,6 @@ def verdict(line: PassLine) -> str:
             return " ".join([*said, f"`{policy}` meets the pass line, which makes it the default below the full cache."])
         else:
             lacking = "; ".join(unknown) or "anything of it"
-            return " ".join([*said, f"Whether `{policy}` meets the pass line is open: so far it was not measured what it asks for "
-                                    f"({lacking}), and no default follows from it."])  # fmt: skip
+            return " ".join([*said, f"Whether `{policy}` meets the pass line is open, for some of what it asks for has not been measured "
+                                    f"({lacking}): no default follows from it."])  # fmt: skip
     return " ".join([*said, "So the default below the full cache is `window`: training did not pay."])

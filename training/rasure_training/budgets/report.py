@@ -28,7 +28,19 @@ from ..runs import ConfigError
 from .arms import Arm, load_arms
 from .measure import LENGTHS
 from .measured import FULL, TEXT, Measured, MeasuredError, Row, load, mean_of, plain_mean
-from .passline import BUDGET, GATES, LOCAL_BUDGET, RIVALS, WINDOW, PassLine, pass_line, said_of_texts, verdict
+from .passline import (
+    BUDGET,
+    DUO,
+    GATES,
+    LOCAL_BUDGET,
+    PRULONG,
+    RIVALS,
+    WINDOW,
+    PassLine,
+    pass_line,
+    said_of_texts,
+    verdict,
+)
 from .plots import draw_scores, draw_streams
 from .tables import (
     arms_table,
@@ -129,13 +141,10 @@ def document(measured: Measured, found: PassLine) -> list[str]:
               "between the budgets that were measured; > or < where all of them fail or pass, without an interval where they do in "
               "nearly all resamples; - where an arm has no budget that all lengths take.", "",
               *critical_table(measured)]  # fmt: skip
-    if GATES in measured.arms():
-        lines += [
-            "",
-            f"### Gates against the others, {BUDGET} of the bytes",
-            "",
-            *difference_table(measured, GATES, RIVALS, BUDGET),
-        ]
+    lines += ["", f"### One arm against another, {BUDGET} of the bytes"]
+    for arm, others in ((GATES, RIVALS), (PRULONG, (WINDOW, DUO, "static"))):
+        if arm in measured.arms():
+            lines += ["", *difference_table(measured, arm, others, BUDGET)]
     lines += ["", "### What the policies cost", "",
               f"Time of the policy as a share of reading a text, {BUDGET} of the bytes. That computes how likely each token is; of "
               "reading a prompt, which does not, the share is larger (\"What it costs and saves\").", "", *cost_table(measured, BUDGET)]  # fmt: skip
