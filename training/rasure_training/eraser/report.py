@@ -61,7 +61,7 @@ def heading(measured: Measured, name: str) -> list[str]:
         "Made by `python -m rasure_training.eraser.measure` and `.report`; all figures, with the number of contexts behind each, "
         f"in `{name}.json`.",
         "",
-        f"The {record['split']} split, {contexts:,} contexts of about {', '.join(measured.size(n) for n in measured.lengths())} "
+        f"The {record['split']} split, seed {record['seed']}, {contexts:,} contexts of about {', '.join(measured.size(n) for n in measured.lengths())} "
         f"tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
         f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; {measured_with}adapters "
         f"{adapters}. "
