@@ -266,14 +266,14 @@ static void test_what_is_held(void **state) {
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
         uint32_t n_evicted = 0;
         t.n_exact = t.n_back = t.n_refused = 0;
-        for (uint32_t round = 0; round < 40; round++) {
+        for (uint32_t round = 0; round < 16; round++) {
             seed = round;
             t.n_evicted = 0;
             try_one(&t, &policies[i]);
             n_evicted += t.n_evicted;
         }
-        assert_true(n_evicted > 5000 && t.n_back > 10 && t.n_refused > 10);
-        assert_true(t.n_exact > 10 || !is_plain(policies[i].policy));
+        assert_true(n_evicted > 2000 && t.n_back > 3 && t.n_refused > 3);
+        assert_true(t.n_exact > 3 || !is_plain(policies[i].policy));
     }
     rs_gates_free(gates);
     rs_gates_free(global);
