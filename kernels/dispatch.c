@@ -11,10 +11,11 @@ static rs_status missing(rs_isa isa, rs_error *error) {
                    rs_isa_name(isa));
 }
 
-/* RS_ISA_AUTO becomes what the environment asks for, if it does. */
+/* RS_ISA_AUTO becomes what the environment asks for, if it does; an empty name asks for nothing. */
 static rs_status read_environment(rs_isa *limit, rs_error *error) {
     const char *name = getenv("RASURE_ISA");
-    if (*limit != RS_ISA_AUTO || name == NULL || rs_isa_from_name(name, limit) == RS_OK) return RS_OK;
+    if (*limit != RS_ISA_AUTO || name == NULL || *name == '\0') return RS_OK;
+    if (rs_isa_from_name(name, limit) == RS_OK) return RS_OK;
     return rs_fail(error, RS_INVALID_ARGUMENT,
                    "the environment's RASURE_ISA=%.32s names no instruction set level", name);
 }
