@@ -100,11 +100,11 @@ def value_of(found: dict[Key, dict[str, list[float]]], limit: dict[str, Any]) ->
 def is_demanded(group: str, method: str, metric: str) -> bool:
     if method == "none":  # a control
         return False
-    if metric in (RIGHT, BEHIND) and group != "all":  # of the four to nine answers of a group chance hides most
-        return False
     if method == "exact":  # what the others are held against
         return metric == RIGHT
-    return metric in METRICS and metric != RIGHT and (method, metric) != (NEAR_EXACT, "kl")
+    if metric == BEHIND:  # of the four to nine answers of a group chance hides most
+        return group == "all"
+    return metric in METRICS and (method, metric) != (NEAR_EXACT, "kl")
 
 
 def limit_of(metric: str, contexts: dict[str, list[float]]) -> dict[str, float]:
