@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    TASK_ROWS = 48, /* three tiles of AMX */
-    FEWEST_ROWS = 16,
+    TASK_ROWS = 48,   /* three tiles of AMX */
+    FEWEST_ROWS = 16, /* that halving leaves a task: one tile */
     BLOCK = RS_ATTEND_PAGES * RS_PAGE_ENTRIES,
     SEGMENT_PAGES = 4 * RS_ATTEND_PAGES,
 };

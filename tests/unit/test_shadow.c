@@ -38,23 +38,16 @@ static uint32_t below(uint32_t n) {
 
 /* ------------------------------------------------------------------------------------------ the rules -- */
 
-static bool is_one_of(rs_policy policy, const rs_policy *some, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (some[i] == policy) return true;
-    return false;
-}
-
 /* Where all between sinks and window go. */
 static bool is_plain(rs_policy policy) {
-    return is_one_of(policy, (const rs_policy[]){RS_POLICY_WINDOW, RS_POLICY_HEADS}, 2);
+    return policy == RS_POLICY_WINDOW || policy == RS_POLICY_HEADS;
 }
 
 /* Where what goes is neither all nor the oldest: which of them, the cache says; how many and from where, the
  * shadow. */
 static bool is_told(rs_policy policy) {
-    return is_one_of(
-        policy, (const rs_policy[]){RS_POLICY_RANDOM, RS_POLICY_KEYNORM, RS_POLICY_GATES, RS_POLICY_SNAPKV},
-        4);
+    return policy == RS_POLICY_RANDOM || policy == RS_POLICY_KEYNORM || policy == RS_POLICY_GATES ||
+           policy == RS_POLICY_SNAPKV;
 }
 
 static bool keeps_everything(const trial *t, uint32_t stream) {

@@ -68,7 +68,7 @@ def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str], budget: str,
         return None
     tasks = measured.eligible_tasks()
     above = sure = 0  # of those that were measured; and with none lacking
-    said, lacking, bytes_of = [], set(), {}
+    said, lacking, shares = [], set(), []
     for task in tasks:
         mine = measured.select_eligible(arm, budget, task)
         gaps = {rival: difference(mine, measured.select_eligible(rival, budget, task)) for rival in rivals}
@@ -82,8 +82,8 @@ def tasks_goal(measured: Measured, arm: str, rivals: Sequence[str], budget: str,
     for rival in rivals:
         share = share_of_bytes(measured.select_eligible(rival, budget), measured.select_eligible(arm, budget))
         if share is not None:
-            bytes_of[rival] = f"{rival} {share:.2f}"
-    found = [f"{above}: {'; '.join(said)}", f"their bytes, of its own: {', '.join(bytes_of.values())}"] if said else []
+            shares.append(f"{rival} {share:.2f}")
+    found = [f"{above}: {'; '.join(said)}", f"their bytes, of its own: {', '.join(shares)}"] if said else []
     if lacking:
         found.append(f"not measured: {', '.join(rival for rival in rivals if rival in lacking)}")
     sizes = ", ".join(measured.size(tokens) for tokens in sorted({tokens for _, tokens in measured.eligible}))

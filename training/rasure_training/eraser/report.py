@@ -61,8 +61,8 @@ def heading(measured: Measured, name: str) -> list[str]:
         "Made by `python -m rasure_training.eraser.measure` and `.report`; all figures, with the number of contexts behind each, "
         f"in `{name}.json`.",
         "",
-        f"The {record['split']} split, seed {record['seed']}, {contexts:,} contexts of about {', '.join(measured.size(n) for n in measured.lengths())} "
-        f"tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
+        f"The {record['split']} split, seed {record['seed']}, {contexts:,} contexts of about "
+        f"{', '.join(measured.size(n) for n in measured.lengths())} tokens, {len({(r['id'], r['tokens']) for r in measured.rows}):,} cases; answers "
         f"of up to {record['max_tokens']} tokens, greedy; int8 KV cache, kernels: {record['isa']}; {measured_with}adapters "
         f"{adapters}. "
         "KL(exact || method) in nats: the mean along the right answer, or along the text that is to be recited or goes on; along "
